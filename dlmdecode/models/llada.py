@@ -1,0 +1,104 @@
+"""LLaDA (arXiv 2502.09992): 8B Base/Instruct, 1.5, iLLaDA, and the embedded `tiny`.
+
+Configuration and parameter names are those of the published checkpoints (`model_type: "llada"`).
+The logits at position i predict the token at position i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlmdecode.models.base import Block, RMSNorm, Transformer, refuse_unsupported
+
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "block_type": ("llama",),
+    "rope": (True,),
+    "alibi": (False, None),
+    "activation_type": ("silu", "swiglu"),
+    "layer_norm_type": ("rms",),
+    "attention_layer_norm": (False, None),
+    "include_bias": (False, None),
+    "bias_for_layer_norm": (False, None),
+    "input_emb_norm": (False, None),
+    "scale_logits": (False, None),
+    "block_group_size": (1, None),
+}
+
+
+class LLaDABlock(Block):
+    def __init__(self, layer: int, config: dict[str, Any]):
+        heads = config["n_heads"]
+        kv_heads = config.get("n_kv_heads") or heads
+        super().__init__(layer, heads, kv_heads)
+        width = config["d_model"]
+        kv_width = width // heads * kv_heads
+        inner = config.get("mlp_hidden_size") or config["mlp_ratio"] * width
+        bias = bool(config.get("include_qkv_bias"))
+        eps = config.get("rms_norm_eps", 1e-5)
+        self.attn_norm = RMSNorm(width, eps)
+        self.q_proj = nn.Linear(width, width, bias=bias)
+        self.k_proj = nn.Linear(width, kv_width, bias=bias)
+        self.v_proj = nn.Linear(width, kv_width, bias=bias)
+        self.attn_out = nn.Linear(width, width, bias=False)
+        self.ff_norm = RMSNorm(width, eps)
+        self.ff_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.ff_out = nn.Linear(inner, width, bias=False)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.attn_norm(x)
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+    def attention_out(self, x: Tensor) -> Tensor:
+        return self.attn_out(x)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        x = self.ff_norm(x)
+        return self.ff_out(F.silu(self.ff_proj(x)) * self.up_proj(x))
+
+
+class LLaDA(Transformer):
+    """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        refuse_unsupported(config, SUPPORTED)
+        self.config = config
+        width, heads = config["d_model"], config["n_heads"]
+        self.head_dim = width // heads
+        self.num_kv_heads = config.get("n_kv_heads") or heads
+        self.rope_theta = config.get("rope_theta", 10000.0)
+        self.max_length = config.get("max_sequence_length")
+        vocab = config.get("embedding_size") or config["vocab_size"]
+        parts: dict[str, nn.Module] = {
+            "wte": nn.Embedding(vocab, width),
+            "blocks": nn.ModuleList(LLaDABlock(i, config) for i in range(config["n_layers"])),
+            "ln_f": RMSNorm(width, config.get("rms_norm_eps", 1e-5)),
+        }
+        if not config.get("weight_tying"):
+            parts["ff_out"] = nn.Linear(width, vocab, bias=False)
+        self.model = nn.ModuleDict({"transformer": nn.ModuleDict(parts)})
+
+    @property
+    def parts(self) -> nn.ModuleDict:
+        return self.model["transformer"]  # type: ignore[return-value]
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return self.parts["wte"]  # type: ignore[return-value]
+
+    @property
+    def blocks(self) -> Iterable[Block]:
+        return self.parts["blocks"]  # type: ignore[return-value]
+
+    def final_norm(self, x: Tensor) -> Tensor:
+        return self.parts["ln_f"](x)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        if "ff_out" in self.parts:
+            return self.parts["ff_out"](hidden)
+        return F.linear(hidden, self.embedding.weight)
