@@ -119,6 +119,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Embedding, blocks, final norm, head. `LLaDA` and `Dream` say where each lives."""
 
+    family: str
     shift = 0
     mask_id: int
     eos_ids: tuple[int, ...]
@@ -137,8 +138,8 @@ class Transformer(nn.Module):
         raise NotImplementedError
 
     @property
-    def num_layers(self) -> int:
-        return len(list(self.blocks))
+    def vocab_size(self) -> int:
+        return self.embedding.num_embeddings
 
     @property
     def device(self) -> torch.device:

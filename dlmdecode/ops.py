@@ -1,0 +1,5 @@
+"""Fused ops."""
+
+from dlmdecode.reference import Proposed, propose
+
+__all__ = ["Proposed", "propose"]
