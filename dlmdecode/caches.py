@@ -1,7 +1,7 @@
 """Cache policies: how the rows of a canvas reach the model, and which keys and values are kept.
 
-A policy is a `Forward`. Rules never notice it: it returns logits for fewer positions and says which,
-and the proposals elsewhere keep their last value. Shapes as in `models/base.py`.
+A policy is a `Forward`. Rules never notice it: it returns logits for fewer positions and says
+which, and the proposals elsewhere keep their last value. Shapes as in `models/base.py`.
 """
 
 from __future__ import annotations

@@ -341,7 +341,7 @@ def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:
 
 
 class Streaming:
-    """Feeds a transformers streamer: drafts after each step, text once it is final from the left."""
+    """Feeds a transformers streamer: drafts after each step, text once it is final."""
 
     def __init__(self, streamer: Any, run: Run):
         self.streamer = streamer

@@ -10,7 +10,7 @@ from dlmdecode.sampler import Forward
 
 
 class Guided:
-    """Logits `u + (1 + scale)(z − u)`, with u from a canvas whose prompt is masked (arXiv 2502.09992).
+    """Logits `u + (1 + scale)(z − u)`, u from a canvas with a masked prompt (arXiv 2502.09992).
 
     One call of twice the rows. The unconditional rows have row numbers of their own, so a key/value
     cache keeps them apart.

@@ -40,7 +40,7 @@ class Registered:
         return (inspect.getdoc(self.factory) or "").split("\n\n")[0].replace("\n", " ")
 
     def options(self, family: str | None = None) -> dict[str, Any]:
-        """Option names and defaults, those published for `family` ("llada", "Dream") if it has any."""
+        """Option names and defaults, with those published for `family` where they differ."""
         signature = inspect.signature(self.factory).parameters
         defaults = {n: p.default for n, p in signature.items() if n not in CONTEXT}
         return defaults | dict(self.presets.get(family or "", {}))

@@ -10,12 +10,12 @@ Each slot answers one question, once per denoising step:
 | `select` | which positions of the open block to commit? | `(canvas) -> bool (B, L)` |
 | `blocks` | how long is the block that starts at `canvas.lo`? | `(canvas) -> long (B,)` |
 | `stops` | commit everything that is left, now? | `(canvas) -> bool (B,)` |
-| `revisions` | what to take back after a commit: re-mask or shorten | `(canvas, committed (B, L))` |
+| `revisions` | what to take back after a commit? | `(canvas, committed (B, L))` |
 | `verify` | which drafts to look at, and which one to keep? | `branch`, `pick` |
 | `evaluate` | how do rows reach the model? (rarely set) | `(model, cache) -> Forward` |
 
-Parts are immutable and hashable; what they must remember lives in `canvas.memory[self]`, batch-first,
-so that it is drafted, picked and dropped with its row. Whatever changes how logits are computed
+Parts are immutable and hashable; what they must remember lives in `canvas.memory[self]`,
+batch-first, so that it is drafted, picked and dropped with its row. Whatever changes how logits are computed
 (caches, guidance, a model's shift) wraps the model instead and is invisible here.
 """
 
@@ -83,10 +83,10 @@ class Trust:
 class Sampler:
     """A decoding recipe. `None` or empty means: not this recipe's business (see `merge`).
 
-    A part may carry these class attributes, all false by default:
-    `gives_way` (any other part may take its slot), `reads_canvas` (it reads proposals outside the open block), `reads_committed` (it reads proposals
-    at positions already written), `stateful` (what it does depends on earlier steps), and
-    `conflicts` (names of parts it cannot work with, with the reason).
+    A part may carry these class attributes, all false by default: `gives_way` (any other part may
+    take its slot), `reads_canvas` (it reads proposals outside the open block), `reads_committed` (it
+    reads proposals at positions already written), `stateful` (what it does depends on earlier
+    steps), and `conflicts` (names of parts it cannot work with, with the reason).
 
     Raises `ValueError` where parts cannot work together.
     """

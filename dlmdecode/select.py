@@ -1,7 +1,7 @@
 """Selection rules: which positions of the open block to commit.
 
-Rules read `canvas.confidence` (the proposals' probabilities, after the recipe's scores) and may name
-any position: the loop keeps those that are open, and commits the surest open one where a rule names
+Rules read `canvas.confidence` (the proposals' probabilities, after the recipe's scores) and may
+name any position: the loop keeps those that are open, and commits the surest open one where a rule names
 none. Ties go to the lowest position.
 """
 

@@ -67,7 +67,7 @@ class AnswerSettled:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Tokens that stand on the canvas from the beginning: (offset in the text, token id or text)."""
+    """Tokens that stand on the canvas from the start: (offset in the text, id or text)."""
 
     fixed: tuple[tuple[int, int | str], ...]
 

@@ -194,7 +194,7 @@ def load_tokenizer(folder: Path, kind: str | None = None) -> Any:
 def special_ids(
     folder: Path, config: dict[str, Any], tokenizer: Any
 ) -> tuple[int, tuple[int, ...]]:
-    """Mask id and end-of-sequence ids, from the checkpoint: config, generation config, tokenizer."""
+    """Mask id and end-of-sequence ids of the checkpoint: configurations, then tokenizer."""
     path = folder / "generation_config.json"
     generation = read_json(path) if path.is_file() else {}
     candidates = [config.get("mask_token_id"), generation.get("mask_token_id")]
