@@ -1,5 +1,5 @@
 """Fused ops."""
 
-from dlmdecode.reference import Proposed, propose
+from dlmdecode.reference import Proposed, credit, propose
 
-__all__ = ["Proposed", "propose"]
+__all__ = ["Proposed", "credit", "propose"]

@@ -38,3 +38,22 @@ def propose(
     top, ids = allowed.topk(2, -1)
     token = allowed.argmax(-1)
     return Proposed(token, (top[:, 0] - lse), top[:, 0] - top[:, 1], entropy)
+
+
+def credit(
+    logits, ids, credits, *, alpha, beta, gamma, need=None, exclude=-1, dtype=torch.float32, **how
+):
+    base = propose(logits, need=need, exclude=exclude, dtype=dtype)
+    credits = credits * beta
+    gain = base.log_prob.exp().float().pow(gamma)
+    if need is not None:
+        gain = gain * need
+    hit = (ids == base.token[:, None]) & (credits > 0)
+    found = hit.any(1)
+    slot = torch.where(found, hit.int().argmax(1), credits.argmin(1))
+    ids = ids.scatter(1, slot[:, None], base.token[:, None])
+    old = torch.where(found, credits.gather(1, slot[:, None])[:, 0], torch.zeros_like(gain))
+    credits = credits.scatter(1, slot[:, None], (old + gain)[:, None])
+    z = logits.to(dtype, copy=True)
+    z.scatter_add_(1, ids.clamp(min=0), (alpha * credits.log1p()).to(dtype) * (ids >= 0))
+    return propose(z, need=need, exclude=exclude, dtype=dtype, **how), ids, credits

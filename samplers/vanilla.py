@@ -11,7 +11,7 @@ from dlmdecode.checks import closest, require
 from dlmdecode.noise import uniform
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
-from dlmdecode.select import EvenQuota, TopK
+from dlmdecode.select import EvenQuota, TopK, steps_per_block
 
 REMASKING = ("low_confidence", "random")
 
@@ -32,25 +32,10 @@ def vanilla(
     block_length: int | None = 32,
 ) -> Sampler:
     """Fill the canvas block by block in `steps` steps altogether (None: one token per step)."""
-    block_length = max_new_tokens if block_length is None else block_length
-    require(
-        max_new_tokens % block_length == 0,
-        "block_length",
-        block_length,
-        f"a fixed schedule needs blocks that divide max_new_tokens={max_new_tokens}",
-    )
-    num_blocks = max_new_tokens // block_length
-    steps = max_new_tokens if steps is None else steps
-    require(
-        steps >= 1 and steps % num_blocks == 0,
-        "steps",
-        steps,
-        f"give a multiple of the number of blocks, {num_blocks} "
-        f"(max_new_tokens={max_new_tokens} / block_length={block_length})",
-    )
+    per_block = steps_per_block(steps, max_new_tokens, block_length)
     known = remasking in REMASKING
     require(
         known, "remasking", remasking, f"give one of {REMASKING}{closest(remasking, REMASKING)}"
     )
     scores = (RandomOrder(),) if remasking == "random" else ()
-    return Sampler(select=TopK(EvenQuota(steps // num_blocks)), scores=scores)
+    return Sampler(select=TopK(EvenQuota(per_block)), scores=scores)
