@@ -1,8 +1,8 @@
 """From a name or a folder to a model: configuration, safetensors, tokenizer. Never remote code.
 
-    model = load("tiny")                          # the embedded default
-    model = load("GSAI-ML/LLaDA-8B-Instruct")     # a hub id
-    model = load("checkpoints/my-dream")          # a local folder in Hugging Face layout
+model = load("tiny")                          # the embedded default
+model = load("GSAI-ML/LLaDA-8B-Instruct")     # a hub id
+model = load("checkpoints/my-dream")          # a local folder in Hugging Face layout
 """
 
 from __future__ import annotations
