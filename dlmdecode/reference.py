@@ -1,7 +1,7 @@
 """The fused ops in plain torch: their specification, the oracle of their tests, and the fallback.
 
-Every function here is what the op of the same name in `dlmdecode.ops` means; arguments are described
-there. Nothing is fused, so each makes several tensors of the size of the logits.
+Every function here is what the op of the same name in `dlmdecode.ops` means; arguments are
+described there. Nothing is fused, so each makes several tensors of the size of the logits.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def credited(
 
     A token without a slot takes the first empty one, or the smallest credit's where all are taken.
     """
-    ids, credits = ids.clone(), credits.masked_fill(ids < 0, 0) * beta
+    before = credits
+    credits = credits.masked_fill(ids < 0, 0) * beta
     top = base.token[:, None]
     found = ids == top
     rank = torch.where(ids < 0, -1.0, credits).masked_fill(found, -2.0)
@@ -117,7 +118,7 @@ def credited(
     gain = base.log_prob.float().exp().pow(gamma)[:, None]
     valid = top >= 0
     ids = torch.where(valid, ids.scatter(1, slot, top), ids)
-    return ids, torch.where(valid, credits.scatter(1, slot, held + gain), credits)
+    return ids, torch.where(valid, credits.scatter(1, slot, held + gain), before)
 
 
 def prepared(
