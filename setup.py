@@ -5,6 +5,7 @@ Environment: `USE_CUDA=0` leaves the CUDA kernels out, `DEBUG=1` builds without 
 Where the extension does not build, the package installs without it and says so.
 """
 
+import os
 from pathlib import Path
 
 from setuptools import setup
