@@ -1,4 +1,4 @@
-"""Small models and tokenizers for tests: the recorded micro checkpoints, and helpers around them."""
+"""Small models and tokenizers for tests: the recorded micro checkpoints and what goes with them."""
 
 from __future__ import annotations
 
