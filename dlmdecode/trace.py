@@ -72,7 +72,7 @@ class Trace:
         return self.steps[index]
 
     def order(self, row: int = 0) -> list[int]:
-        """For each position, the step at which its token was last changed (0: never)."""
+        """The step at which each position of the canvas was last changed (0: never)."""
         last = [0] * self.steps[0].sequences.shape[1] if self.steps else []
         for step in self.steps:
             for index, sequence in enumerate(step.rows.tolist()):

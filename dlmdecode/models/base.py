@@ -4,8 +4,7 @@ Both families are pre-norm decoders without a causal mask. They differ in parame
 grouped-query attention and in which position a logit speaks for; each keeps its own names (so that
 original checkpoints load unchanged) in its own file and hands the pieces to `Block`.
 
-Shapes: **N** rows, **W** query positions, **T** key positions, **H** heads, **D** width,
-**V** vocabulary.
+Shapes: **N** rows, **W** queries, **T** keys, **H** heads, **D** width, **V** vocabulary.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def check_added_tokens(folder: Path, tokenizer: Any) -> None:
 def special_ids(
     folder: Path, config: dict[str, Any], tokenizer: Any
 ) -> tuple[int, tuple[int, ...]]:
-    """Mask id and end-of-sequence ids: from config, generation config, tokenizer."""
+    """Mask id and end-of-sequence ids of the checkpoint: configurations, then tokenizer."""
     path = folder / "generation_config.json"
     generation = read_json(path) if path.is_file() else {}
     candidates = [config.get("mask_token_id"), generation.get("mask_token_id")]
