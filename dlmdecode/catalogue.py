@@ -87,7 +87,7 @@ def show(value: Any) -> str:
         return ",".join(map(show, value))
     if isinstance(value, str):
         return repr(value) if not value.isidentifier() else value
-    return {None: "none", True: "true", False: "false"}.get(value, str(value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def refusal(first: str, second: str, options: Mapping[str, Any]) -> str | None:
@@ -102,7 +102,7 @@ def refusal(first: str, second: str, options: Mapping[str, Any]) -> str | None:
 
 
 def matrix(names: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> str:
-    """Which pairs combine: `+` where they do, else the number of the reason below."""
+    """Which pairs combine: `+` where they do, else the letter of the reason below."""
     names = [registered(name).name for name in names or list_samplers()]
     options = options or {}
     reasons: dict[str, list[str]] = {}
@@ -115,7 +115,7 @@ def matrix(names: Sequence[str] = (), options: Mapping[str, Any] | None = None) 
         reason = reason if "both set" not in reason else reason.split(":")[0]
         pairs = reasons.setdefault(reason, [])
         pairs.append(f"{first}+{second}")
-        cells[first, second] = cells[second, first] = str(list(reasons).index(reason) + 1)
+        cells[first, second] = cells[second, first] = letter(list(reasons).index(reason))
     width = max(map(len, names))
     lines = [" " * width + "".join(f"{i:>4}" for i in range(1, len(names) + 1))]
     for i, name in enumerate(names, 1):
