@@ -122,7 +122,13 @@ def matrix(names: Sequence[str] = (), options: Mapping[str, Any] | None = None) 
         row = "".join(f"{cells.get((name, other), ''):>4}" for other in names)
         lines.append(f"{name:<{width}}{row}  {i}")
     lines.append("")
-    lines += [
-        f"{i}: {reason} ({len(pairs)})" for i, (reason, pairs) in enumerate(reasons.items(), 1)
-    ]
+    for i, (reason, pairs) in enumerate(reasons.items()):
+        some = f"{len(pairs)} pairs" if len(pairs) > 3 else ", ".join(pairs)
+        lines.append(f"{letter(i)}  {reason} ({some})")
     return "\n".join(lines).rstrip()
+
+
+def letter(index: int) -> str:
+    """a, b, … z, then aa, ab, …"""
+    last = chr(ord("a") + index % 26)
+    return last if index < 26 else letter(index // 26 - 1) + last

@@ -242,7 +242,7 @@ ERRORS = {
     "an unknown option": (["--set", "erly=1"], "did you mean 'early'"),
     "a bad value": (["--temperature", "nan"], "temperature=nan"),
     "a bad length": (["--max-new-tokens", "0"], "max_new_tokens=0"),
-    "beyond the context": (["--max-new-tokens", "9999"], "give at most"),
+    "beyond the context": (["--max-new-tokens", "9984"], "give at most"),
     "no number": (["--steps", "many"], "invalid int value"),
     "no assignment": (["--set", "early"], "not of the form option=value"),
     "an unknown argument": (["--samplr", "x"], "unrecognized arguments"),
