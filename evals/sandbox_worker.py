@@ -101,6 +101,7 @@ def serve(entry_point, guarded):
         reply(*message)
 
 
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 REFUSED_EVENTS = (
     "socket. subprocess. ctypes. shutil. resource. pty. signal.pthread_kill mmap. os.fork os.exec "
     "os.posix_spawn os.spawn os.system os.kill os.remove os.rename os.rmdir os.mkdir os.link "
@@ -114,7 +115,7 @@ REFUSED_MODULES = (
 
 def refuse_everything_but_computing():
     """Where there are no namespaces: an audit hook, which Python code cannot take away again."""
-    here, readable = os.getcwd() + os.sep, (os.path.dirname(os.__file__) + os.sep,)
+    here, stdlib = os.getcwd() + os.sep, os.path.dirname(os.__file__) + os.sep
     vars(signal).pop("pidfd_send_signal", None)  # raises no audit event
     for module in (os, sys.modules["posix"]):
         for name in ("setsid", "setpgid", "setpriority"):  # neither do these
@@ -122,13 +123,16 @@ def refuse_everything_but_computing():
     for name in REFUSED_MODULES:
         sys.modules.pop(name, None)
 
+    def may_open(path, writes):
+        if isinstance(path, int):
+            return False
+        path = os.path.join(os.path.realpath(os.fsdecode(path or ".")), "")
+        reads_library = path.startswith(stdlib) and "-packages" not in path and not writes
+        return reads_library or path.startswith(here)
+
     def refuse(event, args):
-        if event == "open":
-            path = os.path.realpath(args[0]) if isinstance(args[0], (str, bytes)) else "a number"
-            path = os.fsdecode(path)
-            writes = args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            stdlib = path.startswith(readable) and "-packages" not in path and not writes
-            if not (stdlib or path.startswith(here)):
+        if event in ("open", "os.listdir", "os.scandir"):
+            if not may_open(args[0], event == "open" and args[2] & WRITING):
                 raise PermissionError("files outside the temporary directory are refused")
         elif event == "import" and args[0].split(".")[0] in REFUSED_MODULES:
             raise ImportError(f"import of {args[0]} is refused")
@@ -210,13 +214,14 @@ def launch(job, source):
 
 def enter_namespaces():
     """Return in a new process that sees and reaches nothing outside; its ancestors stay in here."""
-    user = os.getuid()
+    user, group = os.getuid(), os.getgid()  # inside, both read as nobody until they are mapped
     spaces = NEW_MOUNT | NEW_UTS | NEW_IPC | NEW_PID | NEW_NET
     system("unshare", spaces | (NEW_USER if user else 0))
     if user:
+        prctl(DUMPABLE, 1)  # else /proc/self is root's
         write("/proc/self/setgroups", "deny")
         write("/proc/self/uid_map", f"{user} {user} 1")
-        write("/proc/self/gid_map", f"{os.getgid()} {os.getgid()} 1")
+        write("/proc/self/gid_map", f"{group} {group} 1")
     stay_behind()  # the launcher; killing it kills the namespace
     prctl(DEATH_SIGNAL, signal.SIGKILL)
     prctl(DUMPABLE, 0)  # process 1: out of the program's reach
