@@ -4,7 +4,7 @@ Both families are pre-norm decoders without a causal mask. They differ in parame
 grouped-query attention and in which position a logit speaks for; each keeps its own names (so that
 original checkpoints load unchanged) in its own file and hands the pieces to `Block`.
 
-Shapes: **N** rows, **W** query positions, **T** key positions, **H** heads, **D** width, **V** vocabulary.
+Shapes: **N** rows, **W** queries, **T** keys, **H** heads, **D** width, **V** vocabulary.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Embedding, blocks, final norm, head. `LLaDA` and `Dream` say where each lives."""
 
+    family: str
     shift = 0
     mask_id: int
     eos_ids: tuple[int, ...]
@@ -137,8 +138,8 @@ class Transformer(nn.Module):
         raise NotImplementedError
 
     @property
-    def num_layers(self) -> int:
-        return len(list(self.blocks))
+    def vocab_size(self) -> int:
+        return self.embedding.num_embeddings
 
     @property
     def device(self) -> torch.device:

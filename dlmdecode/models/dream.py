@@ -72,6 +72,7 @@ class DreamBlock(Block):
 class Dream(Transformer):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
+    family = "Dream"
     shift = 1
 
     def __init__(self, config: dict[str, Any]):

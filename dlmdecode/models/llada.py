@@ -64,6 +64,8 @@ class LLaDABlock(Block):
 class LLaDA(Transformer):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
+    family = "llada"
+
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         refuse_unsupported(config, SUPPORTED)

@@ -1,8 +1,8 @@
 """From a name or a folder to a model: configuration, safetensors, tokenizer. Never remote code.
 
-    model = load("tiny")                          # the embedded default
-    model = load("GSAI-ML/LLaDA-8B-Instruct")     # a hub id
-    model = load("checkpoints/my-dream")          # a local folder in Hugging Face layout
+model = load("tiny")                          # the embedded default
+model = load("GSAI-ML/LLaDA-8B-Instruct")     # a hub id
+model = load("checkpoints/my-dream")          # a local folder in Hugging Face layout
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def load_tokenizer(folder: Path, kind: str | None = None) -> Any:
 def special_ids(
     folder: Path, config: dict[str, Any], tokenizer: Any
 ) -> tuple[int, tuple[int, ...]]:
-    """Mask id and end-of-sequence ids, from the checkpoint: config, generation config, tokenizer."""
+    """Mask id and end-of-sequence ids of the checkpoint: configurations, then tokenizer."""
     path = folder / "generation_config.json"
     generation = read_json(path) if path.is_file() else {}
     candidates = [config.get("mask_token_id"), generation.get("mask_token_id")]

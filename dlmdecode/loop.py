@@ -1,0 +1,55 @@
+"""The one decoding loop. It names no method; see `sampler.py` for what the parts are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.sampler import Forward, Sampler
+
+
+@torch.inference_mode()
+def denoise(
+    forward: Forward,
+    canvas: Canvas,
+    sampler: Sampler,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Canvas]:
+    """Yield the rows still being written, after every step, until none is left.
+
+    Ends after at most as many steps as there are masks: every step commits at least one token of
+    every row, and a revision takes back fewer than were committed.
+    `dtype` is the precision of probabilities, float32 or float64.
+    """
+    while len(canvas):
+        rows = sampler.verify.branch(canvas, sampler.choose)  # N >= B candidate canvases
+        logits, span = forward(rows, sampler.wanted(rows))  # (N, W, V) at the positions of `span`
+        rows.nfe = rows.nfe + 1
+        for process in sampler.processors:
+            logits = process(logits, rows, span)
+        need = rows.text if sampler.reads_committed else rows.masked
+        proposed = sampler.estimate(  # logits end here: what follows reads numbers per position
+            logits,
+            rows,
+            span,
+            need.gather(1, span.at),
+            exclude=rows.mask_id,
+            temperature=sampler.temperature,
+            stream=rows.stream[:, None].expand_as(span.at).flatten(),
+            position=span.at.flatten(),
+            dtype=dtype,
+        )
+        rows.proposal.put(span, need, proposed)
+        rows.fresh = span
+        canvas = sampler.verify.pick(rows, sampler.choose)  # one row per sequence survives
+        canvas.open_blocks(sampler.blocks)
+        where = sampler.choose(canvas)
+        for stop in sampler.stops:
+            where = where | (stop(canvas)[:, None] & canvas.masked)
+        canvas.commit(where)
+        for revise in sampler.revisions:
+            revise(canvas, where)
+        yield canvas
+        canvas = canvas.take((~canvas.done).nonzero()[:, 0])

@@ -1,0 +1,52 @@
+"""Random numbers that depend on what they are for, never on the order in which they are drawn.
+
+A row's noise is a function of (seed, prompt, position, …). So a text is the same alone and in any
+batch, whatever rows were finished, drafted or dropped before.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MULTIPLIERS = (-4658895280553007687, -7723592293110705685)  # splitmix64's, as signed integers
+INCREMENT = -7046029254386353131
+
+
+def mix(key: Tensor) -> Tensor:
+    """Scramble int64 keys (splitmix64's finaliser, Steele et al. 2014); wraps around silently."""
+    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+        key = (key ^ ((key >> shift) & ((1 << (64 - shift)) - 1))) * multiplier
+    return key ^ ((key >> 31) & ((1 << 33) - 1))
+
+
+def combine(*keys: Tensor) -> Tensor:
+    """One int64 key out of several, broadcast against each other; order matters."""
+    total = torch.zeros((), dtype=torch.int64, device=keys[0].device)
+    for key in keys:
+        total = mix(total + key + INCREMENT)
+    return total
+
+
+def uniform(*keys: Tensor) -> Tensor:
+    """Numbers in (0, 1), float64, one for each combination of keys."""
+    return ((combine(*keys) >> 12) & ((1 << 52) - 1)).double().add(0.5).mul(2.0**-52)
+
+
+def gumbel(*keys: Tensor) -> Tensor:
+    """Standard Gumbel noise, float64, one for each combination of keys."""
+    return -(-uniform(*keys).log()).log()
+
+
+def streams(prompts: list[Tensor], seed: int) -> Tensor:
+    """The noise key of each prompt (B,): equal prompts of one batch get different ones."""
+    seen: dict[tuple[int, ...], int] = {}
+    keys = []
+    for prompt in prompts:
+        ids = tuple(prompt.tolist())
+        copy = seen[ids] = seen.get(ids, -1) + 1
+        key = torch.tensor(seed)
+        for value in (*ids, copy):
+            key = combine(key, torch.tensor(value))
+        keys.append(key)
+    return torch.stack(keys).to(prompts[0].device)

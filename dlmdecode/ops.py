@@ -1,0 +1,5 @@
+"""Fused ops."""
+
+from dlmdecode.reference import Proposed, credit, propose
+
+__all__ = ["Proposed", "credit", "propose"]

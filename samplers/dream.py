@@ -1,0 +1,125 @@
+"""Dream's own decoding (arXiv 2508.15487): a time grid says how many masks to fill at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from dlmdecode.blocks import WholeCanvas, blocks_of
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import closest, require
+from dlmdecode.noise import gumbel, uniform
+from dlmdecode.processors import Temperature, TopKFilter, TopPFilter
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Processor, Sampler, Score
+from dlmdecode.scores import Margin, NegativeEntropy
+from dlmdecode.select import TopK
+
+ALGORITHMS: dict[str, tuple[Score, ...]] = {
+    "maskgit_plus": (),
+    "topk_margin": (Margin(),),
+    "entropy": (NegativeEntropy(),),
+    "origin": (),
+}
+
+
+@lru_cache(maxsize=1024)
+def grid_quotas(masks: int, steps: int, eps: float) -> tuple[int, ...]:
+    """Tokens to commit at each step that commits any, for a block that opens with `masks` masks.
+
+    With one token per step the published grid commits nothing at the first step and two at the
+    last; steps that would commit nothing are left out here, since they repeat the same forward.
+    """
+    time = torch.linspace(1, eps, steps + 1)
+    quotas = []
+    for i in range(steps):
+        share = 1 - time[i + 1] / time[i]
+        count = masks if i == steps - 1 else int(masks * share)
+        masks -= count
+        if count:
+            quotas.append(count)
+    return tuple(quotas)
+
+
+@dataclass(frozen=True)
+class GridQuota:
+    """How many tokens of the block Dream's time grid commits at this step; `steps` per block."""
+
+    steps: int
+    eps: float = 1e-3
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        rows = zip(canvas.block_masks.tolist(), canvas.block_step.tolist(), strict=True)
+        counts = []
+        for masks, step in rows:
+            quotas = grid_quotas(masks, self.steps, self.eps)
+            counts.append(quotas[step] if step < len(quotas) else masks)
+        return torch.tensor(counts, device=canvas.lo.device)
+
+
+@dataclass(frozen=True)
+class RandomShare:
+    """Each position on its own with the probability of this step of the grid ("origin")."""
+
+    steps: int
+    eps: float = 1e-3
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        time = torch.linspace(1, self.eps, self.steps + 1, device=canvas.lo.device)
+        step = canvas.block_step.clamp(max=self.steps - 1)
+        share = torch.where(step == self.steps - 1, 1.0, 1 - time[step + 1] / time[step])
+        return (
+            uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None]) < share[:, None]
+        )
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Draw positions with probability softmax(score / temperature) instead of taking the best."""
+
+    temperature: float
+
+    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
+        noise = gumbel(canvas.stream[:, None], canvas.position, canvas.step[:, None])
+        return confidence / self.temperature + noise
+
+
+@register_sampler("dream", paper="arXiv 2508.15487")
+def dream(
+    steps: int | None = None,
+    alg: str = "entropy",
+    eps: float = 1e-3,
+    alg_temp: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    max_new_tokens: int = 256,
+    block_length: int | None = None,
+    temperature: float = 0.0,
+) -> Sampler:
+    """Fill the whole canvas (or blocks, if `block_length` is given) along Dream's time grid."""
+    require(
+        alg in ALGORITHMS, "alg", alg, f"give one of {tuple(ALGORITHMS)}{closest(alg, ALGORITHMS)}"
+    )
+    require(0 < eps < 1, "eps", eps, "give a number between 0 and 1")
+    steps = max_new_tokens if steps is None else steps
+    num_blocks = 1 if block_length is None else -(-max_new_tokens // block_length)
+    require(
+        steps >= 1 and steps % num_blocks == 0,
+        "steps",
+        steps,
+        f"give a positive multiple of the number of blocks, {num_blocks}",
+    )
+    per_block = steps // num_blocks
+    filters: list[Processor] = [Temperature(temperature)] if temperature else []
+    filters += [TopPFilter(top_p)] if top_p is not None else []
+    filters += [TopKFilter(top_k)] if top_k is not None else []
+    return Sampler(
+        select=RandomShare(per_block, eps) if alg == "origin" else TopK(GridQuota(per_block, eps)),
+        blocks=WholeCanvas() if block_length is None else blocks_of(block_length),
+        processors=tuple(filters),
+        scores=ALGORITHMS[alg] + ((Jitter(alg_temp),) if alg_temp else ()),
+        temperature=1.0 if temperature else 0.0,
+    )

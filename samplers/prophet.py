@@ -1,0 +1,120 @@
+"""Prophet (arXiv 2508.19982): once the answer has settled, commit everything that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import require
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class AnswerSettled:
+    """The mean logit gap over the answer reaches a bar that falls with progress.
+
+    `answer` is (first position, length) from the start of the text; None means all positions still
+    masked (beyond the paper). A gap of 7.5 is odds of 1808 : 1, 5 is 148 : 1, 2.5 is 12 : 1.
+    Progress is steps used over `steps` where those are given, else the share of the text written.
+    Under the dual cache the gaps are known, and the rule decides, only at refreshes.
+    """
+
+    reads_canvas = True
+    early: float = 7.5
+    mid: float = 5.0
+    late: float = 2.5
+    answer: tuple[int, int] | None = None
+    steps: int | None = None
+    block_length: int | None = None
+
+    @property
+    def reads_committed(self) -> bool:
+        return self.answer is not None
+
+    def region(self, canvas: Canvas) -> Tensor:
+        if self.answer is None:
+            return canvas.masked
+        first = canvas.start + self.answer[0]
+        inside = (canvas.position >= first[:, None]) & canvas.text
+        return inside & (canvas.position < first[:, None] + self.answer[1])
+
+    def progress(self, canvas: Canvas) -> Tensor:
+        length = (canvas.stop - canvas.start).double()
+        if self.steps is None:
+            return (length - canvas.masked.sum(1) + 1) / length
+        block_length = self.block_length or length
+        block, num_blocks = (
+            (canvas.lo - canvas.start) // block_length,
+            (length / block_length).ceil(),
+        )
+        return (block * (self.steps / num_blocks) + canvas.block_step + 1) / self.steps
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        region = self.region(canvas)
+        known = (~region | canvas.fresh.contains(canvas.position)).all(1)
+        gap = (canvas.proposal.margin * region).sum(1) / region.sum(1).clamp(min=1)
+        progress = self.progress(canvas)
+        bar = torch.where(progress < 0.67, self.mid, self.late)
+        bar = torch.where(progress < 0.33, self.early, bar)
+        return known & region.any(1) & (gap >= bar)
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Tokens that stand on the canvas from the start: (offset in the text, id or text)."""
+
+    fixed: tuple[tuple[int, int | str], ...]
+
+    def bind(self, model: Any) -> Constraints:
+        """Text becomes the ids of `model.tokenizer`, several tokens taking consecutive offsets."""
+        ids: list[tuple[int, int | str]] = []
+        for offset, what in self.fixed:
+            if isinstance(what, int):
+                ids.append((offset, what))
+                continue
+            require(
+                model.tokenizer is not None, "constraints", what, "give token ids: no tokenizer"
+            )
+            pieces = model.tokenizer(what, add_special_tokens=False)["input_ids"]
+            ids += [(offset + i, piece) for i, piece in enumerate(pieces)]
+        return replace(self, fixed=tuple(ids))
+
+    def __call__(self, canvas: Canvas) -> None:
+        for offset, token in self.fixed:
+            at = canvas.start + offset
+            inside = int((canvas.stop - canvas.start).min())
+            require(
+                0 <= offset < inside,
+                "constraints",
+                {offset: token},
+                f"the text has {inside} tokens",
+            )
+            canvas.tokens = canvas.tokens.scatter(1, at[:, None], token)
+
+
+@register_sampler("prophet", over="vanilla", paper="arXiv 2508.19982")
+def prophet(
+    early: float = 7.5,
+    mid: float = 5.0,
+    late: float = 2.5,
+    answer_start: int | None = None,
+    answer_length: int = 5,
+    constraints: Mapping[int, int | str] | None = None,
+    steps: int | None = None,
+    block_length: int | None = 32,
+) -> Sampler:
+    """Commit all that is left once the answer's mean top-2 logit gap passes a falling bar."""
+    if answer_start is None and constraints:
+        answer_start = max(constraints) + 2
+    fixed = tuple(sorted((int(offset), what) for offset, what in (constraints or {}).items()))
+    answer = None if answer_start is None else (answer_start, answer_length)
+    return Sampler(
+        openings=(Constraints(fixed),) if fixed else (),
+        stops=(AnswerSettled(early, mid, late, answer, steps, block_length),),
+    )
