@@ -148,7 +148,9 @@ class GSM8K(Task):
             raise ValueError(f"no {option}: give a JSONL file, or `pip install datasets`") from None
         except Exception as error:  # whatever the hub client raises without a network
             reason = str(error).splitlines()[0]
-            raise ValueError(f"{option}: {SOURCE[0]} is out of reach ({reason}); give a file") from None
+            raise ValueError(
+                f"{option}: {SOURCE[0]} is out of reach ({reason}); give a file"
+            ) from None
 
     def __len__(self) -> int:
         return len(self.rows)

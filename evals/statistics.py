@@ -15,7 +15,9 @@ OFFSET = 5.0  # percentage points below the first point; what is lower does not 
 def interval(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's confidence interval of a share, as two shares."""
     if not 0 <= correct <= total or total < 1:
-        raise ValueError(f"correct={correct}, total={total}: give 0 <= correct <= total, total >= 1")
+        raise ValueError(
+            f"correct={correct}, total={total}: give 0 <= correct <= total, total >= 1"
+        )
     low, high = binomtest(correct, total).proportion_ci(level, method="wilson")
     return float(low), float(high)
 
@@ -45,7 +47,9 @@ def paired(baseline: Iterable[bool], other: Iterable[bool]) -> Paired:
     pairs = list(zip(baseline, other, strict=True))
     if not pairs:
         raise ValueError("no problem that both samplers answered: nothing to compare")
-    return Paired(sum(o and not b for b, o in pairs), sum(b and not o for b, o in pairs), len(pairs))
+    return Paired(
+        sum(o and not b for b, o in pairs), sum(b and not o for b, o in pairs), len(pairs)
+    )
 
 
 @dataclass(frozen=True)

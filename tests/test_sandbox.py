@@ -274,5 +274,7 @@ def test_empty_truncated_and_mutated_solutions_fail():
     assert not any(r.passed for r in verdicts(problems, lambda p: ""))
     assert not any(r.passed for r in verdicts(problems, without_answers))
     # cut inside the last statement: what is left returns nothing, or is no Python
-    cut = verdicts(problems, lambda p: p["canonical_solution"].rstrip()[:-1].rpartition("return")[0])
+    cut = verdicts(
+        problems, lambda p: p["canonical_solution"].rstrip()[:-1].rpartition("return")[0]
+    )
     assert not any(r.passed for r in cut)
