@@ -60,6 +60,32 @@ def block_masks(
     return masked | (place >= lo + width), weight
 
 
+def two_streams(
+    tokens: Tensor, start: Tensor, stop: Tensor, mask: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Every block of every answer masked at once, each given the true text to its left.
+
+    The clean text (B, L) is followed by a noised copy of it, in blocks of 1, 2, 4, … tokens. A clean
+    token sees the clean tokens before it; a noised one sees the clean tokens left of its block and
+    its own block (arXiv 2503.09573). Returns tokens and positions (B, S), who sees whom
+    (B, 1, S, S), and which positions are asked for (B, L): the S - L noised ones are the last of L.
+    """
+    place, first = torch.arange(tokens.shape[1]), int(start.min())
+    width = 2 ** torch.randint(0, 5, start.shape, generator=generator)
+    width = torch.where(torch.rand(start.shape, generator=generator) < 0.5, 1, width)
+    answer = (place >= start) & (place < stop)
+    share = torch.rand(start.shape, generator=generator).masked_fill(width == 1, 1.0)
+    asked = answer & (torch.rand(tokens.shape, generator=generator) < share)
+    block = torch.where(answer, (place - start) // width, -1 - place)[:, first:]
+    left = (start + block * width).clamp(0)
+    clean = (place <= place[:, None]).expand(len(tokens), -1, -1)
+    noised = torch.cat([place < left[..., None], block[..., None] == block[:, None]], -1)
+    clean = torch.cat([clean, torch.zeros(len(tokens), len(place), block.shape[1]).bool()], -1)
+    both = torch.cat([tokens, tokens.masked_fill(asked, mask)[:, first:]], 1)
+    position = torch.cat([place, place[first:]]).expand_as(both)
+    return both, position, torch.cat([clean, noised], 1)[:, None], asked
+
+
 class MaskedDiffusion:
     """The objective: `loss(model, batch, step)`."""
 
@@ -85,8 +111,27 @@ class MaskedDiffusion:
         return longest + int(torch.randint(1, reach, (), generator=generator))
 
     def loss(self, model: LLaDA, batch: list[Example], step: int) -> Tensor:
-        """Mean over the batch of the weighted loss per answer token."""
+        """Two streams every n-th step, for the n of `streams` that holds from its first step on."""
         generator = torch.Generator().manual_seed(self.seed * 10**9 + step)
+        every = next(n for first, n in reversed(self.config["streams"]) if step >= first)
+        if every and step % every == 0:
+            return self.streams_loss(model, batch[: len(batch) // 2], generator)
+        return self.canvas_loss(model, batch, generator)
+
+    def streams_loss(
+        self, model: LLaDA, batch: list[Example], generator: torch.Generator
+    ) -> Tensor:
+        """Mean loss of a masked token given the true text left of its block."""
+        tokens, start, stop = canvases(batch, max(map(len, batch)), self.end)
+        streams = two_streams(tokens, start, stop, self.mask, generator)
+        shown, position, attend, asked = (part.to(model.device) for part in streams)
+        first = 2 * tokens.shape[1] - shown.shape[1]
+        hidden = model.encode(shown, position, attend)[:, tokens.shape[1] :]
+        logits = model.head(hidden[asked[:, first:]]).float()
+        return F.cross_entropy(logits, tokens.to(model.device)[asked])
+
+    def canvas_loss(self, model: LLaDA, batch: list[Example], generator: torch.Generator) -> Tensor:
+        """Mean over the batch of the weighted loss per answer token."""
         length = self.length(batch, generator)
         quarter = max(1, len(batch) * min(length, 96) // (4 * length))
         pairs = [example for example in batch[:quarter] for _ in range(2)]
