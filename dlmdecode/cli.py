@@ -111,12 +111,15 @@ def add_samplers(commands: Any) -> None:
     parser.add_argument("name", nargs="*", help="only these, with their description")
     parser.add_argument("--json", action="store_true", help="one JSON object a sampler")
     parser.add_argument("--compose", action="store_true", help="which pairs can be combined")
+    parser.add_argument("--markdown", action="store_true", help="the table of the README")
     add_set(parser)
 
     def run(arguments: argparse.Namespace) -> None:
         from dlmdecode import catalogue
 
-        if arguments.compose:
+        if arguments.markdown:
+            print(catalogue.markdown())
+        elif arguments.compose:
             print(catalogue.matrix(arguments.name, dict(arguments.set)))
         else:
             print(catalogue.listing(arguments.name, arguments.json))
