@@ -65,6 +65,8 @@ def add_task(commands: Any, task: str, tuning: bool) -> None:
     add("--eos", choices=("stop", "ignore"))
     add("--seed", type=int, default=0)
     add("--chat", action="store_true", help="prompts as chat messages, for instructed models")
+    add("--truncate", action="store_true",
+        help="leave out the beginning of a prompt that the model has no room for")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bar")
     add("--engine", choices=("local", "ray"), default="local")
     add("--workers", type=int, default=2, help="Ray actors, each with a model")
@@ -189,8 +191,8 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
     load = partial(dlmdecode.load, args.model, args.device, args.dtype, args.revision)
     return partial(
         evaluate,
-        make_worker=partial(Worker, load, arguments),
-        arguments=arguments,
+        make_worker=partial(Worker, load, arguments, truncate=args.truncate),
+        arguments={**arguments, "truncate": args.truncate},
         model=model,
         batch_size=args.batch_size,
         engine=engine,
@@ -207,11 +209,13 @@ def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def check_sampler(contender: Contender, arguments: dict[str, Any], family: str | None) -> None:
     """Build the recipe once, so that a wrong name or option is an error before any work."""
     import dlmdecode
+    from dlmdecode.registry import CONTEXT
 
     options = {k: v for k, v in contender.options.items() if k not in CALL_OPTIONS}
     given = {**arguments, **contender.options}
-    context = {k: given[k] for k in ("max_new_tokens", "block_length", "steps") if k in given}
-    context["temperature"] = given.get("temperature", 0.0)
+    context = {k: given[k] for k in CONTEXT if k in given} | {
+        "temperature": given.get("temperature", 0.0)
+    }
     dlmdecode.sampler(contender.spec, family=family, context=context, **options)
 
 
