@@ -21,8 +21,8 @@ class RunPeaks:
     low: float = 0.62
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.high)
-        require_finite("low_threshold", self.low)
+        require_finite("threshold", self.high, infinite=True)
+        require_finite("low_threshold", self.low, infinite=True)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         open, confidence = canvas.open, canvas.confidence

@@ -80,16 +80,18 @@ class LearnedAcceptance:
             f"the filter was trained on blocks of at most {self.filter.width} positions",
         )
 
-    def __call__(self, canvas: Canvas) -> Tensor:
-        offset = torch.arange(self.filter.width, device=canvas.lo.device)
-        at = canvas.lo[:, None] + offset
+    def accepted(self, canvas: Canvas) -> Tensor:
+        """Block positions the filter accepts, masked or not, (B, L)."""
+        at = canvas.lo[:, None] + torch.arange(self.filter.width, device=canvas.lo.device)
         inside = at < canvas.hi[:, None]
         at = at.clamp(max=canvas.tokens.shape[1] - 1)
         seen = canvas.proposal.prob.gather(1, at).masked_fill(~inside, 0)
-        accepted = self.filter(seen.float()).sigmoid() > self.threshold
-        # several columns may stand for the last position: add up instead of overwriting
-        where = torch.zeros_like(canvas.tokens).scatter_add(1, at, (accepted & inside).long()) > 0
-        return where | self.schedule(canvas)
+        sure = inside & (self.filter(seen.float()).sigmoid() > self.threshold)
+        # columns outside the block share a position with others: add up, do not overwrite
+        return torch.zeros_like(canvas.tokens).scatter_add(1, at, sure.long()) > 0
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        return self.accepted(canvas) | self.schedule(canvas)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
+from dlmdecode.canvas import Canvas, Span
 from dlmdecode.checks import closest, require
 from dlmdecode.noise import uniform
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
+from dlmdecode.sampler import Sampler, Score
 from dlmdecode.select import EvenQuota, TopK, steps_per_block
 
 REMASKING = ("low_confidence", "random")
@@ -24,18 +25,44 @@ class RandomOrder:
         return uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None])
 
 
+@dataclass(frozen=True)
+class WithoutEos:
+    """The first EOS id, which also pads, is never proposed."""
+
+    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+        return logits.index_fill(
+            -1, torch.tensor(rows.eos_ids[:1], device=logits.device), -torch.inf
+        )
+
+
+@dataclass(frozen=True)
+class EndLast:
+    """Positions that propose to end the text come after all others."""
+
+    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
+        return torch.where(canvas.is_eos(canvas.proposal.token), confidence - 1, confidence)
+
+
 @register_sampler("vanilla", paper="arXiv 2502.09992")
 def vanilla(
     steps: int | None = None,
     remasking: str = "low_confidence",
     max_new_tokens: int = 256,
     block_length: int | None = 32,
+    logits_eos_inf: bool = False,
+    confidence_eos_eot_inf: bool = False,
 ) -> Sampler:
-    """Fill the canvas block by block in `steps` steps altogether (None: one token per step)."""
+    """Fill the canvas block by block in `steps` steps altogether (None: one token per step).
+
+    `logits_eos_inf` never proposes the first EOS id; `confidence_eos_eot_inf` commits end tokens
+    only where nothing else is left. Both are LLaDA's own switches for its instruct models.
+    """
     per_block = steps_per_block(steps, max_new_tokens, block_length)
     known = remasking in REMASKING
     require(
         known, "remasking", remasking, f"give one of {REMASKING}{closest(remasking, REMASKING)}"
     )
-    scores = (RandomOrder(),) if remasking == "random" else ()
-    return Sampler(select=TopK(EvenQuota(per_block)), scores=scores)
+    scores: tuple[Score, ...] = (RandomOrder(),) if remasking == "random" else ()
+    scores += (EndLast(),) if confidence_eos_eot_inf else ()
+    processors = (WithoutEos(),) if logits_eos_inf else ()
+    return Sampler(select=TopK(EvenQuota(per_block)), processors=processors, scores=scores)

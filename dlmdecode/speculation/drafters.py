@@ -1,0 +1,267 @@
+"""What proposes drafts: a diffusion model, a small causal model, a look at the text itself.
+
+A drafter is any object with `draft(prefix, length)`. It returns at most `length` token ids, or the
+`TopM` tokens of each position, through which a path is then searched. It must be a function of its
+arguments: the verification of sampled text relies on that.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from dlmdecode.checks import require
+from dlmdecode.models.base import Denoiser
+from dlmdecode.speculation.lattice import TopM
+
+
+@runtime_checkable
+class Drafter(Protocol):
+    """See the module. Ids are the drafter's own; optional attributes that `speculate` reads:
+
+    `tokenizer`, `vocab_size` and `eos_ids` (None, None and () if absent: ids are the verifier's).
+    """
+
+    def draft(self, prefix: list[int], length: int) -> TopM | list[int]: ...
+
+
+def top_m(logits: Tensor, num: int) -> TopM:
+    """The `num` best tokens of logits (K, V) with their log probabilities, best first."""
+    best, ids = logits.topk(min(num, logits.shape[-1]), -1)
+    return TopM(ids, (best.float() - logits.float().logsumexp(-1, keepdim=True)))
+
+
+class PrefixCache:
+    """Keys and values of text seen before, given back to a denoiser through its cache hook.
+
+    Attention is bidirectional, so what is kept was computed beside another future than the present
+    one: an approximation, which changes drafts and never the verified text.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (1, H, T, D/H)
+
+    def reuse(self, prefix: list[int]) -> int:
+        """Keep what the text shares with the last one, all but its last token; how much that is."""
+        pairs = zip(self.ids, prefix[:-1], strict=False)
+        shared = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+        length = min(len(self.ids), len(prefix) - 1) if shared is None else shared
+        self.store = {
+            layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self.store.items()
+        }
+        self.ids = prefix[:length]
+        return length
+
+    def hook(self, length: int) -> Any:
+        """The hook of one forward; of what it sees, the first `length` positions stay."""
+
+        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            if layer in self.store:
+                old = self.store[layer]
+                k, v = torch.cat([old[0], k], 2), torch.cat([old[1], v], 2)
+            self.store[layer] = k[:, :, :length], v[:, :, :length]
+            return k, v
+
+        return mix
+
+
+class DiffusionDrafter:
+    """One or a few denoising steps over prefix + masks (DiffuSpec, arXiv 2510.02358).
+
+    Args:
+        model: what `dlmdecode.load` or `wrap` give.
+        steps: forwards per draft; each but the last commits its share of the most confident tokens.
+        num_candidates: M of the lattice.
+        prefix_cache: reuse keys and values of the accepted text; off recomputes it in every draft.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        steps: int = 1,
+        num_candidates: int = 15,
+        prefix_cache: bool = True,
+    ):
+        require(isinstance(steps, int) and steps >= 1, "draft_steps", steps, "give at least 1")
+        self.model, self.steps, self.num_candidates = model, steps, num_candidates
+        self.tokenizer, self.eos_ids = model.tokenizer, model.eos_ids
+        self.vocab_size = getattr(model, "vocab_size", None)
+        cached = prefix_cache and getattr(model, "supports_cache", True)
+        self.cache = PrefixCache() if cached else None
+        self.allowed: Tensor | None = None
+        self.words: Any = None
+        self.forwards = 0
+
+    def restrict(self, words: Any) -> None:
+        """Draft only ids that a `Vocabulary` allows; None allows all but the mask."""
+        self.words, self.allowed = words, None
+
+    def reset(self) -> None:
+        """Forget the last text, so that a row's drafts do not depend on the one before it."""
+        if self.cache is not None:
+            self.cache = PrefixCache()
+
+    @torch.inference_mode()
+    def draft(self, prefix: list[int], length: int) -> TopM:
+        """The lattice (length, M) after `prefix`, of which the model sees what fits."""
+        prefix = self.window(prefix, length)
+        canvas = torch.full((length,), self.model.mask_id, device=self.model.device)
+        open_ = torch.ones_like(canvas, dtype=torch.bool)
+        top = None
+        for step in range(min(self.steps, length)):
+            fresh = self.top(prefix, canvas)
+            top = fresh if top is None else blend(top, fresh, open_)
+            remaining = min(self.steps, length) - step
+            share = -(-int(open_.sum()) // remaining)
+            confidence = top.log_prob[:, 0].masked_fill(~open_, -torch.inf)
+            where = confidence.topk(share).indices
+            canvas[where] = top.ids[where, 0]
+            open_[where] = False
+        assert top is not None
+        return top
+
+    def window(self, prefix: list[int], length: int) -> list[int]:
+        """The end of a text that leaves room for the draft; half of it, so that caches last."""
+        limit = self.model.max_length
+        if limit is None or len(prefix) + length <= limit:
+            return prefix
+        room = limit - length
+        require(room >= 2, "draft_length", length, f"the drafter addresses {limit} positions")
+        excess = len(prefix) - room
+        half = room // 2
+        return prefix[-(-excess // half) * half :]
+
+    def top(self, prefix: list[int], canvas: Tensor) -> TopM:
+        """One forward: the best tokens of each canvas position (K,)."""
+        self.forwards += 1
+        model, shift = self.model, self.model.shift
+        start = self.cache.reuse(prefix) if self.cache else 0
+        tokens = torch.cat([torch.tensor(prefix[start:], device=model.device), canvas])
+        position = torch.arange(start, start + len(tokens), device=model.device)
+        hook = self.cache.hook(len(prefix)) if self.cache else None
+        hidden = model.encode(tokens[None], position[None], cache=hook)[0]
+        if self.cache:
+            self.cache.ids = list(prefix)
+        first = len(tokens) - len(canvas) - shift
+        logits = model.head(hidden[first : first + len(canvas)]).float()
+        return top_m(logits.masked_fill(self.forbidden(logits), -torch.inf), self.num_candidates)
+
+    def forbidden(self, logits: Tensor) -> Tensor:
+        """(V,) bool, ids that no draft holds."""
+        if self.allowed is None:
+            size = logits.shape[-1]
+            self.allowed = torch.ones(size, dtype=torch.bool)
+            if self.words is not None:
+                self.allowed = self.words.allowed(size)
+            self.allowed[self.model.mask_id] = False
+            self.allowed = self.allowed.to(logits.device)
+        return ~self.allowed
+
+
+def blend(old: TopM, new: TopM, where: Tensor) -> TopM:
+    """`new` at positions `where` (K,), `old` elsewhere."""
+    return TopM(*(torch.where(where[:, None], b, a) for a, b in zip(old, new, strict=True)))
+
+
+class PromptLookup:
+    """The continuation of the last earlier place where the text's end stood before.
+
+    Args:
+        longest: tokens of the end that are looked for first; then fewer, down to one.
+        tokenizer: for `speculate` to compare vocabularies; None takes ids as the verifier's.
+    """
+
+    eos_ids: tuple[int, ...] = ()
+
+    def __init__(self, longest: int = 3, tokenizer: Any = None):
+        require(longest >= 1, "longest", longest, "give at least 1")
+        self.longest, self.tokenizer = longest, tokenizer
+
+    def draft(self, prefix: list[int], length: int) -> list[int]:
+        for size in range(min(self.longest, len(prefix) - 1), 0, -1):
+            end = prefix[-size:]
+            for start in range(len(prefix) - size - 1, -1, -1):
+                if prefix[start : start + size] == end:
+                    return prefix[start + size : start + size + length]
+        return []
+
+
+class CausalDrafter:
+    """A small autoregressive transformers model, greedy, with its own key/value cache."""
+
+    def __init__(self, model: Any, tokenizer: Any = None):
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.vocab_size = model.get_input_embeddings().num_embeddings
+        self.forwards = 0
+        self.cache: Any = None
+        self.ids: list[int] = []  # what the cache holds
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return ids_of(self.model.generation_config.eos_token_id)
+
+    @torch.inference_mode()
+    def draft(self, prefix: list[int], length: int) -> list[int]:
+        self.rewind(prefix)
+        tokens, drafted = prefix[len(self.ids) :], []
+        while len(drafted) < length:
+            self.forwards += 1
+            ids = torch.tensor([tokens], device=self.model.device)
+            out = self.model(ids, past_key_values=self.cache, use_cache=True)
+            self.cache = out.past_key_values
+            self.ids = self.ids + tokens
+            tokens = [int(out.logits[0, -1].argmax())]
+            drafted += tokens
+            if tokens[0] in self.eos_ids:
+                break
+        return drafted
+
+    def rewind(self, prefix: list[int]) -> None:
+        """Crop the cache to what it shares with the text, all but its last token."""
+        pairs = zip(self.ids, prefix[:-1], strict=False)
+        shared = sum(1 for _ in iter_equal(pairs))
+        if self.cache is None or not self.ids:
+            return
+        if len(self.ids) > shared:
+            self.cache.crop(shared - len(self.ids))
+        self.ids = self.ids[:shared]
+
+
+def iter_equal(pairs: Any) -> Any:
+    """Pairs up to the first unequal one."""
+    for a, b in pairs:
+        if a != b:
+            return
+        yield a
+
+
+def ids_of(value: Any) -> tuple[int, ...]:
+    """Token ids given as None, an int or a list, as a tuple."""
+    return () if value is None else (value,) if isinstance(value, int) else tuple(value)
+
+
+def resolve_drafter(drafter: Any, steps: int, num_candidates: int) -> Drafter:
+    """The drafter that `drafter` names or is.
+
+    Raises:
+        ValueError: an object that can draft nothing, such as a bare causal language model.
+    """
+    if isinstance(drafter, str) or hasattr(drafter, "__fspath__"):
+        from dlmdecode.models.loading import load
+
+        drafter = load(drafter)
+    if isinstance(drafter, Denoiser):
+        return DiffusionDrafter(drafter, steps, num_candidates)
+    usable = callable(getattr(drafter, "draft", None)) and not inspect.isclass(drafter)
+    require(
+        usable,
+        "drafter",
+        type(drafter).__name__,
+        "it is no diffusion language model and has no draft(prefix, length); give what "
+        "dlmdecode.load or dlmdecode.wrap give, or CausalDrafter(model) for a causal one",
+    )
+    return drafter

@@ -1,0 +1,246 @@
+"""Token n-grams with back-off: built from texts, saved memory-mapped, or counted online.
+
+Every order m has two sorted arrays of 64-bit keys, so a file is used in place and C++ reads the same
+arrays: (context, token) -> log probability, and context -> log weight of backing off from it. A score
+looks for the longest known n-gram:
+
+    log_prob(context, token) = log p of order m                     if the m-gram is known
+                             = weight(context) + score of order m - 1   otherwise
+
+where an unknown context has weight 0, and a token unknown to order 1 scores `floor`.
+
+A key is `dlmdecode.noise.combine` of the ids, context first: starting from h = 0, for each id
+h = mix(h + id + 0x9E3779B97F4A7C15) modulo 2**64, with splitmix64's finaliser
+mix(z): z = (z ^ z>>30) * 0xBF58476D1CE4E5B9; z = (z ^ z>>27) * 0x94D049BB133111EB; z ^ z>>31,
+shifts unsigned; kept and sorted as signed integers. `BEGIN` = -1 stands before a text's first token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dlmdecode.checks import require
+from dlmdecode.noise import combine
+
+BEGIN = -1
+FORMAT = "dlmdecode.ngram.1"
+STUPID_WEIGHT = log(0.4)  # Brants et al. 2007
+SMOOTHINGS = ("kneser_ney", "stupid")
+
+
+@dataclass(frozen=True)
+class Order:
+    """The arrays of one order; key arrays are sorted. E n-grams, C contexts."""
+
+    key: Tensor  # (E,) int64
+    log_prob: Tensor  # (E,) float32
+    context: Tensor  # (C,) int64; empty for order 1
+    weight: Tensor  # (C,) float32
+
+
+@dataclass(frozen=True)
+class NGram:
+    """A token n-gram model; `build`, `load` or `OnlineNGram` make one.
+
+    Attributes:
+        orders: arrays of orders 1 to n.
+        floor: natural log score of a token never seen.
+        tokenizer: fingerprint of the tokenizer its ids belong to, "" if not known.
+    """
+
+    orders: tuple[Order, ...]
+    floor: float
+    tokenizer: str = ""
+
+    @property
+    def order(self) -> int:
+        return len(self.orders)
+
+    def at(self, prefix: list[int]) -> NGram:
+        """Itself: it does not learn from the text."""
+        del prefix
+        return self
+
+    def log_prob(self, context: Tensor, token: Tensor) -> Tensor:
+        """Natural log scores (…) float32 of tokens (…) int64 after contexts (…, n - 1) int64."""
+        total = torch.zeros(token.shape)
+        score = torch.full(token.shape, torch.nan)
+        for number in range(self.order, 0, -1):
+            order = self.orders[number - 1]
+            columns = context[..., context.shape[-1] - number + 1 :].unbind(-1)
+            found, where = lookup(order.key, combine(*columns, token))
+            fresh = found & score.isnan()
+            score = torch.where(fresh, total + order.log_prob[where], score)
+            if number > 1:
+                found, where = lookup(order.context, combine(*columns))
+                total = total + torch.where(found, order.weight[where], 0.0)
+        return torch.where(score.isnan(), total + self.floor, score)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file."""
+        arrays = {
+            f"{number}.{name}": getattr(order, name).contiguous()
+            for number, order in enumerate(self.orders, 1)
+            for name in Order.__annotations__
+        }
+        about = {"format": FORMAT, "order": self.order, "floor": self.floor}
+        about["tokenizer"] = self.tokenizer
+        save_file(arrays, os.fspath(path), {"about": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> NGram:
+        """Map a file of `save` into memory.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a file of `save`.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no n-gram file {os.fspath(path)!r}")
+        try:
+            with safe_open(os.fspath(path), framework="pt") as opened:
+                about = json.loads((opened.metadata() or {}).get("about", "{}"))
+                require(about.get("format") == FORMAT, "proxy", os.fspath(path), NOT_NGRAM)
+                names = Order.__annotations__
+                orders = tuple(
+                    Order(**{name: opened.get_tensor(f"{number}.{name}") for name in names})
+                    for number in range(1, about["order"] + 1)
+                )
+        except SafetensorError as error:
+            raise ValueError(f"proxy={os.fspath(path)!r}: {NOT_NGRAM} ({error})") from error
+        return cls(orders, about["floor"], about["tokenizer"])
+
+
+NOT_NGRAM = "no n-gram file of this package; make one with `dlmdecode ngram build`"
+
+
+def lookup(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each of `wanted` (…) is in sorted `keys` (E,), and where."""
+    if not len(keys):
+        return torch.zeros(wanted.shape, dtype=torch.bool), torch.zeros_like(wanted)
+    where = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return keys[where] == wanted, where
+
+
+class OnlineNGram:
+    """Counts the prompt and the accepted text before each draft: a proxy that needs no corpus."""
+
+    def __init__(self, order: int = 3, vocab_size: int = 1 << 17):
+        self.order, self.vocab_size = order, vocab_size
+
+    def at(self, prefix: list[int]) -> NGram:
+        return build([prefix], self.vocab_size, self.order, "stupid")
+
+
+def build(
+    texts: Iterable[list[int]],
+    vocab_size: int,
+    order: int = 3,
+    smoothing: str = "kneser_ney",
+    tokenizer: str = "",
+) -> NGram:
+    """Count texts.
+
+    Args:
+        texts: token ids of each text, with its EOS where the model is to know that texts end.
+        vocab_size: number of token ids, for the share of a token never seen.
+        order: n of the longest n-gram.
+        smoothing: "kneser_ney" (interpolated, one discount per order), or "stupid" (relative
+            frequencies, times 0.4 for each step back: scores, not probabilities).
+        tokenizer: `fingerprint` of the tokenizer.
+
+    Raises:
+        ValueError: no token in any text, or an argument out of range.
+    """
+    require(order >= 1, "order", order, "give at least 1")
+    require(smoothing in SMOOTHINGS, "smoothing", smoothing, f"give one of {SMOOTHINGS}")
+    rows = [[BEGIN] * (order - 1) + list(text) for text in texts if len(text)]
+    require(bool(rows), "texts", "nothing", "give at least one text with a token")
+    ids = torch.tensor([token for row in rows for token in row])
+    end = (ids != BEGIN).nonzero()[:, 0]  # where an n-gram may end
+    grams = [
+        (combine(*(ids[end - back] for back in range(number - 1, -1, -1))), number)
+        for number in range(1, order + 1)
+    ]
+    keys = [key.numpy() for key, _ in grams]
+    contexts = [np.zeros_like(keys[0])] + [
+        combine(*(ids[end - back] for back in range(number - 1, 0, -1))).numpy()
+        for number in range(2, order + 1)
+    ]
+    make = kneser_ney if smoothing == "kneser_ney" else stupid
+    return make(keys, contexts, vocab_size, tokenizer)
+
+
+def stupid(
+    keys: list[np.ndarray], contexts: list[np.ndarray], vocab_size: int, tokenizer: str
+) -> NGram:
+    """Relative frequencies from the keys and contexts of every position, per order."""
+    orders = []
+    for key, context in zip(keys, contexts, strict=True):
+        unique, first, count = np.unique(key, return_index=True, return_counts=True)
+        seen, which, total = np.unique(context, return_inverse=True, return_counts=True)
+        score = np.log(count / total[which[first]])
+        weight = np.full(len(seen), STUPID_WEIGHT)
+        orders.append(make_order(unique, score, seen, weight, first_order=not orders))
+    return NGram(tuple(orders), STUPID_WEIGHT - log(vocab_size), tokenizer)
+
+
+def kneser_ney(
+    keys: list[np.ndarray], contexts: list[np.ndarray], vocab_size: int, tokenizer: str
+) -> NGram:
+    """Interpolated Kneser-Ney (Chen and Goodman 1999) in back-off form."""
+    orders: list[Order] = []
+    lower = np.empty(0)  # probability of order m - 1 at every position
+    floor = 0.0
+    for number, (key, context) in enumerate(zip(keys, contexts, strict=True), 1):
+        # below the top order an n-gram counts once for each token seen before it
+        at = np.arange(len(key))
+        if number < len(keys):
+            at = np.unique(keys[number], return_index=True)[1]
+        unique, first, count = np.unique(key[at], return_index=True, return_counts=True)
+        seen, which = np.unique(context[at][first], return_inverse=True)
+        total, kinds = np.bincount(which, count), np.bincount(which)
+        discount = discount_of(count)
+        weight = discount * kinds / total
+        below = lower[at][first] if number > 1 else 1 / vocab_size
+        p = (count - discount) / total[which] + weight[which] * below
+        lower = p[np.searchsorted(unique, key)]
+        floor = floor or log(weight[0] / vocab_size)
+        orders.append(make_order(unique, np.log(p), seen, np.log(weight), number == 1))
+    return NGram(tuple(orders), floor, tokenizer)
+
+
+def discount_of(count: np.ndarray) -> float:
+    """What is taken from each count, from the number of ones and twos (Ney et al. 1994)."""
+    ones, twos = (count == 1).sum(), (count == 2).sum()
+    return float(ones / (ones + 2 * twos)) if ones and twos else 0.75
+
+
+def make_order(
+    key: np.ndarray, score: np.ndarray, context: np.ndarray, weight: np.ndarray, first_order: bool
+) -> Order:
+    if first_order:  # its context is empty and never looked up
+        context, weight = context[:0], weight[:0]
+    floats = (torch.from_numpy(array).float() for array in (score, weight))
+    log_prob, weights = floats
+    return Order(torch.from_numpy(key), log_prob, torch.from_numpy(context), weights)
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """What tells one vocabulary from another; special tokens do not count."""
+    special = set(tokenizer.all_special_tokens)
+    words = sorted((i, t) for t, i in tokenizer.get_vocab().items() if t not in special)
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]

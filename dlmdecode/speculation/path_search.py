@@ -1,0 +1,141 @@
+"""Which path of the lattice to draft: the causal-consistency search of DiffuSpec, or the best tokens.
+
+    score(path) = sum over i of  lam * log p(y_i) + (1 - lam) * log p_ngram(y_i | y_<i)
+
+`search` in plain Python is the specification of `dlmdecode.ops.path_search`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dlmdecode import ops
+from dlmdecode.checks import require
+from dlmdecode.speculation.lattice import Lattice, TopM, candidates, draft_end
+from dlmdecode.speculation.ngram import BEGIN, NGram
+
+
+class Scorer(Protocol):
+    """A causal model of the path: what `NGram` is."""
+
+    order: int
+
+    def log_prob(self, context: Tensor, token: Tensor) -> Tensor:
+        """Natural log probability (…) of tokens (…) after contexts (…, order - 1)."""
+        ...
+
+
+class Proxy(Protocol):
+    """Gives the scorer for a text. `NGram` gives itself, `OnlineNGram` counts the text first."""
+
+    def at(self, prefix: list[int]) -> Scorer: ...
+
+
+def search(
+    lattice: Lattice,
+    prefix: list[int],
+    scorer: Scorer,
+    beam: int,
+    lam: float,
+    eos_ids: tuple[int, ...],
+) -> tuple[list[int], float]:
+    """The best path of a beam search from left to right, and its score.
+
+    A path that ends in EOS is finished and keeps competing with its score. Of equal scores the one
+    found first wins: better beam first, then better candidate.
+    """
+    paths: list[tuple[float, list[int]]] = [(0.0, [])]
+    for ids, log_prob, count in zip(lattice.ids, lattice.log_prob, lattice.count, strict=True):
+        token, own = ids[:count], lam * log_prob[:count].double()
+        alive = [path for _, path in paths if not (path and path[-1] in eos_ids)]
+        gain = own.expand(len(alive), -1)
+        if lam < 1 and alive:
+            context = torch.stack([last(prefix + path, scorer.order - 1) for path in alive])
+            context = context[:, None].expand(-1, len(token), -1)
+            gain = (
+                gain + (1 - lam) * scorer.log_prob(context, token.expand(len(alive), -1)).double()
+            )
+        gains = iter(gain.tolist())
+        found: list[tuple[float, list[int]]] = []
+        for score, path in paths:
+            if path and path[-1] in eos_ids:
+                found.append((score, path))
+            else:
+                pairs = zip(token.tolist(), next(gains), strict=True)
+                found += [(score + more, [*path, one]) for one, more in pairs]
+        paths = sorted(found, key=lambda pair: -pair[0])[:beam]
+    score, path = paths[0]
+    return path, score
+
+
+def last(ids: list[int], length: int) -> Tensor:
+    """The last `length` ids (length,), with `BEGIN` before the first."""
+    padded = [BEGIN] * length + ids[max(len(ids) - length, 0) :]
+    return torch.tensor(padded[len(padded) - length :], dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class PathSearch:
+    """Causal-consistency path search (DiffuSpec, arXiv 2510.02358).
+
+    Attributes:
+        beam: paths kept at each position.
+        lam: weight of the drafter; 1 - lam is the n-gram's.
+        num_candidates: the most tokens a position offers.
+        mass: a position offers its best tokens up to this probability.
+    """
+
+    beam: int = 3
+    lam: float = 0.5
+    num_candidates: int = 15
+    mass: float = 0.8
+
+    def __post_init__(self) -> None:
+        require(self.beam >= 1, "beam", self.beam, "give at least 1")
+        require(0 <= self.lam <= 1, "lam", self.lam, "give a weight in [0, 1]")
+        require(self.num_candidates >= 1, "num_candidates", self.num_candidates, "give at least 1")
+        require(0 < self.mass <= 1, "mass", self.mass, "give a probability in (0, 1]")
+
+    def __call__(
+        self, top: TopM, prefix: list[int], proxy: Proxy, eos_ids: tuple[int, ...]
+    ) -> list[int]:
+        """Token ids of the best path; it may end in an EOS."""
+        top = TopM(*(part[:, : self.num_candidates].cpu() for part in top))
+        lattice = candidates(top, self.mass, eos_ids)
+        scorer = proxy.at(prefix)
+        if isinstance(scorer, NGram) and hasattr(ops, "path_search"):
+            return fused(lattice, prefix, scorer, self, eos_ids)
+        return search(lattice, prefix, scorer, self.beam, self.lam, eos_ids)[0]
+
+
+def fused(
+    lattice: Lattice, prefix: list[int], ngram: NGram, how: PathSearch, eos_ids: tuple[int, ...]
+) -> list[int]:
+    raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class BestTokens:
+    """No search: the drafter's best token at each position, up to the first EOS."""
+
+    num_candidates: int = 1
+
+    def __call__(
+        self, top: TopM, prefix: list[int], proxy: Proxy, eos_ids: tuple[int, ...]
+    ) -> list[int]:
+        del prefix, proxy
+        return top.ids[: draft_end(top, eos_ids) + 1, 0].tolist()
+
+
+def resolve_search(path_search: Any) -> PathSearch | BestTokens:
+    """The rule that `path_search` names."""
+    if isinstance(path_search, (PathSearch, BestTokens)):
+        return path_search
+    named = {"cps": PathSearch, "argmax": BestTokens}
+    known = isinstance(path_search, str) and path_search in named
+    require(known, "path_search", path_search, "give 'cps', 'argmax' or a PathSearch")
+    return named[path_search]()

@@ -1,0 +1,76 @@
+"""Which proxy guides the path search: a token n-gram, the text itself, or a KenLM file."""
+
+from __future__ import annotations
+
+import os
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlmdecode.checks import require
+from dlmdecode.speculation.ngram import NGram, OnlineNGram, fingerprint
+from dlmdecode.speculation.path_search import Proxy
+
+KENLM_ENDINGS = (".arpa", ".bin", ".binary", ".klm", ".arpa.gz")
+
+
+class KenLM:
+    """A KenLM model whose words are the tokenizer's tokens; needs the `kenlm` package.
+
+    Args:
+        path: an ARPA or binary file.
+        tokenizer: gives the word of each id.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], tokenizer: Any):
+        try:
+            import kenlm
+        except ImportError as error:
+            raise ValueError(
+                f"proxy={os.fspath(path)!r}: a KenLM file needs `pip install kenlm`"
+            ) from error
+        require(tokenizer is not None, "proxy", os.fspath(path), "the drafter has no tokenizer")
+        self.kenlm, self.model = kenlm, kenlm.Model(os.fspath(path))
+        self.order, self.tokenizer = self.model.order, tokenizer
+
+    def at(self, prefix: list[int]) -> KenLM:
+        del prefix
+        return self
+
+    def log_prob(self, context: Tensor, token: Tensor) -> Tensor:
+        """See `NGram.log_prob`."""
+        flat = zip(context.flatten(0, -2).tolist(), token.flatten().tolist(), strict=True)
+        scores = [self.score(tuple(ids), last) for ids, last in flat]
+        return torch.tensor(scores).reshape(token.shape)
+
+    def score(self, context: tuple[int, ...], token: int) -> float:
+        state, after = self.kenlm.State(), self.kenlm.State()
+        begin = not context or context[0] < 0
+        (self.model.BeginSentenceWrite if begin else self.model.NullContextWrite)(state)
+        for word in self.tokenizer.convert_ids_to_tokens([i for i in context if i >= 0]):
+            self.model.BaseScore(state, word, after)
+            state, after = after, state
+        word = self.tokenizer.convert_ids_to_tokens(token)
+        return self.model.BaseScore(state, word, after) * log(10)
+
+
+def resolve_proxy(proxy: Any, drafter: Any) -> Proxy:
+    """The proxy that `proxy` names or is; its ids are the drafter's.
+
+    Raises:
+        FileNotFoundError, ValueError: see `NGram.load` and `KenLM`; an n-gram of other ids.
+    """
+    tokenizer = getattr(drafter, "tokenizer", None)
+    if proxy is None:
+        return OnlineNGram()
+    if isinstance(proxy, str) or hasattr(proxy, "__fspath__"):
+        name = os.fspath(proxy)
+        proxy = KenLM(name, tokenizer) if name.endswith(KENLM_ENDINGS) else NGram.load(name)
+    usable = callable(getattr(proxy, "at", None))
+    require(usable, "proxy", proxy, "give an NGram, a path to one or to a KenLM file, or None")
+    if isinstance(proxy, NGram) and proxy.tokenizer and tokenizer is not None:
+        same = proxy.tokenizer == fingerprint(tokenizer)
+        require(same, "proxy", "NGram", "it was built with another tokenizer than the drafter's")
+    return proxy

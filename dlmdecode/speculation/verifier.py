@@ -1,0 +1,190 @@
+"""The autoregressive model whose text it is: any stock transformers causal LM.
+
+verifier = load_verifier("tiny-ar")
+verifier.generate("Tom has 3 apples.", max_new_tokens=64).texts
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlmdecode import models
+from dlmdecode.checks import require
+from dlmdecode.models.loading import pick_device
+from dlmdecode.prompts import encode_prompts
+from dlmdecode.speculation.drafters import ids_of
+
+EMBEDDED = {"tiny-ar": Path(models.__file__).parent / "tiny-ar"}
+
+
+@dataclass
+class Written:
+    """What the verifier wrote.
+
+    Attributes:
+        sequences: (B, P+G) int64, each row prompt then text, right-padded.
+        texts: the text of each row without prompt and special tokens; None without a tokenizer.
+    """
+
+    sequences: Tensor
+    texts: list[str] | None
+
+
+class Verifier:
+    """A transformers causal LM with its tokenizer; `model` and `tokenizer` are transformers' own.
+
+    Raises:
+        ValueError: a model that is no causal LM, or one without a key/value cache to rewind.
+    """
+
+    mask_id = -1  # prompts pass the same checks as a diffusion model's; no id is a mask here
+
+    def __init__(self, model: Any, tokenizer: Any = None):
+        check_causal(model)
+        self.model, self.tokenizer = model.eval(), tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def vocab_size(self) -> int:
+        return self.model.get_input_embeddings().num_embeddings
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return ids_of(self.model.generation_config.eos_token_id)
+
+    @property
+    def max_length(self) -> int | None:
+        """Positions the model can address, if its configuration says so."""
+        config = self.model.config.get_text_config(decoder=True)
+        return getattr(config, "max_position_embeddings", None)
+
+    def generate(
+        self,
+        prompt: Any,
+        max_new_tokens: int = 256,
+        attention_mask: Tensor | None = None,
+        **options: Any,
+    ) -> Written:
+        """Plain greedy decoding, one prompt at a time; `prompt` as in `dlmdecode.generate`.
+
+        `options` go to transformers' `generate`.
+        """
+        prompts = encode_prompts(prompt, attention_mask, self)
+        check_context(prompts, max_new_tokens, self)
+        if "stop_strings" in options:
+            options["tokenizer"] = self.tokenizer
+        rows = [
+            self.model.generate(
+                ids[None],
+                attention_mask=torch.ones_like(ids)[None],
+                **{"do_sample": False, "max_new_tokens": max_new_tokens} | options,
+            )[0]
+            for ids in prompts
+        ]
+        return Written(pad(rows, self), self.decode(rows, prompts))
+
+    def decode(self, rows: list[Tensor], prompts: list[Tensor]) -> list[str] | None:
+        """The text of each row after its prompt."""
+        if self.tokenizer is None:
+            return None
+        pairs = zip(rows, prompts, strict=True)
+        return [
+            self.tokenizer.decode(row[len(ids) :], skip_special_tokens=True) for row, ids in pairs
+        ]
+
+
+def pad(rows: list[Tensor], verifier: Verifier) -> Tensor:
+    """Rows as one (B, L) tensor, padded on the right with the pad token, else EOS, else 0."""
+    fill = verifier.model.generation_config.pad_token_id
+    fill = fill if fill is not None else (*verifier.eos_ids, 0)[0]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
+
+
+def check_causal(model: Any) -> None:
+    name = type(model).__name__
+    causal = hasattr(model, "generate") and hasattr(model, "generation_config")
+    require(causal, "verifier", name, "give a transformers causal LM, a name or a path")
+    require(not model.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
+    cached = "past_key_values" in inspect.signature(model.forward).parameters
+    cached = cached and not getattr(model, "_is_stateful", False)
+    require(
+        cached,
+        "verifier",
+        name,
+        "it has no key/value cache that can be rewound, which rejected drafts need",
+    )
+
+
+def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> None:
+    """Refuse what does not fit into the verifier's positions."""
+    whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool)
+    fits = whole and max_new_tokens >= 1
+    require(fits, "max_new_tokens", max_new_tokens, "give a whole number, at least 1")
+    longest, limit = max(map(len, prompts)), verifier.max_length
+    require(
+        limit is None or longest + max_new_tokens <= limit,
+        "max_new_tokens",
+        max_new_tokens,
+        f"the longest prompt has {longest} tokens and the verifier addresses {limit} positions; "
+        f"give at most {max((limit or 0) - longest, 0)}",
+    )
+
+
+def load_verifier(
+    name_or_path: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+) -> Verifier:
+    """Load a causal LM through transformers' own classes, never remote code, never a pickle.
+
+    Args:
+        name_or_path: "tiny-ar" (embedded), a hub id, a folder, or a `.gguf` file (needs `gguf`
+            and `accelerate`).
+        device: where to put the weights; None takes the GPU if there is one.
+        dtype: "auto" keeps the checkpoint's, or a name or `torch.dtype`.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: no causal LM, or one that cannot verify.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = os.fspath(name_or_path)
+    folder = os.fspath(EMBEDDED.get(name, name))
+    source: dict[str, Any] = {"revision": revision} if revision else {}
+    if folder.endswith(".gguf"):
+        source["gguf_file"] = Path(folder).name
+        folder = os.fspath(Path(folder).parent)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **source)
+        weights = {} if "gguf_file" in source else {"use_safetensors": True}
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, dtype=dtype, **weights, **source
+        )
+    except OSError as error:
+        known = ", ".join(map(repr, EMBEDDED))
+        raise FileNotFoundError(
+            f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
+        ) from error
+    return Verifier(model.to(pick_device(device)), tokenizer)
+
+
+def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:
+    """The verifier that a name, a path, a transformers model or a `Verifier` stands for."""
+    if isinstance(verifier, Verifier):
+        return verifier
+    if isinstance(verifier, str) or hasattr(verifier, "__fspath__"):
+        return load_verifier(verifier)
+    return Verifier(verifier, tokenizer)
