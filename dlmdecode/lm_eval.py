@@ -4,13 +4,12 @@
         --model_args pretrained=tiny,sampler=adablock+credit,max_new_tokens=128 --tasks gsm8k
 
 Every sampler option may stand among the model arguments (`threshold=0.8`). Generation ends at the
-task's `until` strings, which are looked for in the finished text. Log-likelihoods are the Monte Carlo
-bound of LLaDA (arXiv 2502.09992, appendix): an average over random masks, so they carry noise.
+task's `until` strings, which are looked for in the finished text. Log-likelihoods are the Monte
+Carlo bound of LLaDA (arXiv 2502.09992): an average over random masks, so they carry noise.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -259,7 +258,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # registered under the importable name, not as __main__, which the harness cannot import again
-    from dlmdecode.lm_eval import main as registered_main
-
-    sys.exit(registered_main())
+    main()

@@ -31,7 +31,7 @@ ERRORS = (ValueError, TypeError, FileNotFoundError, FloatingPointError)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the sub-commands; `run(parser.parse_args())` carries them out."""
-    commands = parser.add_subparsers(dest="command", required=True, metavar="TASK|report|tune")
+    commands = parser.add_subparsers(dest="evaluation", required=True, metavar="TASK|report|tune")
     for task in TASKS:
         add_task(commands, task, tuning=False)
     reporting = commands.add_parser("report", help="table, CSV and plot of finished runs")
@@ -125,10 +125,10 @@ TASKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Build]] = {
 
 def run(args: argparse.Namespace) -> int:
     """Carry out parsed arguments; the exit code."""
-    if args.command == "report":
+    if args.evaluation == "report":
         print(report(args.runs, args.output or args.runs[0], args.baseline), end="")
         return 0
-    return run_tuning(args) if args.command == "tune" else run_task(args)
+    return run_tuning(args) if args.evaluation == "tune" else run_task(args)
 
 
 def limited(task: Task, limit: int | None) -> Task:
@@ -142,7 +142,7 @@ def limited(task: Task, limit: int | None) -> Task:
 def run_task(args: argparse.Namespace) -> int:
     shared = parse_options(args.options, "--set")
     contenders = [Contender.parse(text, shared) for text in args.sampler]
-    task = limited(TASKS[args.command][1](args), args.limit)
+    task = limited(TASKS[args.evaluation][1](args), args.limit)
     evaluator(args, contenders)(task, contenders, args.output)
     run = Run.read(args.output)
     print(section(run, run.baseline(None)))
