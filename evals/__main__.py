@@ -31,7 +31,7 @@ ERRORS = (ValueError, TypeError, FileNotFoundError, FloatingPointError)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the sub-commands; `run(parser.parse_args())` carries them out."""
-    commands = parser.add_subparsers(dest="command", required=True, metavar="TASK|report|tune")
+    commands = parser.add_subparsers(dest="evaluation", required=True, metavar="TASK|report|tune")
     for task in TASKS:
         add_task(commands, task, tuning=False)
     reporting = commands.add_parser("report", help="table, CSV and plot of finished runs")
@@ -65,6 +65,8 @@ def add_task(commands: Any, task: str, tuning: bool) -> None:
     add("--eos", choices=("stop", "ignore"))
     add("--seed", type=int, default=0)
     add("--chat", action="store_true", help="prompts as chat messages, for instructed models")
+    add("--truncate", action="store_true",
+        help="leave out the beginning of a prompt that the model has no room for")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bar")
     add("--engine", choices=("local", "ray"), default="local")
     add("--workers", type=int, default=2, help="Ray actors, each with a model")
@@ -123,10 +125,10 @@ TASKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Build]] = {
 
 def run(args: argparse.Namespace) -> int:
     """Carry out parsed arguments; the exit code."""
-    if args.command == "report":
+    if args.evaluation == "report":
         print(report(args.runs, args.output or args.runs[0], args.baseline), end="")
         return 0
-    return run_tuning(args) if args.command == "tune" else run_task(args)
+    return run_tuning(args) if args.evaluation == "tune" else run_task(args)
 
 
 def limited(task: Task, limit: int | None) -> Task:
@@ -140,7 +142,7 @@ def limited(task: Task, limit: int | None) -> Task:
 def run_task(args: argparse.Namespace) -> int:
     shared = parse_options(args.options, "--set")
     contenders = [Contender.parse(text, shared) for text in args.sampler]
-    task = limited(TASKS[args.command][1](args), args.limit)
+    task = limited(TASKS[args.evaluation][1](args), args.limit)
     evaluator(args, contenders)(task, contenders, args.output)
     run = Run.read(args.output)
     print(section(run, run.baseline(None)))
@@ -189,8 +191,8 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
     load = partial(dlmdecode.load, args.model, args.device, args.dtype, args.revision)
     return partial(
         evaluate,
-        make_worker=partial(Worker, load, arguments),
-        arguments=arguments,
+        make_worker=partial(Worker, load, arguments, truncate=args.truncate),
+        arguments={**arguments, "truncate": args.truncate},
         model=model,
         batch_size=args.batch_size,
         engine=engine,
@@ -207,11 +209,13 @@ def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def check_sampler(contender: Contender, arguments: dict[str, Any], family: str | None) -> None:
     """Build the recipe once, so that a wrong name or option is an error before any work."""
     import dlmdecode
+    from dlmdecode.registry import CONTEXT
 
     options = {k: v for k, v in contender.options.items() if k not in CALL_OPTIONS}
     given = {**arguments, **contender.options}
-    context = {k: given[k] for k in ("max_new_tokens", "block_length", "steps") if k in given}
-    context["temperature"] = given.get("temperature", 0.0)
+    context = {k: given[k] for k in CONTEXT if k in given} | {
+        "temperature": given.get("temperature", 0.0)
+    }
     dlmdecode.sampler(contender.spec, family=family, context=context, **options)
 
 

@@ -37,7 +37,7 @@ def ray_engine(num_workers: int, gpus_per_worker: float = 0, address: str | None
         remote = ray.remote(
             num_gpus=gpus_per_worker, max_restarts=RESTARTS, max_task_retries=RESTARTS
         )(Actor)
-        actors = [remote.remote(make_worker) for _ in range(min(num_workers, len(jobs)))]
+        actors: list[Any] = [remote.remote(make_worker) for _ in range(min(num_workers, len(jobs)))]
         pool = ActorPool(actors)
         try:
             for number, answers in pool.map_unordered(

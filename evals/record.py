@@ -1,4 +1,4 @@
-"""`run.json`: everything needed to repeat a run, and the check that a resumed run is the same one."""
+"""`run.json`: all that is needed to repeat a run, and the check that a resumed run is the same."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 from dlmdecode.evals.results import write_whole
 
 COUNTING = (
-    "new tokens of a row: those generated before its first EOS; prompt, padding and rejected drafts "
-    "are not counted, the forwards spent on them are. NFE of a row: model calls it took part in. "
+    "new tokens of a row: those generated before its first EOS; prompt, padding and rejected "
+    "drafts are not counted, the forwards spent on them are. NFE of a row: model calls it took "
+    "part in. "
     "Tokens per forward: summed new tokens over summed NFE"
 )
 TIMING = (
@@ -36,6 +37,7 @@ def model_record(folder: Path, name: str, revision: str | None) -> dict[str, Any
         "name": name,
         "revision": snapshot or revision,
         "family": config.get("model_type"),
+        "checkpoint_dtype": config.get("torch_dtype", config.get("dtype")),
         "config_sha256": hash_files([folder / "config.json"]),
         "weights_sha256": hash_files(weights),
         "tokenizer_sha256": hash_files(tokenizer),

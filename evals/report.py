@@ -2,8 +2,8 @@
 
     dlmdecode eval report DIR... [--baseline LABEL] [--output DIR]
 
-Every sampler is compared with the baseline on the same problems of the same run. Several folders (say,
-one for each prompt template) get one section each, and a table of means and ranks over all.
+Every sampler is compared with the baseline on the same problems of the same run. Several folders
+(say, one for each prompt template) get a section each, and a table of means and ranks over all.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of the table. Shares in percent; `seconds` is the median where batches had one row."""
+    """One line of the table. Shares in percent; `seconds`: median, where batches had one row."""
 
     sampler: str
     problems: int
@@ -123,7 +123,7 @@ def tokens_per_second(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def areas(run: Run, summaries: Sequence[Summary], baseline: str) -> dict[str, Area]:
-    """AUP of every sampler: its settings' points and the baseline's, as the point it starts from."""
+    """AUP of every sampler: the points of its settings and the baseline's, where it starts."""
     points: dict[str, list[tuple[float, float]]] = {}
     start = []
     for line in summaries:

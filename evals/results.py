@@ -1,4 +1,4 @@
-"""The result file: one JSON line for each problem and sampler, safe against `kill -9` at any moment."""
+"""The result file: a JSON line for each problem and sampler, safe against `kill -9` at any time."""
 
 from __future__ import annotations
 

@@ -71,23 +71,27 @@ class Worker:
         load: Callable[[], Any],
         arguments: dict[str, Any],
         warm_up: bool = True,
+        truncate: bool = False,
         generate: Callable[..., Any] | None = None,
     ):
-        self.model, self.arguments = load(), arguments
+        self.model, self.arguments, self.truncate = load(), arguments, truncate
         self.warm: set[str] | None = set() if warm_up else None  # labels that ran already
-        if generate is None:
-            from dlmdecode import generate
-        self.generate = generate
+        import dlmdecode
+
+        self.generate = generate or dlmdecode.generate
 
     def __call__(self, job: Job) -> list[dict[str, Any]]:
         """Text, NFE, new tokens, forward rows and seconds of each row."""
         given = {**self.arguments, **job.contender.options}
+        prompts, cut = list(job.prompts), [{}] * len(job.prompts)
+        if self.truncate:
+            prompts, cut = self.truncated(prompts, given["max_new_tokens"])
         if self.warm is not None and job.contender.label not in self.warm:
-            self.generate(self.model, list(job.prompts[:1]), sampler=job.contender.spec, **given)
+            self.generate(self.model, prompts[:1], sampler=job.contender.spec, **given)
             self.warm.add(job.contender.label)
         began = time.perf_counter()
-        out = self.generate(self.model, list(job.prompts), sampler=job.contender.spec, **given)
-        share = 1 / len(job.prompts)
+        out = self.generate(self.model, prompts, sampler=job.contender.spec, **given)
+        share = 1 / len(prompts)
         seconds = (time.perf_counter() - began) * share
         if out.texts is None:
             raise ValueError("the model has no tokenizer, so there is no text to grade")
@@ -98,9 +102,20 @@ class Worker:
                 "new_tokens": new_tokens,
                 "forward_rows": out.stats["forward_rows"] * share,
                 "seconds": round(seconds, 6),
+                **note,
             }
-            for text, nfe, new_tokens in zip(out.texts, out.nfe, out.new_tokens, strict=True)
+            for text, nfe, new_tokens, note in zip(
+                out.texts, out.nfe, out.new_tokens, cut, strict=True
+            )
         ]
+
+    def truncated(self, prompts: list[Prompt], new_tokens: int) -> tuple[list[Any], list[dict]]:
+        """Token ids of each prompt, without its beginning where the model has no room for it."""
+        from dlmdecode.prompts import encode_prompts
+
+        ids = encode_prompts(prompts, None, self.model)
+        room = max((self.model.max_length or sum(map(len, ids)) + new_tokens) - new_tokens, 1)
+        return [row[-room:] for row in ids], [{"truncated": len(row) > room} for row in ids]
 
 
 MakeWorker = Callable[[], Callable[[Job], list[dict[str, Any]]]]
@@ -153,8 +168,8 @@ def describe_run(
 def evaluate(
     task: Task,
     contenders: Sequence[Contender],
-    make_worker: MakeWorker,
     output: Path,
+    make_worker: MakeWorker,
     *,
     arguments: dict[str, Any] | None = None,
     model: dict[str, Any] | None = None,
@@ -165,8 +180,8 @@ def evaluate(
     """Run, or finish, an evaluation; its result rows, sampler by sampler in the task's order.
 
     Args:
-        make_worker: gives the callable that answers a `Job`, such as `lambda: Worker(…)`.
         output: the run's folder; what it already holds is not done again.
+        make_worker: gives the callable that answers a `Job`, such as `lambda: Worker(…)`.
         arguments, model: recorded in `run.json`; `arguments` are those the worker has.
 
     Raises:

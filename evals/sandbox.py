@@ -1,15 +1,16 @@
 """Does a program pass its tests? HumanEval's programs run here, assumed hostile.
 
-Three processes: this one, a *judge* that holds the tests, and the *program*. The program never shares
-an interpreter with the tests: it receives the arguments of one call at a time as plain data and sends
-back one plain value, so there is no checker in its reach to patch and no verdict for it to write. A
-pass is the judge's own word, marked with a number drawn for this check that only the judge was told.
+Three processes: this one, a *judge* that holds the tests, and the *program*. The program never
+shares an interpreter with the tests: it receives the arguments of one call at a time as plain data
+and sends back one plain value, so there is no checker in its reach to patch and no verdict for it
+to write. A pass is the judge's own word, marked with a number drawn for this check that only the
+judge was told.
 
-Where the kernel allows (`Result.isolation == "namespaces"`) the program has its own process, network,
-mount and IPC namespaces, sees a read-only standard library and an empty /tmp, and whatever it started
-dies with it. Elsewhere ("refused imports") an audit hook that Python code cannot remove refuses
-sockets, processes, signals, ctypes and files outside the temporary directory; that is weaker. Both
-have limits on CPU, memory, file size, open files and processes, and a time-out on everything.
+Where the kernel allows (`Result.isolation == "namespaces"`) the program has its own process,
+network, mount and IPC namespaces, sees a read-only standard library and an empty /tmp, and whatever
+it started dies with it. Elsewhere ("refused imports") an audit hook that Python code cannot remove
+refuses sockets, processes, signals, ctypes and files outside the temporary directory; that is
+weaker. Both have limits on CPU, memory, file size, open files and processes, and one time-out.
 
 Not covered: a hole in the kernel or in the interpreter. Programs get the standard library only.
 Returned objects that are no builtin data (own classes, arrays) equal nothing, so they fail.
@@ -46,7 +47,7 @@ class SandboxError(RuntimeError):
 
 @dataclass(frozen=True)
 class Result:
-    """Whether the tests passed, why not ("passed" if they did), and how the program was confined."""
+    """Whether the tests passed, the reason ("passed" if so), and how the program was confined."""
 
     passed: bool
     reason: str

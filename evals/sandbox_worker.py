@@ -2,8 +2,8 @@
 
     judge ──fork── launcher ──fork── init (process 1 of the namespace) ──fork, exec── program
 
-Only the standard library is used, so that a process starts in milliseconds. The program runs this same
-source with `-c`, because nothing of this package is visible inside the jail.
+Only the standard library is used, so that a process starts in milliseconds. The program runs this
+same source with `-c`, because nothing of this package is visible inside the jail.
 """
 
 import builtins
@@ -74,7 +74,7 @@ def decode(form):
 
 
 def serve(entry_point, guarded):
-    """Define the program (the first line that comes), then answer calls until the judge hangs up."""
+    """Define the program (the first line to come), then answer calls until the judge hangs up."""
     requests, replies = os.fdopen(REQUEST, "rb"), os.fdopen(REPLY, "wb")
 
     def reply(*message):

@@ -24,7 +24,7 @@ def interval(correct: int, total: int, level: float = 0.95) -> tuple[float, floa
 
 @dataclass(frozen=True)
 class Paired:
-    """Two samplers on the same problems: `gained` and `lost` count those that only one got right."""
+    """Two samplers on the same problems; `gained` and `lost`: those that only one got right."""
 
     gained: int
     lost: int

@@ -1,7 +1,7 @@
 """Find the fastest setting of a sampler that loses no more than a budget of accuracy.
 
-Every setting of a grid is run on the calibration problems beside the baseline; the fastest one whose
-accuracy, on the same problems, is within the budget is then run once on held-out problems.
+Every setting of a grid is run on the calibration problems beside the baseline; the fastest one
+whose accuracy, on the same problems, is within the budget is then run once on held-out problems.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -60,7 +59,7 @@ def worker(**arguments):
 
 
 def run(output, task=None, contenders=CONTENDERS, **options):
-    return evaluate(task or Sums(), contenders, worker(), output, progress=False, **options)
+    return evaluate(task or Sums(), contenders, output, worker(), progress=False, **options)
 
 
 def without_seconds(path):
@@ -106,7 +105,7 @@ def test_finished_lines_are_not_decoded_again(tmp_path):
     def no_worker():
         raise AssertionError("nothing was left to do")
 
-    evaluate(Sums(), CONTENDERS, no_worker, tmp_path, progress=False)
+    evaluate(Sums(), CONTENDERS, tmp_path, no_worker, progress=False)
     assert (tmp_path / "results.jsonl").read_bytes() == before
 
 
@@ -120,7 +119,7 @@ results, draw, sizes = Path({output!r}, "results.jsonl"), random.Random(0), [0]
 for _ in range(20):
     child = os.fork()  # cheaper than twenty interpreters that import torch
     if not child:
-        evaluate(Sums(60), CONTENDERS, worker(pause=0.01), results.parent, batch_size=4,
+        evaluate(Sums(60), CONTENDERS, results.parent, worker(pause=0.01), batch_size=4,
                  progress=False)
         os._exit(0)
     target = sizes[-1] + draw.randrange(1, 900)  # bytes: any point of any line
@@ -136,14 +135,14 @@ print(len(set(sizes)))
 
 
 def test_a_run_killed_twenty_times_equals_one_that_was_not(tmp_path):
-    evaluate(Sums(60), CONTENDERS, worker(pause=0.01), tmp_path / "whole", batch_size=4,
+    evaluate(Sums(60), CONTENDERS, tmp_path / "whole", worker(pause=0.01), batch_size=4,
              progress=False)  # fmt: skip
     output = tmp_path / "killed"
     script = KILLER.format(tests=str(Path(__file__).parent), output=str(output))
     killer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert killer.returncode == 0, killer.stderr
     assert int(killer.stdout) > 10, "the kills were to hit the run while it wrote"
-    evaluate(Sums(60), CONTENDERS, worker(pause=0.01), output, batch_size=4, progress=False)
+    evaluate(Sums(60), CONTENDERS, output, worker(pause=0.01), batch_size=4, progress=False)
     assert without_seconds(output) == without_seconds(tmp_path / "whole")
 
 
@@ -217,7 +216,7 @@ def test_sampler_options_are_read_from_the_command_line_form():
     with pytest.raises(ValueError, match="option=value"):
         Contender.parse("threshold,0.7")
     with pytest.raises(ValueError, match="each only once"):
-        evaluate(Sums(), CONTENDERS[:1] * 2, worker(), Path("unused"))
+        evaluate(Sums(), CONTENDERS[:1] * 2, Path("unused"), worker())
 
 
 @pytest.fixture
@@ -253,7 +252,7 @@ def test_two_ray_workers_one_killed_give_what_one_process_gives(tmp_path, ray):
         return work
 
     run(tmp_path / "local", batch_size=4)
-    evaluate(Sums(), CONTENDERS, make_worker, tmp_path / "ray", engine=ray_engine(2),
+    evaluate(Sums(), CONTENDERS, tmp_path / "ray", make_worker, engine=ray_engine(2),
              batch_size=4, progress=False)  # fmt: skip
     assert marker.exists()
     assert without_seconds(tmp_path / "ray") == without_seconds(tmp_path / "local")

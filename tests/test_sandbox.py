@@ -65,7 +65,9 @@ HOSTILE = {
     "endless loop": "    while True: pass\n",
     "endless output": "    while True: print('x' * 10000)\n",
     "endless output to stderr": "    import sys\n    while True: sys.stderr.write('x' * 10000)\n",
-    "fork bomb": "    import os\n    while True:\n        try: os.fork()\n        except OSError: pass\n",
+    "fork bomb": (
+        "    import os\n    while True:\n        try: os.fork()\n        except OSError: pass\n"
+    ),
     "memory hog": "    hog = []\n    while True: hog.append(bytearray(10**7))\n",
     "endless value": "    return list(range(10**7))\n",
     "deep value": "    v = []\n    for _ in range(10**5): v = [v]\n    return v\n",
@@ -198,8 +200,8 @@ def test_processes_are_limited_by_the_kernel():
 
 def test_values_arrive_with_their_types(isolation):
     values = (
-        "[None, True, 1, -(2**70), 1.5, float('inf'), 'a\\n\\u00e9', b'x', (1,), {1, 2}, {'k': [1j]}, "
-        "range(3), frozenset({3}), bytearray(b'y')]"
+        "[None, True, 1, -(2**70), 1.5, float('inf'), 'a\\n\\u00e9', b'x', (1,), {1, 2}, "
+        "{'k': [1j]}, range(3), frozenset({3}), bytearray(b'y')]"
     )
     problem = {
         "prompt": "def same(x):\n",

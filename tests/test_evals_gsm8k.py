@@ -1,0 +1,161 @@
+"""Reading answers out of text, and asking for them."""
+
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlmdecode.evals.gsm8k import GSM8K, TEMPLATES, last_number, marked_number
+
+ROWS = [
+    {"question": "A jar has 3 beans. 4 are added. How many?", "answer": "3+4=<<3+4=7>>7\n#### 7"},
+    {"question": "It costs $1,200. Half?", "answer": "1200/2=<<1200/2=600>>600\n#### 600"},
+    {"question": "Debt of 5, then 2 more?", "answer": "-5-2=<<-5-2=-7>>-7\n#### -7"},
+    {"question": "Sum of all?", "answer": "So 1,000+24 = 1,024\n#### 1,024"},
+]
+
+
+@pytest.fixture
+def task(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+    def build(template="gsm8k", shots=2, **options):
+        return GSM8K(str(path), shots, str(path), template, **options)
+
+    return build
+
+
+READINGS = [  # text, strict after "####", flexible
+    ("#### 18", 18, 18),
+    ("####18", 18, 18),
+    ("#### $18", 18, 18),
+    ("#### \\$18", 18, 18),
+    ("#### -5", -5, -5),
+    ("#### $-5", -5, -5),
+    ("#### -$5", -5, -5),
+    ("#### \u22125", -5, -5),
+    ("#### 1,000,000", 10**6, 10**6),
+    ("#### 1{,}000", 1000, 1000),
+    ("#### 18.", 18, 18),
+    ("#### 18.00", 18, 18),
+    ("#### 18 dollars", 18, 18),
+    ("#### **18**", 18, 18),
+    ("#### .5", Fraction(1, 2), Fraction(1, 2)),
+    ("#### 3/4", Fraction(3, 4), Fraction(3, 4)),
+    ("#### 1e3", 1000, 1000),
+    ("####\n18", 18, 18),
+    ("#### about 18", None, 18),
+    ("#### 18\n#### 19", 18, 19),
+    ("the #### sign, then #### 18", 18, 18),
+    ("18 is my answer", None, 18),
+    ("from 5-10 it is", None, 10),
+    ("14 - 4 = 10", None, 10),
+    ("it is (-3)", None, -3),
+    ("$1,234.50.", None, Fraction(2469, 2)),
+    ("so 50%", None, 50),
+    ("1,2,3", None, 3),
+    ("\\frac{1}{2}", None, Fraction(1, 2)),
+    ("1/0", None, None),
+    ("9" * 9999, None, None),
+    ("none", None, None),
+    ("", None, None),
+    ("-", None, None),
+]
+
+
+@pytest.mark.parametrize(("text", "strict", "flexible"), READINGS)
+def test_answers_are_read_in_whatever_form(text, strict, flexible):
+    assert (marked_number(text, "####"), last_number(text)) == (strict, flexible)
+
+
+@pytest.mark.parametrize("text", ["\\boxed{18}", "\\boxed{ $18$ }", "x \\boxed{\\$18.0} y"])
+def test_boxed_answers_are_read(text):
+    assert marked_number(text, "\\boxed") == 18
+
+
+@given(st.integers(-(10**12), 10**12), st.sampled_from(sorted(TEMPLATES)))
+def test_every_integer_is_read_back_from_every_template(value, name):
+    template = TEMPLATES[name]
+    text = template.shown({"answer": f"Then 12-5=7 and 2-9.\n#### {value:,}"})
+    assert marked_number(text, template.marker) == last_number(text) == value
+
+
+@given(st.text(max_size=40))
+def test_no_text_breaks_the_reading(text):
+    for value in (last_number(text), marked_number("####" + text, "####")):
+        assert value is None or isinstance(value, Fraction)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_reference_solutions_are_right_and_others_wrong(task, template):
+    built = task(template)
+    for i, row in enumerate(ROWS):
+        text = TEMPLATES[template].shown(row)
+        assert built.score(i, text) == {"correct": True, "strict": True}
+        assert built.score(i, text + "\n\nQuestion: 1?\nAnswer: 3") == built.score(i, text)
+        assert not built.grade((i + 1) % len(ROWS), text)
+        assert not built.grade(i, "")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_all_solutions_of_the_data_set_are_read_strictly_and_flexibly(split):
+    beside = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"
+    path = Path(os.environ.get("DLMDECODE_GSM8K", beside)) / f"{split}.jsonl"
+    if not path.is_file():
+        pytest.skip("DLMDECODE_GSM8K names no folder with train.jsonl and test.jsonl")
+    tasks = [GSM8K(str(path), shots=0, template=name) for name in TEMPLATES]
+    assert len(tasks[0]) == {"train": 7473, "test": 1319}[split]
+    right = {"correct": True, "strict": True}
+    for i, row in enumerate(tasks[0].rows):
+        gold = Fraction(row["answer"].rpartition("####")[2].strip().replace(",", ""))
+        assert tasks[0].answers[i] == gold
+        assert tasks[0].score(i, row["answer"]) == right
+        for built in tasks:
+            assert built.score(i, built.template.shown(row)) == right
+
+
+def test_prompts_show_solved_examples_and_end_with_the_question(task):
+    prompt = task().prompt(2)
+    first = "Question: A jar has 3 beans. 4 are added. How many?\nAnswer: 3+4=7\n#### 7\n\n"
+    assert prompt.startswith(first)
+    assert prompt.endswith("\n\nQuestion: Debt of 5, then 2 more?\nAnswer:")
+    assert prompt.count("Question:") == 3
+    zero_shot = task(shots=0).prompt(2)
+    assert zero_shot.count("Question:") == 1 and "step by step" in zero_shot
+
+
+def test_chat_prompts_are_turns(task):
+    turns = task("cot", chat=True).prompt(0)
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2 + ["user"]
+    assert turns[1]["content"] == "3+4=7 The answer is 7."
+
+
+def test_what_a_run_must_record_depends_on_data_and_template(task):
+    assert task().describe() == task().describe()
+    assert task().describe() != task("boxed").describe()
+    assert task().describe() != task(shots=1).describe()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "empty"), ("{}\n", "line 1 has no question"), ("x\n", "line 1 is not JSON")],
+)
+def test_files_of_another_form_are_refused(tmp_path, content, message):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        GSM8K(str(path), 0)
+    with pytest.raises(ValueError, match="no such file"):
+        GSM8K(str(tmp_path / "missing.jsonl"), 0)
+
+
+def test_wrong_arguments_are_refused(task):
+    with pytest.raises(ValueError, match="template='no'"):
+        task("no")
+    with pytest.raises(ValueError, match="4 examples only"):
+        task(shots=9)
