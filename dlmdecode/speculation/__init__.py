@@ -1,4 +1,4 @@
-"""Speculation: a diffusion model drafts, an autoregressive model verifies, the text is the latter's."""
+"""Speculation: a diffusion model drafts, a causal model verifies, the text is the latter's."""
 
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
 from dlmdecode.speculation.drafters import CausalDrafter, DiffusionDrafter, Drafter, PromptLookup

@@ -1,20 +1,25 @@
 """`speculate`: draft, search, verify, until the verifier's text is written.
 
 The verifier's own `generate` prepares everything (`custom_generate`): its generation config, logits
-processors, stopping criteria and cache are those of plain decoding, so all that they mean holds here,
-and what they refuse is refused. Only the loop that follows is ours.
+processors, stopping criteria and cache are those of plain decoding, so all that they mean holds
+here, and what they refuse is refused. Only the loop that follows is ours.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+from transformers.generation.stopping_criteria import (
+    EosTokenCriteria,
+    MaxLengthCriteria,
+    StopStringCriteria,
+)
 
 from dlmdecode.checks import closest, require
 from dlmdecode.noise import streams, uniform
@@ -22,7 +27,6 @@ from dlmdecode.prompts import encode_prompts
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, ids_of, resolve_drafter
 from dlmdecode.speculation.lattice import TopM, draft_end
-from dlmdecode.speculation.ngram import OnlineNGram
 from dlmdecode.speculation.path_search import BestTokens, PathSearch, Proxy, resolve_search
 from dlmdecode.speculation.proxies import resolve_proxy
 from dlmdecode.speculation.verification import verify
@@ -139,9 +143,7 @@ def speculate(
         options |= {"do_sample": True, "temperature": float(temperature)}
     else:
         options |= {"do_sample": False}
-    if "stop_strings" in options:
-        require(verifier.tokenizer is not None, "stop_strings", options["stop_strings"], NO_TEXT)
-        options["tokenizer"] = verifier.tokenizer
+    options = with_stop_strings(options, verifier)
     before = getattr(drafter, "forwards", 0)
     began = time.perf_counter()
     loops = []
@@ -170,7 +172,20 @@ def speculate(
     )
 
 
-NO_TEXT = "it needs the verifier's tokenizer: pass tokenizer="
+def with_stop_strings(options: dict[str, Any], verifier: Verifier) -> dict[str, Any]:
+    """Stop strings as a stopping criterion: `generate` gives a custom loop no tokenizer."""
+    config = options.get("generation_config") or verifier.model.generation_config
+    strings = options.pop("stop_strings", None) or config.stop_strings
+    if not strings:
+        return options
+    words = verifier.tokenizer
+    require(words is not None, "stop_strings", strings, "pass the verifier's tokenizer=")
+    if config.stop_strings:
+        config = copy.deepcopy(config)
+        config.stop_strings = None
+        options["generation_config"] = config
+    given = options.get("stopping_criteria") or []
+    return options | {"stopping_criteria": [*given, StopStringCriteria(words, strings)]}
 
 
 def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier) -> None:
