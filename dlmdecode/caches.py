@@ -71,7 +71,7 @@ class BlockCache:
         self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
 
     def __call__(self, rows: Canvas, wanted: Span) -> tuple[Tensor, Span]:
-        due = rows.block_full
+        due = rows.block_full & (rows.branch == 0)
         if due.all():
             return self.refresh(rows, wanted)
         if not due.any():

@@ -14,9 +14,11 @@ def require(holds: bool, name: str, value: Any, fix: str) -> None:
         raise ValueError(f"{name}={value!r}: {fix}")
 
 
-def require_probability(name: str, value: float) -> None:
-    finite = isinstance(value, (int, float)) and math.isfinite(value)
-    require(finite, name, value, "give a finite number")
+def require_finite(name: str, value: float, infinite: bool = False) -> None:
+    """Raise unless `value` is a number, not NaN, and (unless `infinite`) finite."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = number and not math.isnan(value) and (infinite or not math.isinf(value))
+    require(fits, name, value, "give a number" if infinite else "give a finite number")
 
 
 def closest(name: str, known: Iterable[str]) -> str:

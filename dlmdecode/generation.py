@@ -218,7 +218,7 @@ class Run:
         dtype = DTYPES[
             one_of("confidence_dtype", options.pop("confidence_dtype", "float32"), DTYPES)
         ]
-        seed = options.pop("seed", None)
+        seed = check_seed(options.pop("seed", None))
         attention_mask = options.pop("attention_mask", None)
         context = {"max_new_tokens": length, "temperature": temperature}
         context["block_length"] = options.pop("block_length", DEFAULT_BLOCK_LENGTH)
@@ -235,7 +235,7 @@ class Run:
             recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
         prompts = encode_prompts(prompt, attention_mask, model)
         check_context(prompts, length, model)
-        noise = streams(prompts, 0 if seed is None else seed)
+        noise = streams(prompts, seed)
         canvas = Canvas.of(prompts, length, model.mask_id, model.eos_ids, noise)
         for opening in recipe.openings:
             opening(canvas)
@@ -326,6 +326,12 @@ def check_steps(steps: Any) -> int | None:
     fits = steps is None or is_count(steps)
     require(fits, "steps", steps, "give a whole number, at least 1, or None for one token per step")
     return steps
+
+
+def check_seed(seed: Any) -> int:
+    whole = isinstance(seed, int) and not isinstance(seed, bool) and -(2**63) <= seed < 2**63
+    require(seed is None or whole, "seed", seed, "give a 64-bit integer, or None for 0")
+    return 0 if seed is None else seed
 
 
 def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:

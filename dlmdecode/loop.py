@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 
-from dlmdecode import ops
 from dlmdecode.canvas import Canvas
 from dlmdecode.sampler import Forward, Sampler
 
@@ -31,9 +30,11 @@ def denoise(
         for process in sampler.processors:
             logits = process(logits, rows, span)
         need = rows.text if sampler.reads_committed else rows.masked
-        proposed = ops.propose(
-            logits.flatten(0, 1),  # logits end here: what follows reads one number per position
-            need=need.gather(1, span.at).flatten(),
+        proposed = sampler.estimate(  # logits end here: what follows reads numbers per position
+            logits,
+            rows,
+            span,
+            need.gather(1, span.at),
             exclude=rows.mask_id,
             temperature=sampler.temperature,
             stream=rows.stream[:, None].expand_as(span.at).flatten(),

@@ -26,8 +26,7 @@ def encode_prompts(prompt: Any, attention_mask: Tensor | None, model: Any) -> li
     """
     if isinstance(prompt, Mapping):
         require("input_ids" in prompt, "prompt", list(prompt), "a mapping needs 'input_ids'")
-        attention_mask = prompt.get("attention_mask", attention_mask)
-        prompt = prompt["input_ids"]
+        prompt, attention_mask = from_mapping(prompt, attention_mask)
     if isinstance(prompt, Tensor):
         rows = from_tensor(prompt, attention_mask)
     else:
@@ -83,6 +82,17 @@ def to_ids(prompt: Any, model: Any) -> Tensor:
     return torch.tensor(encoded["input_ids"], dtype=torch.int64)
 
 
+def from_mapping(prompt: Mapping[str, Any], attention_mask: Any) -> tuple[Any, Any]:
+    """Ids and mask of what a tokenizer returns; the mask of plain lists is applied here."""
+    ids, attention_mask = prompt["input_ids"], prompt.get("attention_mask", attention_mask)
+    if isinstance(ids, Tensor) or attention_mask is None or not ids:
+        return ids, attention_mask
+    if is_ids(ids):
+        ids, attention_mask = [ids], [attention_mask]
+    pairs = [zip(row, mask, strict=True) for row, mask in zip(ids, attention_mask, strict=True)]
+    return [torch.tensor([id for id, kept in pair if kept]) for pair in pairs], None
+
+
 def from_tensor(prompt: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
     if prompt.dim() == 1 and attention_mask is None:
         return [prompt]
@@ -119,7 +129,8 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
     size = getattr(model, "vocab_size", None)
     low, high = int(row.min()), int(row.max())
     inside = low >= 0 and (size is None or high < size)
-    require(inside, "prompt", f"row {index}: id {low if low < 0 else high}", f"ids are 0..{size}-1")
+    known = "0 or more" if size is None else f"0 to {size - 1}"
+    require(inside, "prompt", f"row {index}: id {low if low < 0 else high}", f"ids are {known}")
     where = (row == model.mask_id).nonzero()[:, 0].tolist()
     require(
         not where,

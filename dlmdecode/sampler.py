@@ -6,6 +6,7 @@ Each slot answers one question, once per denoising step:
 |---|---|---|
 | `openings` | what stands on the canvas before the first step? | `(canvas) -> None` |
 | `processors` | what do the logits say? | `(logits (N, W, V), rows, span) -> logits` |
+| `estimate` | how do logits become proposals? | `(logits, rows, span, need) -> Proposed` |
 | `scores` | how sure is each position? | `(confidence (B, L), canvas) -> confidence` |
 | `select` | which positions of the open block to commit? | `(canvas) -> bool (B, L)` |
 | `blocks` | how long is the block that starts at `canvas.lo`? | `(canvas) -> long (B,)` |
@@ -28,7 +29,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dlmdecode import ops
 from dlmdecode.canvas import BlockSchedule, Canvas, Span
+from dlmdecode.ops import Proposed
 
 Choose = Callable[[Canvas], Tensor]
 Forward = Callable[[Canvas, Span], tuple[Tensor, Span]]
@@ -42,6 +45,12 @@ class Opening(Protocol):
 
 class Processor(Protocol):
     def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor: ...
+
+
+class Estimator(Protocol):
+    def __call__(
+        self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any
+    ) -> Proposed: ...
 
 
 class Score(Protocol):
@@ -80,6 +89,18 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class TakeBest:
+    """The best token of the distribution, or one drawn from it where there is a temperature."""
+
+    gives_way = True
+
+    def __call__(
+        self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any
+    ) -> Proposed:
+        return ops.propose(logits.flatten(0, 1), need=need.flatten(), **how)
+
+
+@dataclass(frozen=True)
 class Sampler:
     """A decoding recipe. `None` or empty means: not this recipe's business (see `merge`).
 
@@ -95,6 +116,7 @@ class Sampler:
     blocks: BlockSchedule | None = None
     openings: tuple[Opening, ...] = ()
     processors: tuple[Processor, ...] = ()
+    estimate: Estimator = TakeBest()
     scores: tuple[Score, ...] = ()
     stops: tuple[Stop, ...] = ()
     revisions: tuple[Revision, ...] = ()
@@ -116,7 +138,7 @@ class Sampler:
     @property
     def parts(self) -> tuple[Any, ...]:
         """Every part, in the order in which a step runs them."""
-        single = (self.select, self.blocks, self.verify, self.evaluate)
+        single = (self.estimate, self.select, self.blocks, self.verify, self.evaluate)
         many = (*self.openings, *self.processors, *self.scores, *self.stops, *self.revisions)
         return tuple(part for part in (*many, *single) if part is not None)
 
@@ -183,6 +205,6 @@ class Sampler:
         """The positions whose logits this recipe will read next."""
         if self.reads_canvas:
             return Span(rows.start, rows.stop)
-        full = rows.block_full
+        full = rows.block_full & (rows.branch == 0)
         ahead = torch.minimum(rows.hi + self.blocks.reach(rows), rows.stop)  # type: ignore[union-attr]
         return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require_probability
+from dlmdecode.checks import require, require_finite
 
 
 def surest_first(canvas: Canvas) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ class Threshold:
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        require_probability("threshold", self.threshold)
+        require_finite("threshold", self.threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return canvas.confidence >= self.threshold
@@ -70,3 +70,27 @@ class TopK:
     def __call__(self, canvas: Canvas) -> Tensor:
         _, order = surest_first(canvas)
         return prefix(order, self.quota(canvas))
+
+
+def steps_per_block(steps: int | None, max_new_tokens: int, block_length: int | None) -> int:
+    """Steps of each block when `steps` are spread evenly over all of them (None: one per token).
+
+    Raises `ValueError` where the blocks do not divide the text, or the steps the blocks.
+    """
+    block_length = max_new_tokens if block_length is None else block_length
+    require(
+        max_new_tokens % block_length == 0,
+        "block_length",
+        block_length,
+        f"a fixed schedule needs blocks that divide max_new_tokens={max_new_tokens}",
+    )
+    num_blocks = max_new_tokens // block_length
+    steps = max_new_tokens if steps is None else steps
+    require(
+        steps >= 1 and steps % num_blocks == 0,
+        "steps",
+        steps,
+        f"give a multiple of the number of blocks, {num_blocks} "
+        f"(max_new_tokens={max_new_tokens} / block_length={block_length})",
+    )
+    return steps // num_blocks

@@ -20,6 +20,7 @@ class Step:
         rows: (n,) which sequences took part.
         changed: (n, L) bool, positions whose token this step changed.
         confidence: (n, L) float64, what the rule saw.
+        start, stop: (n,) the text being written is [start, stop).
         lo, hi: (n,) the open block after the step.
         masks_left: (n,) positions still to be written.
         nfe: (n,) forwards of each row so far.
@@ -30,6 +31,8 @@ class Step:
     rows: Tensor
     changed: Tensor
     confidence: Tensor
+    start: Tensor
+    stop: Tensor
     lo: Tensor
     hi: Tensor
     masks_left: Tensor
@@ -43,6 +46,8 @@ class Step:
             canvas.row,
             canvas.tokens != before,
             canvas.confidence,
+            canvas.start,
+            canvas.stop,
             canvas.lo,
             canvas.hi,
             canvas.masked.sum(1),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
+from dlmdecode.canvas import Canvas, Span
 from dlmdecode.checks import closest, require
 from dlmdecode.noise import uniform
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import EvenQuota, TopK
+from dlmdecode.sampler import Sampler, Score
+from dlmdecode.select import EvenQuota, TopK, steps_per_block
 
 REMASKING = ("low_confidence", "random")
 
@@ -24,33 +25,44 @@ class RandomOrder:
         return uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None])
 
 
+@dataclass(frozen=True)
+class WithoutEos:
+    """The first EOS id, which also pads, is never proposed."""
+
+    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+        return logits.index_fill(
+            -1, torch.tensor(rows.eos_ids[:1], device=logits.device), -torch.inf
+        )
+
+
+@dataclass(frozen=True)
+class EndLast:
+    """Positions that propose to end the text come after all others."""
+
+    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
+        return torch.where(canvas.is_eos(canvas.proposal.token), confidence - 1, confidence)
+
+
 @register_sampler("vanilla", paper="arXiv 2502.09992")
 def vanilla(
     steps: int | None = None,
     remasking: str = "low_confidence",
     max_new_tokens: int = 256,
     block_length: int | None = 32,
+    logits_eos_inf: bool = False,
+    confidence_eos_eot_inf: bool = False,
 ) -> Sampler:
-    """Fill the canvas block by block in `steps` steps altogether (None: one token per step)."""
-    block_length = max_new_tokens if block_length is None else block_length
-    require(
-        max_new_tokens % block_length == 0,
-        "block_length",
-        block_length,
-        f"a fixed schedule needs blocks that divide max_new_tokens={max_new_tokens}",
-    )
-    num_blocks = max_new_tokens // block_length
-    steps = max_new_tokens if steps is None else steps
-    require(
-        steps >= 1 and steps % num_blocks == 0,
-        "steps",
-        steps,
-        f"give a multiple of the number of blocks, {num_blocks} "
-        f"(max_new_tokens={max_new_tokens} / block_length={block_length})",
-    )
+    """Fill the canvas block by block in `steps` steps altogether (None: one token per step).
+
+    `logits_eos_inf` never proposes the first EOS id; `confidence_eos_eot_inf` commits end tokens
+    only where nothing else is left. Both are LLaDA's own switches for its instruct models.
+    """
+    per_block = steps_per_block(steps, max_new_tokens, block_length)
     known = remasking in REMASKING
     require(
         known, "remasking", remasking, f"give one of {REMASKING}{closest(remasking, REMASKING)}"
     )
-    scores = (RandomOrder(),) if remasking == "random" else ()
-    return Sampler(select=TopK(EvenQuota(steps // num_blocks)), scores=scores)
+    scores: tuple[Score, ...] = (RandomOrder(),) if remasking == "random" else ()
+    scores += (EndLast(),) if confidence_eos_eot_inf else ()
+    processors = (WithoutEos(),) if logits_eos_inf else ()
+    return Sampler(select=TopK(EvenQuota(per_block)), processors=processors, scores=scores)

@@ -60,8 +60,11 @@ def load(
             f"({', '.join(ARCHITECTURES)}); give other modules to dlmdecode.wrap(module, mask_id=…)"
         )
     files = weight_files(folder)
-    with torch.device("meta"):
-        model = ARCHITECTURES[kind](config)
+    try:
+        with torch.device("meta"):
+            model = ARCHITECTURES[kind](config)
+    except KeyError as error:
+        raise ValueError(f"{folder / 'config.json'} lacks the field {error}") from error
     fill(model, files, pick_device(device), pick_dtype(dtype, config))
     model.tokenizer = load_tokenizer(folder, kind)
     model.mask_id, model.eos_ids = special_ids(folder, config, model.tokenizer)
@@ -185,10 +188,24 @@ def load_tokenizer(folder: Path, kind: str | None = None) -> Any:
     from transformers import PreTrainedTokenizerFast, Qwen2TokenizerFast
 
     if kind == "Dream" and (folder / "vocab.json").is_file():
-        return Qwen2TokenizerFast.from_pretrained(folder)
+        tokenizer = Qwen2TokenizerFast.from_pretrained(folder)
+        check_added_tokens(folder, tokenizer)
+        return tokenizer
     if (folder / "tokenizer.json").is_file():
         return PreTrainedTokenizerFast.from_pretrained(folder)
     return None
+
+
+def check_added_tokens(folder: Path, tokenizer: Any) -> None:
+    """Added tokens are numbered on from the vocabulary, whatever ids their file gives them."""
+    path = folder / "tokenizer_config.json"
+    stated = read_json(path).get("added_tokens_decoder", {}) if path.is_file() else {}
+    for id, token in stated.items():
+        found = tokenizer.convert_tokens_to_ids(token["content"])
+        if found != int(id):
+            raise ValueError(
+                f"{path} gives {token['content']!r} the id {id}, but vocab.json leaves it {found}"
+            )
 
 
 def special_ids(

@@ -1,0 +1,15 @@
+#include "scan.h"
+
+#ifdef __x86_64__
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
+#endif
+#define DLM_ISA avx512
+#include "scan.inc"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,4 @@
+#include "scan.h"
+
+#define DLM_ISA portable
+#include "scan.inc"

@@ -1,0 +1,39 @@
+// Every op of dlmdecode: schemas, checks, and the CPU registrations. cuda/ops.cu has the others.
+//
+// Built on libtorch's stable ABI, so that one binary serves every later torch and Python.
+#include "bind.h"
+
+STABLE_TORCH_LIBRARY(dlmdecode, m) {
+  // Whether the CUDA kernels were built too.
+  m.def("has_cuda() -> bool");
+  // Rows of logits to tokens. float64: compute and return in double.
+  m.def(
+      "propose(Tensor logits, Tensor? need, int exclude, float temperature, int seed, "
+      "Tensor? stream, Tensor? position, Tensor? uncond, float cfg_scale, Tensor? edit_ids, "
+      "Tensor? edit_values, bool float64) -> (Tensor, Tensor, Tensor, Tensor)");
+  // The same after credits: the slots' new ids and credits follow.
+  m.def(
+      "credit(Tensor logits, Tensor ids, Tensor credits, float alpha, float beta, float gamma, "
+      "Tensor? need, int exclude, float temperature, int seed, Tensor? stream, Tensor? position, "
+      "Tensor? uncond, float cfg_scale, Tensor? edit_ids, Tensor? edit_values, bool float64) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+
+namespace {
+bool has_cuda() {
+#ifdef USE_CUDA
+  return true;
+#else
+  return false;
+#endif
+}
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CompositeExplicitAutograd, m) {
+  m.impl("has_cuda", TORCH_BOX(&has_cuda));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CPU, m) {
+  m.impl("propose", TORCH_BOX(&dlmdecode::propose<dlmdecode::cpu::propose>));
+  m.impl("credit", TORCH_BOX(&dlmdecode::credit<dlmdecode::cpu::propose>));
+}

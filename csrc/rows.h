@@ -1,0 +1,119 @@
+// What `propose` and `credit` read and write, and the value of one logit: shared by both devices.
+#pragma once
+
+#include <cstdint>
+
+#include "philox.h"
+
+namespace dlmdecode {
+
+enum class Kind { Float, BFloat16, Half, Double };
+
+// float16 and bfloat16 as their bits, so that one expression widens them on every device.
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+template <class C>
+DLM_SHARED C widen(float value) {
+  return static_cast<C>(value);
+}
+
+template <class C>
+DLM_SHARED C widen(double value) {
+  return static_cast<C>(value);
+}
+
+template <class C>
+DLM_SHARED C widen(BFloat16 value) {
+  return static_cast<C>(bits_as<float>(static_cast<uint32_t>(value.bits) << 16));
+}
+
+template <class C>
+DLM_SHARED C widen(Half value) {
+  const uint32_t bits = value.bits;
+  float magnitude = bits_as<float>((bits & 0x7FFF) << 13) * 0x1p112f;  // also right for subnormals
+  const uint32_t special = magnitude >= 65536.0f ? 0x7F800000u : 0u;   // infinity and NaN
+  return static_cast<C>(
+      bits_as<float>(bits_as<uint32_t>(magnitude) | special | ((bits & 0x8000) << 16)));
+}
+
+constexpr int64_t kUnneeded = -1, kBad = -2;
+
+struct Rows {
+  Kind kind;          // of logits and uncond
+  bool wide_output;   // log_prob, margin and entropy are float64
+  int64_t count, vocabulary;
+  const void* logits;
+  int64_t stride;  // elements from row to row
+  const void* uncond = nullptr;
+  int64_t uncond_stride = 0;
+  double guidance = 0;  // 1 + cfg_scale
+  const bool* need = nullptr;
+  int64_t exclude = -1;
+  double temperature = 0;
+  uint64_t seed = 0;
+  const int64_t* stream = nullptr;  // null: the row's index
+  const int64_t* position = nullptr;
+  const int64_t* edit_ids = nullptr;  // (count, edits), contiguous
+  const float* edit_values = nullptr;
+  int64_t edits = 0;
+  // Credits: (count, slots), contiguous; null for `propose`.
+  const int64_t* ids = nullptr;
+  const float* credits = nullptr;
+  int64_t slots = 0;
+  double alpha = 0, beta = 0, gamma = 0;
+  int64_t* new_ids = nullptr;
+  float* new_credits = nullptr;
+  // Results, (count,).
+  int64_t* token;
+  void* log_prob;
+  void* margin;
+  void* entropy;
+};
+
+DLM_SHARED int64_t stream_of(const Rows& rows, int64_t row) {
+  return rows.stream ? rows.stream[row] : row;
+}
+
+DLM_SHARED int64_t position_of(const Rows& rows, int64_t row) {
+  return rows.position ? rows.position[row] : 0;
+}
+
+template <class C>
+DLM_SHARED C guided(C z, C u, C guidance) {
+  return z == -static_cast<C>(__builtin_inf()) ? z : add(u, mul(add(z, -u), guidance));
+}
+
+// One logit as it is decided on: guided and edited, without credits.
+template <class In, class C>
+DLM_SHARED C logit_at(const Rows& rows, int64_t row, int64_t id) {
+  C z = widen<C>(static_cast<const In*>(rows.logits)[row * rows.stride + id]);
+  if (rows.uncond) {
+    const C u = widen<C>(static_cast<const In*>(rows.uncond)[row * rows.uncond_stride + id]);
+    z = guided<C>(z, u, static_cast<C>(rows.guidance));
+  }
+  for (int64_t i = row * rows.edits; i < (row + 1) * rows.edits; ++i) {
+    if (rows.edit_ids[i] == id) z = add(z, static_cast<C>(rows.edit_values[i]));
+  }
+  return z;
+}
+
+template <class C>
+DLM_SHARED C noisy(C z, C inverse_temperature, float noise) {
+  return add(mul(z, inverse_temperature), static_cast<C>(noise));
+}
+
+// Whether the sums leave a token out, so that it can be added with another value afterwards.
+DLM_SHARED bool apart(const Rows& rows, int64_t row, int64_t id) {
+  if (id == rows.exclude) return true;
+  for (int64_t i = row * rows.slots; i < (row + 1) * rows.slots; ++i) {
+    if (rows.ids[i] == id) return true;
+  }
+  return false;
+}
+
+}  // namespace dlmdecode

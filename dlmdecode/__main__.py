@@ -1,0 +1,7 @@
+"""`python -m dlmdecode` is the command `dlmdecode`."""
+
+import sys
+
+from dlmdecode.cli import main
+
+sys.exit(main())

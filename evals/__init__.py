@@ -1,0 +1,1 @@
+"""Tasks with a grader, and the runner that puts samplers through them."""

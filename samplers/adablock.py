@@ -1,0 +1,89 @@
+"""AdaBlock-dLLM (arXiv 2509.26432): a block ends where the text is about to break."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import require, require_finite
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class DelimiterBlocks:
+    """The next block ends at the surest delimiter proposed within the window ahead.
+
+    The window is `window` of the text's length. A delimiter less than `threshold` sure does not
+    count, and without one the block has `length` positions. `delimiters` are token ids, or patterns
+    of token text ("\\n", "*\\n*") that `bind` looks up in the model's vocabulary. The proposals ahead
+    are fresh: the forward at a full block covers them under every cache.
+    """
+
+    delimiters: tuple[int | str, ...]
+    threshold: float = 0.3
+    window: float = 0.25
+    length: int = 32
+
+    def __post_init__(self) -> None:
+        require(len(self.delimiters) > 0, "delimiters", self.delimiters, "give at least one")
+        require_finite("delimiter_threshold", self.threshold, infinite=True)
+        require(0 < self.window <= 1, "window", self.window, "give a share of the text, in (0, 1]")
+        require(self.length >= 1, "block_length", self.length, "give at least 1")
+
+    def bind(self, model: Any) -> DelimiterBlocks:
+        """Patterns become the ids of all tokens whose text matches."""
+        patterns = [d for d in self.delimiters if isinstance(d, str)]
+        if not patterns:
+            return self
+        ids = {d for d in self.delimiters if isinstance(d, int)}
+        require(model.tokenizer is not None, "delimiters", patterns, "no tokenizer: give token ids")
+        for token in range(len(model.tokenizer)):
+            text = model.tokenizer.decode([token])
+            if any(fnmatchcase(text, pattern) for pattern in patterns):
+                ids.add(token)
+        require(
+            len(ids) > 0, "delimiters", patterns, "no token matches: give token ids or patterns"
+        )
+        return replace(self, delimiters=tuple(sorted(ids)))
+
+    def ahead(self, canvas: Canvas) -> Tensor:
+        """Positions of the window, (B,)."""
+        return (self.window * (canvas.stop - canvas.start)).long().clamp(min=1)
+
+    def reach(self, canvas: Canvas) -> Tensor:
+        return self.ahead(canvas).clamp(min=self.length)
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        proposal, lo = canvas.proposal, canvas.lo[:, None]
+        end = torch.minimum(canvas.lo + self.ahead(canvas), canvas.stop)[:, None]
+        seen = (canvas.position >= lo) & (canvas.position < end)
+        ids = torch.tensor(self.delimiters, device=lo.device)
+        found = seen & torch.isin(proposal.token, ids)
+        prob, where = proposal.prob.masked_fill(~found, -1).max(1)
+        return torch.where(prob >= self.threshold, where - canvas.lo + 1, self.length)
+
+
+@register_sampler(
+    "adablock",
+    over="threshold",
+    paper="arXiv 2509.26432",
+    presets={"Dream": {"delimiters": ("*\n*",), "delimiter_threshold": 0.5}},
+)
+def adablock(
+    delimiters: Sequence[int | str] = ("\n",),
+    delimiter_threshold: float = 0.3,
+    window: float = 0.25,
+    block_length: int | None = 32,
+) -> Sampler:
+    """End each block at the surest delimiter ahead, or after `block_length` positions."""
+    require(block_length is not None, "block_length", None, "it is the length without a delimiter")
+    one = isinstance(delimiters, (str, int))
+    wanted = (delimiters,) if one else tuple(delimiters)  # type: ignore[arg-type]
+    return Sampler(blocks=DelimiterBlocks(wanted, delimiter_threshold, window, block_length))  # type: ignore[arg-type]

@@ -1,0 +1,43 @@
+"""EB-Sampler (arXiv 2505.24857): commit as many tokens as an entropy budget allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlmdecode.blocks import WholeCanvas, blocks_of
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import require
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Sampler
+from dlmdecode.scores import NegativeEntropy
+from dlmdecode.select import prefix, surest_first
+
+
+@dataclass(frozen=True)
+class EntropyBound:
+    """The longest prefix, surest first, with Σ H − max H at most `gamma` nats.
+
+    That difference bounds how far the product of the marginals can be from the joint distribution.
+    """
+
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.gamma >= 0, "gamma", self.gamma, "give a number of nats, 0 or more")
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        ranked, order = surest_first(canvas)
+        entropy = canvas.proposal.entropy.double().gather(1, order)
+        bound = entropy.cumsum(1) - entropy.cummax(1).values
+        passes = (bound <= self.gamma) & (ranked > -torch.inf)
+        return prefix(order, passes.long().cumprod(1).sum(1))
+
+
+@register_sampler("entropy_bound", paper="arXiv 2505.24857")
+def entropy_bound(gamma: float = 0.1, block_length: int | None = None) -> Sampler:
+    """Commit the lowest-entropy positions of the canvas within a budget of `gamma` nats."""
+    blocks = WholeCanvas() if block_length is None else blocks_of(block_length)
+    return Sampler(select=EntropyBound(gamma), scores=(NegativeEntropy(),), blocks=blocks)

@@ -1,0 +1,47 @@
+"""EOSER (EOS early rejection; EOSER-ASS-RL's code): distrust an early end of the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import require
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class EosRejection:
+    """Confidence of an EOS proposal times a factor that grows from `low` to `high`.
+
+    It grows with the steps taken, reaching `high` at the last of `steps`; where no steps are given,
+    with the share of the text that is written.
+    """
+
+    low: float = 0.4
+    high: float = 1.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        ordered = 0 <= self.low <= self.high
+        require(ordered, "gamma_min", self.low, f"give 0 or more, at most gamma_max={self.high}")
+
+    def progress(self, canvas: Canvas) -> Tensor:
+        if self.steps is None:
+            length = (canvas.stop - canvas.start).double()
+            return (length - canvas.masked.sum(1)) / length
+        return (canvas.step.double() / max(self.steps - 1, 1)).clamp(max=1)
+
+    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
+        factor = self.low + (self.high - self.low) * self.progress(canvas)
+        ends = canvas.is_eos(canvas.proposal.token)
+        return torch.where(ends, confidence * factor[:, None], confidence)
+
+
+@register_sampler("eoser", over="vanilla", paper="EOSER-ASS-RL (ICLR 2026 submission)")
+def eoser(gamma_min: float = 0.4, gamma_max: float = 1.0, steps: int | None = None) -> Sampler:
+    """Multiply the confidence of EOS proposals by a factor rising from gamma_min to gamma_max."""
+    return Sampler(scores=(EosRejection(gamma_min, gamma_max, steps),))

@@ -1,0 +1,41 @@
+"""Fréchet profile decoding (Fast-dLLM++, arXiv 2606.02955)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import require_finite
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Sampler
+from dlmdecode.select import prefix, surest_first
+
+
+@dataclass(frozen=True)
+class FrechetProfile:
+    """The longest prefix whose worst-case joint probability beats any rival by more than `delta`.
+
+    Gₙ = max(0, Σ_{j≤n} cⱼ − (n − 1)) − (1 − cₙ): the first term is the Fréchet lower bound of the
+    joint probability of the n surest tokens, the second an upper bound of any other choice.
+    """
+
+    delta: float = 0.25
+
+    def __post_init__(self) -> None:
+        require_finite("delta", self.delta)
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        ranked, order = surest_first(canvas)
+        n = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
+        joint = (ranked.cumsum(1) - (n - 1)).clamp(min=0)
+        passes = joint - (1 - ranked) > self.delta
+        return prefix(order, passes.long().cumprod(1).sum(1))
+
+
+@register_sampler("frechet", paper="arXiv 2606.02955")
+def frechet(delta: float = 0.25) -> Sampler:
+    """Commit the surest positions while their Fréchet bound stays `delta` above any rival."""
+    return Sampler(select=FrechetProfile(delta))

@@ -1,0 +1,86 @@
+"""FreeDave (arXiv 2510.00294): draft the next commits, verify them in one forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import closest, require
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Choose, Sampler
+from dlmdecode.select import Threshold, prefix, surest_first
+from dlmdecode.verify import Lookahead, fan_out
+
+MODES = ("batch", "tree")
+
+
+@dataclass(frozen=True)
+class ConfidentLookahead(Lookahead):
+    """FreeDave++: drafts add the surest positions one by one to a threshold commit. Not lossless.
+
+    From the draft reached, jump to the furthest draft whose tokens all agree with what the reached
+    one really becomes. The text visits states that threshold decoding would not.
+    """
+
+    lossless = False
+
+    def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
+        def surest(rows: Canvas) -> Tensor:
+            _, order = surest_first(replace(rows, confidence=rows.proposal.prob))
+            return prefix(order, torch.ones_like(rows.lo)) & rows.open
+
+        rows = fan_out(canvas, self.depth, surest)
+        grown = torch.ones_like(rows.block_full)
+        grown[1:] = (rows.tokens[1:] != rows.tokens[:-1]).any(1)
+        return rows.take(((rows.branch == 0) | grown).nonzero()[:, 0])
+
+    def pick(self, rows: Canvas, choose: Choose) -> Canvas:
+        truth = rows.take(torch.arange(len(rows), device=rows.lo.device))
+        truth.commit(choose(truth))
+        full = rows.block_full & (rows.branch > 0)
+        best = []
+        for first in (rows.branch == 0).nonzero()[:, 0].tolist():
+            last = first + 1
+            while last < len(rows) and rows.branch[last] > 0:
+                last += 1
+            best.append(self.furthest(rows.tokens, truth.tokens, full, rows.mask_id, first, last))
+        picked = rows.take(torch.tensor(best, device=rows.lo.device))
+        return replace(picked, branch=torch.zeros_like(picked.branch))
+
+    def furthest(
+        self, draft: Tensor, truth: Tensor, full: Tensor, mask_id: int, first: int, last: int
+    ) -> int:
+        """The row to keep; one whose next commit fills the block as a verified draft does."""
+        reached = first
+        while True:
+            agrees = [
+                j
+                for j in range(reached + 1, last)
+                if ((draft[j] == truth[reached]) | (draft[j] == mask_id)).all()
+            ]
+            if not agrees or full[agrees[-1]]:
+                return reached
+            reached = agrees[-1]
+
+
+@register_sampler(
+    "freedave",
+    over="vanilla",
+    paper="arXiv 2510.00294",
+    presets={"Dream": {"draft_steps": 8}},
+)
+def freedave(
+    draft_steps: int = 4, draft_mode: str = "batch", threshold: float | None = None
+) -> Sampler:
+    """Verify up to `draft_steps` drafted commits in each forward; lossless unless `threshold` is set."""
+    known = draft_mode in MODES
+    require(
+        known, "draft_mode", draft_mode, f"give one of {MODES}{closest(str(draft_mode), MODES)}"
+    )
+    tree = draft_mode == "tree"
+    if threshold is None:
+        return Sampler(verify=Lookahead(draft_steps, tree))
+    return Sampler(select=Threshold(threshold), verify=ConfidentLookahead(draft_steps, tree))

@@ -1,0 +1,99 @@
+"""KLASS (arXiv 2511.05664): commit what is both confident and stable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlmdecode.canvas import Canvas, Span
+from dlmdecode.checks import require, require_finite
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Sampler
+from dlmdecode.select import EvenQuota, TopK, steps_per_block
+
+
+@dataclass(frozen=True)
+class KLHistory:
+    """Keeps how far each position's distribution moved in the last `length` steps, in nats.
+
+    The distributions of the previous step are kept for the positions the recipe reads, the open
+    block by default, in float32. A position seen for the first time has moved infinitely far.
+    """
+
+    stateful = True
+    length: int = 2
+    reads_canvas: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.length >= 1, "kl_history", self.length, "give at least 1")
+
+    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+        now = logits.float().log_softmax(-1)
+        moved = torch.full((*now.shape[:2], self.length), torch.inf, device=now.device)
+        if (self, "log_prob") in rows.memory:
+            lo = rows.memory[self, "lo"][:, None]
+            before, history = rows.memory[self, "log_prob"], rows.memory[self, "moved"]
+            column = span.at - lo
+            known = (column >= 0) & (column < before.shape[1])
+            column = column.clamp(0, before.shape[1] - 1)[..., None]
+            past = before.gather(1, column.expand(-1, -1, now.shape[-1]))
+            kl = (now.exp() * (now - past)).sum(-1)
+            older = history.gather(1, column.expand(-1, -1, self.length))[..., 1:]
+            moved = torch.cat([older, kl[..., None]], -1)
+            moved = moved.masked_fill(~known[..., None], torch.inf)
+        rows.memory[self, "lo"] = span.lo
+        rows.memory[self, "log_prob"], rows.memory[self, "moved"] = now, moved
+        return logits
+
+    def largest(self, canvas: Canvas) -> Tensor:
+        """The largest move of each position in the kept steps, infinite where unknown, (B, L)."""
+        lo, moved = canvas.memory[self, "lo"], canvas.memory[self, "moved"]
+        span = Span(lo, lo + moved.shape[1])
+        column = (canvas.position - lo[:, None]).clamp(0, moved.shape[1] - 1)
+        return (
+            moved.amax(-1).gather(1, column).masked_fill(~span.contains(canvas.position), torch.inf)
+        )
+
+
+@dataclass(frozen=True)
+class ConfidentAndStable:
+    """Every position above `threshold` whose distribution moved less than `kl_threshold` lately.
+
+    Where there is none, the surest ones as a schedule says.
+    """
+
+    history: KLHistory
+    fallback: TopK
+    threshold: float = 0.6
+    kl_threshold: float = 0.015
+
+    def __post_init__(self) -> None:
+        require_finite("threshold", self.threshold)
+        require_finite("kl_threshold", self.kl_threshold)
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        stable = self.history.largest(canvas) < self.kl_threshold
+        ready = canvas.open & stable & (canvas.confidence > self.threshold)
+        return torch.where(ready.any(1, keepdim=True), ready, self.fallback(canvas))
+
+
+@register_sampler(
+    "klass",
+    paper="arXiv 2511.05664",
+    presets={"Dream": {"threshold": 0.9, "kl_threshold": 0.001}},
+)
+def klass(
+    threshold: float = 0.6,
+    kl_threshold: float = 0.015,
+    kl_history: int = 2,
+    steps: int | None = None,
+    max_new_tokens: int = 256,
+    block_length: int | None = 32,
+) -> Sampler:
+    """Commit positions that are confident and whose distribution has stopped moving."""
+    history = KLHistory(kl_history)
+    quota = EvenQuota(steps_per_block(steps, max_new_tokens, block_length))
+    rule = ConfidentAndStable(history, TopK(quota), threshold, kl_threshold)
+    return Sampler(select=rule, processors=(history,))

@@ -1,0 +1,133 @@
+"""Learn2PD (arXiv 2509.25188): a small trained filter says which proposals are final."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import require, require_finite
+from dlmdecode.registry import register_sampler
+from dlmdecode.revisions import first
+from dlmdecode.sampler import Sampler
+from dlmdecode.select import EvenQuota, TopK, steps_per_block
+
+
+class AcceptanceFilter(nn.Module):
+    """Two linear layers over the confidences of a block's `width` positions, (·, width) to logits."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+
+    @property
+    def width(self) -> int:
+        return self.linear1.in_features
+
+    def forward(self, confidence: Tensor) -> Tensor:
+        return self.linear2(self.linear1(confidence).relu())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        save_file(self.state_dict(), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> AcceptanceFilter:
+        """Read `linear1` and `linear2` from a safetensors file."""
+        require(Path(path).is_file(), "filter", str(path), "there is no such file")
+        weights = load_file(path)
+        hidden, width = weights["linear1.weight"].shape
+        loaded = cls(width, hidden)
+        loaded.load_state_dict(weights)
+        return loaded.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedAcceptance:
+    """Masked positions that the filter accepts, and the surest ones of a schedule.
+
+    The filter sees the model's confidence at every position of the block, the written ones too.
+    """
+
+    reads_committed = True
+    conflicts = {
+        "TraceCredit": "the filter was trained on the model's own confidences",
+        "DelimiterBlocks": "the filter was trained on blocks of one length",
+    }
+    filter: AcceptanceFilter
+    schedule: TopK
+    threshold: float = 0.96
+
+    def __post_init__(self) -> None:
+        require_finite("threshold", self.threshold)
+
+    def bind(self, model: Any) -> LearnedAcceptance:
+        self.filter.to(model.device)
+        return self
+
+    def check(self, sampler: Sampler) -> None:
+        length = getattr(sampler.blocks, "length", None)
+        require(
+            sampler.blocks is None or (length is not None and length <= self.filter.width),
+            "block_length",
+            length,
+            f"the filter was trained on blocks of at most {self.filter.width} positions",
+        )
+
+    def accepted(self, canvas: Canvas) -> Tensor:
+        """Block positions the filter accepts, masked or not, (B, L)."""
+        at = canvas.lo[:, None] + torch.arange(self.filter.width, device=canvas.lo.device)
+        inside = at < canvas.hi[:, None]
+        at = at.clamp(max=canvas.tokens.shape[1] - 1)
+        seen = canvas.proposal.prob.gather(1, at).masked_fill(~inside, 0)
+        sure = inside & (self.filter(seen.float()).sigmoid() > self.threshold)
+        # columns outside the block share a position with others: add up, do not overwrite
+        return torch.zeros_like(canvas.tokens).scatter_add(1, at, sure.long()) > 0
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        return self.accepted(canvas) | self.schedule(canvas)
+
+
+@dataclass(frozen=True)
+class EndOfTextPrediction:
+    """Cut the text after the first masked position whose EOS proposal is at least `prob` sure."""
+
+    reads_canvas = True
+    prob: float = 0.998
+
+    def __post_init__(self) -> None:
+        require(0 < self.prob <= 1, "eot", self.prob, "give a probability in (0, 1]")
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        ends = canvas.masked & canvas.is_eos(canvas.proposal.token)
+        at = first(ends & (canvas.proposal.prob >= self.prob))
+        canvas.truncate(torch.where(at < canvas.tokens.shape[1], at + 1, canvas.stop))
+
+
+@register_sampler("learn2pd", paper="arXiv 2509.25188", presets={"Dream": {"threshold": 0.9}})
+def learn2pd(
+    filter: str | os.PathLike[str] | AcceptanceFilter | None = None,
+    threshold: float = 0.96,
+    eot: float | None = None,
+    steps: int | None = None,
+    max_new_tokens: int = 256,
+    block_length: int | None = 32,
+) -> Sampler:
+    """Commit what a trained filter accepts; `eot` cuts the text at an EOS proposal that sure."""
+    if filter is None:
+        raise ValueError(
+            "filter=None: learn2pd needs a trained filter; give a safetensors file "
+            "(python -m training.filter trains one from a model's own traces)"
+        )
+    loaded = filter if isinstance(filter, nn.Module) else AcceptanceFilter.load(filter)
+    schedule = TopK(EvenQuota(steps_per_block(steps, max_new_tokens, block_length)))
+    return Sampler(
+        select=LearnedAcceptance(loaded, schedule, threshold),
+        revisions=() if eot is None else (EndOfTextPrediction(eot),),
+    )

@@ -1,0 +1,39 @@
+"""LocalLeap (arXiv 2510.07081): near a very sure position, be easier to please."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlmdecode.canvas import Canvas
+from dlmdecode.checks import require, require_finite
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class NearAnchor:
+    """Open positions at least `threshold` sure are anchors; within `radius` of one, `relaxed` does."""
+
+    threshold: float = 0.9
+    relaxed: float = 0.75
+    radius: int = 4
+
+    def __post_init__(self) -> None:
+        require_finite("threshold", self.threshold)
+        require_finite("relaxed", self.relaxed)
+        require(self.radius >= 0, "radius", self.radius, "give a number of positions, 0 or more")
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        anchor = canvas.open & (canvas.confidence >= self.threshold)
+        width = 2 * self.radius + 1
+        near = F.max_pool1d(anchor[:, None].float(), width, stride=1, padding=self.radius)[:, 0] > 0
+        return anchor | (near & (canvas.confidence >= self.relaxed))
+
+
+@register_sampler("localleap", paper="arXiv 2510.07081")
+def localleap(threshold: float = 0.9, relaxed: float = 0.75, radius: int = 4) -> Sampler:
+    """Threshold decoding with a lower bar within `radius` positions of a very sure one."""
+    return Sampler(select=NearAnchor(threshold, relaxed, radius))

@@ -1,0 +1,118 @@
+"""WINO (wide in, narrow out; ICLR 2026): accept boldly, and take back what does not hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlmdecode.caches import Work, gather_states
+from dlmdecode.canvas import Canvas, Span
+from dlmdecode.checks import require, require_finite
+from dlmdecode.registry import register_sampler
+from dlmdecode.sampler import Forward, Sampler
+from dlmdecode.select import prefix, surest_first
+
+SHADOW = "shadow"  # memory: probability of each standing token as its shadow sees it, (B, L)
+FIRST_LIMIT = 30
+
+
+class ShadowBlock:
+    """A forward that appends a copy of the block as masks, to second-guess what stands in it.
+
+    Shadow position i sees everything but position i itself, so its distribution judges the token
+    that stands there. Ordinary positions do not see the shadow.
+    """
+
+    def __init__(self, model: Any):
+        self.model, self.work = model, Work()
+
+    def __call__(self, rows: Canvas, wanted: Span) -> tuple[Tensor, Span]:
+        length = rows.tokens.shape[1]
+        full = rows.block_full
+        block = Span(torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi))
+        tokens = torch.cat([rows.tokens, torch.full_like(block.at, rows.mask_id)], 1)
+        position = torch.cat([rows.position, block.at], 1)
+        self.work.add(tokens)
+        hidden = self.model.encode(tokens, position, self.attend(rows, block))
+        prob = self.model.head(hidden[:, length:]).float().softmax(-1)
+        standing = rows.tokens.gather(1, block.at)[..., None]
+        rows.memory[SHADOW] = torch.ones(rows.tokens.shape, device=prob.device).scatter(
+            1, block.at, prob.gather(2, standing)[..., 0]
+        )
+        return self.model.head(gather_states(hidden, wanted.at)), wanted
+
+    def attend(self, rows: Canvas, block: Span) -> Tensor:
+        """(B, 1, L + W, L + W) bool."""
+        batch, length = rows.tokens.shape
+        width = block.width
+        shown = rows.position < rows.stop[:, None]
+        shadows = torch.arange(width, device=shown.device) < (block.hi - block.lo)[:, None]
+        attend = torch.cat([shown, shadows], 1)[:, None].repeat(1, length + width, 1)
+        attend[:, :length, length:] = False
+        own = torch.zeros(batch, width, length + width, dtype=torch.bool, device=shown.device)
+        attend[:, length:] &= ~own.scatter(2, block.at[..., None], True)
+        return attend[:, None]
+
+
+@dataclass(frozen=True)
+class WideIn:
+    """Positions above `threshold`, the surest first, at most 0.7 of the block's masks (5 to 20)."""
+
+    threshold: float = 0.6
+
+    def __post_init__(self) -> None:
+        require_finite("threshold", self.threshold)
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        ranked, order = surest_first(canvas)
+        most = (0.7 * canvas.open.sum(1)).long().clamp(5, 20)
+        return prefix(order, torch.minimum((ranked > self.threshold).sum(1), most))
+
+
+@dataclass(frozen=True)
+class NarrowOut:
+    """Re-mask tokens of the block whose shadow gives them less than `threshold`.
+
+    Only where this step accepted more than one token, and fewer than the step before accepted: so
+    the text grows by at least one token per step on average.
+    """
+
+    conflicts = {
+        "Lookahead": "drafts assume that what is committed stays",
+        "TraceCredit": "credits are kept for masks, and a re-masked position has lost its own",
+    }
+    reads_committed = True
+    threshold: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_finite("threshold_back", self.threshold)
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        accepted = committed.sum(1)
+        limit = canvas.memory.get(self, torch.full_like(accepted, FIRST_LIMIT))
+        limit = torch.where(canvas.block_step == 1, FIRST_LIMIT, limit)
+        prob = canvas.memory[SHADOW]
+        stands = canvas.block & canvas.text & ~canvas.masked & ~committed
+        doubted = stands & (prob < self.threshold) & (accepted > 1)[:, None]
+        order = prob.masked_fill(~doubted, torch.inf).argsort(dim=1, stable=True)
+        count = torch.minimum(doubted.sum(1), limit - 1)
+        canvas.remask(prefix(order, count))
+        canvas.memory[self] = accepted
+
+
+def shadowed(model: Any, cache: str) -> Forward:
+    require(cache == "none", "cache", cache, "WINO reads committed positions: use cache='none'")
+    native = getattr(model, "supports_cache", True) and model.shift == 0
+    require(native, "sampler", "wino", "it needs a native model whose logits are not shifted")
+    return ShadowBlock(model)
+
+
+@register_sampler("wino", paper="WINO (ICLR 2026)")
+def wino(threshold: float = 0.6, threshold_back: float = 0.9) -> Sampler:
+    """Accept all above `threshold`; re-mask what the rest of the block no longer supports."""
+    return Sampler(
+        select=WideIn(threshold), revisions=(NarrowOut(threshold_back),), evaluate=shadowed
+    )

@@ -1,0 +1,277 @@
+"""What the recorded code does and the library deliberately does not, as parts of our loop.
+
+Each part reproduces one peculiarity, so that a recorded case still runs on the library's own loop
+and rules. The table in docs/golden.md lists them with the reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlmdecode import ops
+from dlmdecode.caches import BlockCache
+from dlmdecode.canvas import Canvas, Span
+from dlmdecode.revisions import first
+from dlmdecode.select import prefix, surest_first
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardAfterFullBlock:
+    """Fast-dLLM's cached loops: completion is checked after a forward, so a block that its first
+    forward filled costs another one."""
+
+    forward: Any
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        done = canvas.block_full & (canvas.block_step == 1)
+        if done.any():
+            self.forward.recompute(canvas, Span(canvas.lo, canvas.hi))
+
+
+@dataclass(frozen=True, eq=False)
+class IdleSteps:
+    """A fixed number of forwards per block: those left over when the block is full change nothing."""
+
+    forward: Any
+    steps: int
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        if canvas.block_full.all():
+            for _ in range(self.steps - int(canvas.block_step.max())):
+                self.forward(replace(canvas, hi=canvas.lo), Span(canvas.lo, canvas.hi))
+
+
+@dataclass(frozen=True, eq=False)
+class IdleProphet:
+    """Prophet looks at the gap in idle forwards too (blocks shortened by constraints)."""
+
+    forward: Any
+    settled: Any
+    steps: int
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        if not canvas.block_full.all() or self.fires(canvas, canvas.block_step - 1):
+            return  # the block goes on, or the exit has been taken
+        while int(canvas.block_step.max()) < self.steps:
+            logits, span = self.forward(canvas, Span(canvas.start, canvas.stop))
+            canvas.proposal.put(span, canvas.text, ops.propose(logits.flatten(0, 1)))
+            canvas.fresh = span
+            if self.fires(canvas, canvas.block_step):
+                canvas.commit(canvas.masked)
+                return
+            canvas.block_step = canvas.block_step + 1
+
+    def fires(self, canvas: Canvas, block_step: Tensor) -> bool:
+        now = replace(canvas, block_step=block_step)
+        return self.settled is not None and bool(self.settled(now).all())
+
+
+@dataclass(frozen=True)
+class UnorderedTies:
+    """The surest positions by torch.topk on float32 confidences, whose order of ties is its own.
+
+    The library ranks by lowest position, on probabilities that float32 would round to equal ones.
+    """
+
+    quota: Any
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        ranked = canvas.confidence.float().masked_fill(~canvas.open, -torch.inf)
+        where = torch.zeros_like(canvas.open)
+        for row, count in enumerate(self.quota(canvas).tolist()):
+            where[row, ranked[row].topk(count).indices] = True
+        return where
+
+
+@dataclass(frozen=True)
+class FirstTokenOnly:
+    """Dream under a cache: a block's refresh forward commits the block's first token, whatever its
+    confidence, since a block-only forward has no logits for it."""
+
+    select: Any
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        opening = (canvas.block_step == 0)[:, None]
+        return torch.where(opening, canvas.position == canvas.lo[:, None], self.select(canvas))
+
+
+@dataclass(frozen=True)
+class FactorWithLast:
+    """Fast-dLLM's factor rule commits the last open position even where it fails the test."""
+
+    factor: float
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        ranked, order = surest_first(canvas)
+        n = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
+        passes = (ranked >= 1 - self.factor / (n + 1)) | (n == 1)
+        count = passes.long().cumprod(1).sum(1)
+        open = canvas.open.sum(1)
+        return prefix(order, torch.where(count >= open - 1, open, count))
+
+
+@dataclass(frozen=True)
+class OverwriteAfterEos:
+    """Everything after the first EOS becomes EOS, masks before it or not, and decoding ends with
+    the block. `after_refresh` false: not at a block's first forward."""
+
+    after_refresh: bool
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        eos = first(canvas.is_eos(canvas.tokens) & canvas.text)
+        ends = canvas.block_full & (eos < canvas.tokens.shape[1])
+        now = ends | (canvas.block_step > 1) | self.after_refresh
+        beyond = (canvas.position > eos[:, None]) & canvas.text & now[:, None]
+        canvas.tokens = canvas.tokens.masked_fill(beyond, canvas.eos_ids[0])
+
+
+@dataclass(frozen=True)
+class EndAfterBlockWithEos:
+    """LocalLeap's early stop: a finished block with an EOS anywhere ends the text behind it."""
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        eos = (canvas.is_eos(canvas.tokens) & canvas.block).any(1) & canvas.block_full
+        beyond = (canvas.position >= canvas.hi[:, None]) & canvas.text & eos[:, None]
+        canvas.tokens = canvas.tokens.masked_fill(beyond, canvas.eos_ids[0])
+
+
+@dataclass(frozen=True)
+class EndTokenMass:
+    """Remembers the probability of some ids at every position, for `RenormalisedConfidence`."""
+
+    ids: tuple[int, ...]
+
+    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+        mass = logits.float().softmax(-1)[..., list(self.ids)].sum(-1)
+        full = torch.zeros(rows.tokens.shape)
+        rows.memory[self] = full.scatter(1, span.at, mass)
+        return logits
+
+
+@dataclass(frozen=True)
+class RenormalisedConfidence:
+    """LLaDA's confidence_eos_eot_inf as released: both ids leave the softmax after the argmax."""
+
+    mass: EndTokenMass
+
+    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
+        rest = confidence / (1 - canvas.memory[self.mass].double())
+        ends = torch.isin(canvas.proposal.token, torch.tensor(self.mass.ids))
+        return rest.masked_fill(ends, 0)
+
+
+@dataclass(frozen=True)
+class GridAfterFirst:
+    """Dream's time grid inside a block whose first forward commits one token (`steps` per block)."""
+
+    steps: int
+    eps: float = 1e-3
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        time = torch.linspace(1, self.eps, self.steps + 1)
+        masks, quotas = int(canvas.block_masks[0]) - 1, [1]
+        for i in range(1, self.steps):
+            share = 1 - time[i + 1] / time[i]
+            count = masks if i == self.steps - 1 else int(masks * share)
+            masks -= count
+            quotas += [count] if count else []
+        step = int(canvas.block_step[0])
+        return torch.tensor([quotas[step] if step < len(quotas) else 0])
+
+
+@dataclass(frozen=True)
+class CarriedCandidates:
+    """Fast-dLLM's uncached Dream loop: masks // steps candidates per step and those left over; the
+    best one is committed, the others if sure enough."""
+
+    steps: int
+    threshold: float
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        total = canvas.block_masks
+        offered = (total // self.steps) * torch.clamp(canvas.block_step + 1, max=self.steps)
+        candidates = offered - (total - canvas.open.sum(1))
+        ranked, order = surest_first(canvas)
+        n = torch.arange(ranked.shape[1])
+        sure = (n < candidates[:, None]) & (ranked >= self.threshold)
+        return torch.zeros_like(sure).scatter(1, order, sure | (n == 0))
+
+
+@dataclass(frozen=True)
+class Leftmost:
+    """FreeDave's alg_temp = −1: positions in reading order."""
+
+    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
+        return -canvas.position.double()
+
+
+@dataclass(frozen=True)
+class BlockwiseEosRejection:
+    """EOSER's released code restarts the step index with each block but divides by all steps."""
+
+    low: float
+    high: float
+    steps: int
+
+    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
+        share = canvas.block_step.double() / max(self.steps - 1, 1)
+        factor = self.low + (self.high - self.low) * share
+        ends = canvas.is_eos(canvas.proposal.token)
+        return torch.where(ends, confidence * factor[:, None], confidence)
+
+
+@dataclass(frozen=True)
+class OneReady:
+    """KLASS's unmask strategies that commit a single ready position."""
+
+    rule: Any
+    by: str  # "max_conf" or "min_kl"
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        rule = self.rule
+        stable = rule.history.largest(canvas) < rule.kl_threshold
+        ready = canvas.open & stable & (canvas.confidence > rule.threshold)
+        last = canvas.memory[rule.history, "moved"][..., -1]
+        column = (canvas.position - canvas.memory[rule.history, "lo"][:, None]).clamp(
+            0, last.shape[1] - 1
+        )
+        rank = canvas.confidence if self.by == "max_conf" else -last.gather(1, column).double()
+        best = rank.masked_fill(~ready, -torch.inf).argmax(1, keepdim=True)
+        one = torch.zeros_like(ready).scatter(1, best, True) & ready
+        return torch.where(ready.any(1, keepdim=True), one, rule.fallback(canvas))
+
+
+@dataclass(frozen=True, eq=False)
+class CutAtPredictedEos:
+    """Learn2PD's end-of-text prediction as released: any EOS proposal at a masked position cuts the
+    text, the first one that the filter accepts, or else the surest one."""
+
+    reads_canvas: bool
+    accepts: Any = None  # the LearnedAcceptance whose filter decides, if any
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        before = canvas.masked | committed
+        ends = before & canvas.is_eos(canvas.proposal.token)
+        if not self.reads_canvas:
+            ends = ends & canvas.block
+        surest = canvas.proposal.prob.masked_fill(~ends, -1).argmax(1)
+        at = torch.where(ends.any(1), surest, canvas.tokens.shape[1])
+        if self.accepts is not None:
+            chosen = first(ends & self.accepts.accepted(canvas))
+            at = torch.where(chosen < canvas.tokens.shape[1], chosen, at)
+        canvas.truncate(torch.where(at < canvas.tokens.shape[1], at + 1, canvas.stop))
+
+
+class StaleTail(BlockCache):
+    """Learn2PD's dual cache after a cut: keys and values of removed positions stay in use."""
+
+    def refresh(self, rows: Canvas, wanted: Span):
+        self.stop = rows.stop.clone()
+        return super().refresh(rows, wanted)
+
+    def recompute(self, rows: Canvas, wanted: Span):
+        return super().recompute(replace(rows, stop=self.stop), wanted)

@@ -1,0 +1,339 @@
+"""The command: what it prints to a pipe and to a terminal, and how it says what is wrong."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from toy import MODELS, give_llada_tokenizer
+
+import dlmdecode
+from dlmdecode import catalogue, cli
+from dlmdecode.cli import main, value_of
+from dlmdecode.trace import Step
+
+PROMPT = "w1 w2 w3"
+SMALL = ["--max-new-tokens", "16", "--block-length", "8", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The LLaDA micro checkpoint with a word tokenizer."""
+    target = tmp_path_factory.mktemp("models") / "micro"
+    shutil.copytree(MODELS / "llada-micro", target)
+    give_llada_tokenizer(target)
+    return str(target)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command; its exit code, standard output and standard error."""
+
+    def run(*argv):
+        try:
+            code = main([str(arg) for arg in argv])
+        except SystemExit as error:
+            code = error.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+# generate
+
+
+def test_generate_prints_the_text_and_nothing_else_when_piped(run, folder):
+    code, out, err = run("generate", PROMPT, "--model", folder, *SMALL)
+    model = dlmdecode.load(folder)
+    messages = [{"role": "user", "content": PROMPT}]
+    same = dlmdecode.generate(model, messages, "prophet", max_new_tokens=16, block_length=8)
+    assert (code, out, err) == (0, same.texts[0] + "\n", "")
+
+
+def test_raw_leaves_the_chat_template_out(run, folder):
+    _, out, _ = run("generate", PROMPT, "--raw", "--model", folder, *SMALL)
+    same = dlmdecode.generate(
+        dlmdecode.load(folder), PROMPT, "prophet", max_new_tokens=16, block_length=8
+    )
+    assert out == same.texts[0] + "\n"
+    assert out != run("generate", PROMPT, "--model", folder, *SMALL)[1]
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(run, folder, monkeypatch):
+    expected = run("generate", PROMPT, "--model", folder, *SMALL)[1]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(PROMPT))
+    assert run("generate", "-", "--model", folder, *SMALL)[1] == expected
+
+
+def test_every_option_reaches_generate(run, folder, monkeypatch):
+    seen = {}
+
+    def spy(model, prompt, sampler, on_step=None, **options):
+        seen.update(options, sampler=sampler)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(dlmdecode, "generate", spy)
+    argv = "--sampler threshold --set threshold=0.5 --max-new-tokens 24 --block-length none"
+    argv += " --steps 12 --temperature 0.5 --cache dual --cfg-scale 1.5 --seed 3 --eos ignore"
+    run("generate", PROMPT, "--model", folder, *argv.split())
+    assert seen == {
+        "sampler": "threshold",
+        "threshold": 0.5,
+        "max_new_tokens": 24,
+        "block_length": None,
+        "steps": 12,
+        "temperature": 0.5,
+        "cache": "dual",
+        "cfg_scale": 1.5,
+        "seed": 3,
+        "eos": "ignore",
+    }
+
+
+def test_options_that_are_not_given_stay_the_librarys_defaults(run, folder, monkeypatch):
+    seen = {}
+
+    def spy(model, prompt, sampler, on_step=None, **options):
+        seen.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(dlmdecode, "generate", spy)
+    run("generate", PROMPT, "--model", folder)
+    assert seen == {}
+
+
+def test_json_is_one_object_with_text_and_counts(run, folder):
+    _, out, _ = run("generate", PROMPT, "--model", folder, "--json", *SMALL)
+    text = run("generate", PROMPT, "--model", folder, *SMALL)[1]
+    record = json.loads(out)
+    assert record["text"] + "\n" == text
+    assert record["nfe"] == record["stats"]["nfe"] > 0
+    assert record["sampler"] == "prophet"
+
+
+def test_a_terminal_sees_the_canvas_fill_and_then_the_text(run, folder, monkeypatch):
+    piped = run("generate", PROMPT, "--model", folder, *SMALL)[1]
+    screen = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["generate", PROMPT, "--model", folder, *SMALL]) == 0
+    shown = screen.getvalue()
+    assert "░" in shown and "NFE 1 " in shown and "tokens per forward" in shown
+    assert "\x1b[1;32m" in shown
+    last = shown.rsplit("\x1b[J", 1)[1]
+    assert last.startswith(piped)
+    assert "░" not in last
+
+
+def test_no_color_means_no_color(folder, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", screen)
+    main(["generate", PROMPT, "--model", folder, *SMALL])
+    assert "░" in screen.getvalue()
+    assert "\x1b[1;32m" not in screen.getvalue() and "\x1b[2m" not in screen.getvalue()
+
+
+def test_a_dumb_terminal_gets_plain_text(run, folder, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", screen)
+    main(["generate", PROMPT, "--model", folder, *SMALL])
+    assert "\x1b" not in screen.getvalue()
+
+
+def test_a_picture_never_exceeds_the_screen(folder, monkeypatch):
+    from dlmdecode.terminal import CanvasView
+
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((20, 6)))
+    model, frames = dlmdecode.load(folder), []
+    for step in dlmdecode.stream(model, PROMPT, max_new_tokens=64):
+        screen = Terminal()
+        CanvasView(model, screen)(step)
+        frames.append(screen.getvalue())
+    for frame in frames:
+        plain = frame.replace("\x1b[1;32m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
+        lines = plain.rstrip("\n").split("\n")
+        assert len(lines) <= 5
+        assert all(len(line) <= 19 for line in lines)
+
+
+# trace
+
+
+def test_trace_prints_a_line_for_each_step(run, folder):
+    _, out, _ = run("trace", PROMPT, "--model", folder, "--sampler", "vanilla", *SMALL)
+    lines = out.splitlines()
+    assert 0 < len(lines) <= 16
+    assert lines[0].startswith("step   1  NFE   1  block   0–7 ")
+
+
+def test_trace_as_json_replays_to_the_text(run, folder):
+    argv = ["--model", folder, "--sampler", "threshold", "--set", "threshold=0.3", *SMALL]
+    _, out, _ = run("trace", PROMPT, "--json", *argv)
+    steps = [json.loads(line) for line in out.splitlines()]
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+    tokens = {}
+    for step in steps:
+        tokens |= {change["position"]: change["token"] for change in step["changed"]}
+    assert sorted(tokens) == list(range(16))
+    model = dlmdecode.load(folder)
+    text = model.tokenizer.decode([tokens[i] for i in range(16)], skip_special_tokens=True)
+    assert text + "\n" == run("generate", PROMPT, *argv)[1]
+    assert steps[-1]["masks_left"] == 0
+
+
+# samplers
+
+
+def test_samplers_lists_every_sampler_with_slots_options_and_paper(run):
+    code, out, _ = run("samplers")
+    assert code == 0
+    for name in dlmdecode.list_samplers():
+        assert f"\n{name} " in out
+    assert "early=7.5" in out and "arXiv 2508.19982" in out and "stops" in out
+
+
+def test_samplers_by_name_shows_details(run):
+    _, out, _ = run("samplers", "prophet")
+    assert "--set early=7.5" in out
+    assert "where nothing else chooses positions: vanilla" in out
+
+
+def test_samplers_as_json_is_one_object_a_line(run):
+    _, out, _ = run("samplers", "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["name"] for record in records] == dlmdecode.list_samplers()
+    assert all(record["help"] and record["slots"] for record in records)
+
+
+def test_the_matrix_of_compositions_agrees_with_building_them(run):
+    names = ["prophet", "threshold", "vanilla"]
+    _, out, _ = run("samplers", "--compose", *names)
+    assert out == (
+        "             1   2   3\n"
+        "prophet          +   +  1\n"
+        "threshold    +       a  2\n"
+        "vanilla      +   a      3\n"
+        "\n"
+        "a  two recipes both set 'select' (threshold+vanilla)\n"
+    )
+
+
+def test_reasons_are_lettered_beyond_z():
+    assert [catalogue.letter(i) for i in (0, 25, 26, 27, 52)] == ["a", "z", "aa", "ab", "ba"]
+
+
+# errors
+
+
+ERRORS = {
+    "an unknown sampler": (["--sampler", "profet"], "did you mean 'prophet'"),
+    "an unknown option": (["--set", "erly=1"], "did you mean 'early'"),
+    "a bad value": (["--temperature", "nan"], "temperature=nan"),
+    "a bad length": (["--max-new-tokens", "0"], "max_new_tokens=0"),
+    "beyond the context": (["--max-new-tokens", "9984"], "give at most"),
+    "no number": (["--steps", "many"], "invalid int value"),
+    "no assignment": (["--set", "early"], "not of the form option=value"),
+    "an unknown argument": (["--samplr", "x"], "unrecognized arguments"),
+    "no model": (["--model", "tinny"], "no model 'tinny'"),
+}
+
+
+@pytest.mark.parametrize("argv, message", ERRORS.values(), ids=ERRORS)
+def test_an_error_is_one_line_with_the_fix_and_exit_code_2(run, folder, argv, message):
+    code, out, err = run("generate", PROMPT, "--model", folder, *argv)
+    assert (code, out) == (2, "")
+    assert err.startswith("dlmdecode: error: ") and err.count("\n") == 1
+    assert message in err
+
+
+def test_an_empty_prompt_is_an_error(run, folder):
+    code, _, err = run("generate", "", "--raw", "--model", folder)
+    assert code == 2 and "empty" in err
+
+
+@pytest.mark.parametrize("argv", [[], ["generat"], ["generate"], ["bench"], ["bench", "x"]])
+def test_an_incomplete_command_is_an_error(run, argv):
+    code, _, err = run(*argv)
+    assert code == 2 and err.count("\n") == 1
+
+
+def test_an_optional_part_that_is_missing_breaks_no_other_command(run, folder, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name="left_out")
+
+    monkeypatch.setattr(cli.importlib, "import_module", missing)
+    code, _, err = run("eval", "report")
+    assert code == 2 and "needs the package 'left_out'" in err
+    assert run("generate", PROMPT, "--model", folder, *SMALL)[0] == 0
+    assert run("--help")[0] == 0
+
+
+def test_interrupting_is_quiet(run, folder, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Step, "of", interrupted)
+    assert run("generate", PROMPT, "--model", folder, *SMALL) == (130, "", "")
+
+
+def command(*argv, **options):
+    argv = [sys.executable, "-m", "dlmdecode", *map(str, argv)]
+    return subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error(folder):
+    process = command("trace", PROMPT, "--model", folder, "--max-new-tokens", 256)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+    process.stderr.close()
+
+
+def test_the_module_is_the_command():
+    process = command("--version")
+    assert process.communicate(timeout=60) == (f"dlmdecode {dlmdecode.__version__}\n", "")
+
+
+# values
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("3", 3),
+        ("-3", -3),
+        ("0.5", 0.5),
+        ("1e-3", 0.001),
+        ("none", None),
+        ("None", None),
+        ("true", True),
+        ("False", False),
+        ("entropy", "entropy"),
+        ("", ""),
+        ("1,2", (1, 2)),
+        ("a,0.5,none", ("a", 0.5, None)),
+        ('["\\n", ","]', ("\n", ",")),
+        ('{"3": "#### 4"}', {3: "#### 4"}),
+        ('"7"', "7"),
+        ("[broken", "[broken"),
+    ],
+)
+def test_a_value_of_set_is_what_it_looks_like(text, value):
+    parsed = value_of(text)
+    assert parsed == value
+    assert type(parsed) is type(value)

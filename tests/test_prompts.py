@@ -1,0 +1,135 @@
+"""Prompts in every form users have them, and every prompt that is refused before any forward."""
+
+from collections import UserDict
+
+import pytest
+import torch
+from toy import MASK, counted_forwards, micro, talking
+
+import dlmdecode
+
+QUICK = dict(max_new_tokens=8, block_length=8, steps=2, sampler="vanilla")
+IDS = [7, 8, 9]
+CHAT = [{"role": "user", "content": "w7 w8 w9"}]
+CHAT_IDS = [316, 7, 8, 9, 317]
+BATCH = torch.tensor([[7, 8, 9], [5, 6, 0]])
+BATCH_MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
+
+
+def encoded(prompt, model=None, **options):
+    """The prompts that `generate` wrote onto its canvas."""
+    out = dlmdecode.generate(model or talking(), prompt, **QUICK, **options)
+    rows = zip(out.sequences.tolist(), out.prompt_lengths, strict=True)
+    return [row[:length] for row, length in rows]
+
+
+@pytest.mark.parametrize(
+    "prompt, expected",
+    [
+        ("w7 w8 w9", [IDS]),
+        (["w7 w8 w9", "w5"], [IDS, [5]]),
+        (("w7 w8 w9", "w5"), [IDS, [5]]),
+        (CHAT, [CHAT_IDS]),
+        ([CHAT, CHAT], [CHAT_IDS, CHAT_IDS]),
+        (torch.tensor(IDS), [IDS]),
+        (torch.tensor(IDS, dtype=torch.int32), [IDS]),
+        (torch.tensor([IDS]), [IDS]),
+        ([torch.tensor(IDS), torch.tensor([5])], [IDS, [5]]),
+        (IDS, [IDS]),
+        ([IDS, [5]], [IDS, [5]]),
+        ({"input_ids": torch.tensor([IDS])}, [IDS]),
+        ({"input_ids": BATCH, "attention_mask": BATCH_MASK}, [IDS, [5, 6]]),
+        ({"input_ids": IDS}, [IDS]),
+        (UserDict(input_ids=BATCH, attention_mask=BATCH_MASK), [IDS, [5, 6]]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_form_of_prompt_becomes_its_ids(prompt, expected):
+    assert encoded(prompt) == expected
+
+
+def test_what_a_tokenizer_returns_is_a_prompt():
+    tokenizer = talking().tokenizer
+    assert encoded(tokenizer("w7 w8 w9")) == [IDS]
+    assert encoded(tokenizer("w7 w8 w9", return_tensors="pt")) == [IDS]
+    assert encoded(tokenizer(["w7 w8 w9", "w5 w6"], return_tensors="pt", padding=True)) == [
+        IDS,
+        [5, 6],
+    ]
+    assert encoded(tokenizer(["w7 w8 w9", "w5 w6"])) == [IDS, [5, 6]]
+    assert encoded(tokenizer(["w7 w8 w9", "w5 w6"], padding=True)) == [IDS, [5, 6]]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_padded_batch_is_read_through_its_mask_whatever_the_padding_side(side):
+    padded = torch.tensor([[318, 5, 6], [7, 8, 9]])
+    attention_mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
+    if side == "right":
+        padded, attention_mask = padded.roll(-1, 1), attention_mask.roll(-1, 1)
+        padded[1] = torch.tensor(IDS)
+    assert encoded(padded, attention_mask=attention_mask) == [[5, 6], IDS]
+
+
+def test_padding_is_never_guessed_from_the_ids():
+    eos_in_prompt = torch.tensor([[7, 318, 318]])
+    assert encoded(eos_in_prompt) == [[7, 318, 318]]
+
+
+BAD = {
+    "empty text": ("", {}, "empty"),
+    "empty tensor": (torch.tensor([], dtype=torch.int64), {}, "empty"),
+    "empty list": ([], {}, "non-empty list"),
+    "an empty row": ([torch.tensor(IDS), torch.tensor([], dtype=torch.int64)], {}, "row 1.*empty"),
+    "an empty text in a list": (["w1", ""], {}, "row 1.*empty"),
+    "nothing": (None, {}, "prompt=None"),
+    "a number": (3, {}, "prompt=3"),
+    "a batch without mask": (BATCH, {}, "attention_mask="),
+    "a mask of another shape": (BATCH, {"attention_mask": BATCH_MASK[:, :2]}, r"\(2, 2\)"),
+    "a mask with a hole": (
+        BATCH,
+        {"attention_mask": torch.tensor([[1, 0, 1], [1, 1, 0]])},
+        "one run of ones",
+    ),
+    "a mask of nothing": (
+        BATCH,
+        {"attention_mask": torch.tensor([[1, 1, 1], [0, 0, 0]])},
+        "row 1.*empty",
+    ),
+    "a mask beside text": ("w1", {"attention_mask": BATCH_MASK}, r"\(B, P\) tensor only"),
+    "three dimensions": (torch.zeros(1, 2, 3, dtype=torch.int64), {}, r"\(1, 2, 3\)"),
+    "a 2-D tensor in a list": ([torch.tensor([IDS])], {}, "1-D"),
+    "floats": (torch.tensor([1.0, 2.0]), {}, "integer token ids"),
+    "truth values": (torch.tensor([True, False]), {}, "integer token ids"),
+    "a negative id": (torch.tensor([1, -1]), {}, "id -1': ids are 0 to 319"),
+    "an id beyond the vocabulary": (torch.tensor([1, 320]), {}, "id 320"),
+    "a mask token": (torch.tensor([1, MASK, 2]), {}, r"mask token 319 at \[1\].*remove it"),
+    "a mask token as text": ("w1 <|mdm_mask|>", {}, "mask token 319"),
+    "a mapping without ids": ({"text": "w1"}, {}, "input_ids"),
+    "a list of mixed nonsense": (["w1", 3.5], {}, "3.5"),
+}
+
+
+@pytest.mark.parametrize("prompt, options, message", BAD.values(), ids=BAD)
+def test_a_bad_prompt_is_refused_before_any_forward(prompt, options, message):
+    with counted_forwards(talking()) as count:
+        with pytest.raises(ValueError, match=message):
+            dlmdecode.generate(talking(), prompt, **QUICK, **options)
+        with pytest.raises(ValueError, match=message):
+            dlmdecode.stream(talking(), prompt, **QUICK, **options)
+    assert count.calls == 0
+
+
+@pytest.mark.parametrize("prompt", ["w1", CHAT])
+def test_text_for_a_model_without_tokenizer_is_refused(prompt):
+    with pytest.raises(ValueError, match="no tokenizer: give ids"):
+        dlmdecode.generate(micro("llada"), prompt)
+
+
+def test_messages_for_a_tokenizer_without_chat_template_are_refused():
+    tokenizer = talking().tokenizer
+    template, tokenizer.chat_template = tokenizer.chat_template, None
+    try:
+        with pytest.raises(ValueError, match="no chat template: give text"):
+            dlmdecode.generate(talking(), CHAT)
+    finally:
+        tokenizer.chat_template = template

