@@ -141,6 +141,7 @@ def test_stop_strings_cut_in_the_middle_of_an_accepted_draft():
     verifier.model.generation_config.stop_strings = [piece]
     again = decode(Recalling(text.sequences.tolist()), verifier, TEXT[0], max_new_tokens=30)
     assert torch.equal(again.sequences, plain.sequences)
+    assert verifier.model.generation_config.stop_strings == [piece]
 
 
 @pytest.mark.parametrize(

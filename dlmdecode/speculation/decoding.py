@@ -7,9 +7,9 @@ here, and what they refuse is refused. Only the loop that follows is ours.
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformers.generation.stopping_criteria import (
     StopStringCriteria,
 )
 
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import require
 from dlmdecode.noise import streams, uniform
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
@@ -34,7 +34,7 @@ from dlmdecode.speculation.verifier import Verifier, check_context, pad, resolve
 from dlmdecode.speculation.vocabulary import Vocabulary, match
 
 REFUSED = {"num_beams": 1, "num_return_sequences": 1}
-OURS = ("max_length", "do_sample", "custom_generate", "assistant_model", "prompt_lookup_num_tokens")
+OURS = ("generation_config", "max_length", "do_sample", "custom_generate", "assistant_model")
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,14 @@ def speculate(
     ):
         source = Source(drafter, words, search, scorer, lengths.start())
         loop = Loop(row, source, key if temperature > 0 else None, on_step)
-        verifier.model.generate(
-            ids[None],
-            attention_mask=torch.ones_like(ids)[None],
-            max_new_tokens=max_new_tokens,
-            custom_generate=loop,
-            **options,
-        )
+        with no_stop_strings(verifier.model.generation_config):
+            verifier.model.generate(
+                ids[None],
+                attention_mask=torch.ones_like(ids)[None],
+                max_new_tokens=max_new_tokens,
+                custom_generate=loop,
+                **options,
+            )
         loops.append(loop)
     rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
     forwards = getattr(drafter, "forwards", 0) - before
@@ -172,22 +173,6 @@ def speculate(
     )
 
 
-def with_stop_strings(options: dict[str, Any], verifier: Verifier) -> dict[str, Any]:
-    """Stop strings as a stopping criterion: `generate` gives a custom loop no tokenizer."""
-    config = options.get("generation_config") or verifier.model.generation_config
-    strings = options.pop("stop_strings", None) or config.stop_strings
-    if not strings:
-        return options
-    words = verifier.tokenizer
-    require(words is not None, "stop_strings", strings, "pass the verifier's tokenizer=")
-    if config.stop_strings:
-        config = copy.deepcopy(config)
-        config.stop_strings = None
-        options["generation_config"] = config
-    given = options.get("stopping_criteria") or []
-    return options | {"stopping_criteria": [*given, StopStringCriteria(words, strings)]}
-
-
 def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier) -> None:
     """Refuse what this loop does not do, and unknown names."""
     number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
@@ -199,10 +184,32 @@ def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier)
         require(value in (None, only), name, value, f"speculation works for {only} only")
     for name in OURS:
         require(name not in options, name, options.get(name), "speculate sets it")
-    known = [*vars(type(defaults)()), "stopping_criteria", "logits_processor", "generation_config"]
+    known = [*vars(type(defaults)()), "stopping_criteria", "logits_processor"]
     for name in options:
         if name not in known:
             raise TypeError(f"speculate has no option {name!r}{closest(name, known)}")
+
+
+def with_stop_strings(options: dict[str, Any], verifier: Verifier) -> dict[str, Any]:
+    """Stop strings as a stopping criterion: `generate` gives a custom loop no tokenizer."""
+    defaults = verifier.model.generation_config
+    strings = options.pop("stop_strings", None) or defaults.stop_strings
+    if not strings:
+        return options
+    words = verifier.tokenizer
+    require(words is not None, "stop_strings", strings, "pass the verifier's tokenizer=")
+    given = options.get("stopping_criteria") or []
+    return options | {"stopping_criteria": [*given, StopStringCriteria(words, strings)]}
+
+
+@contextmanager
+def no_stop_strings(config: Any) -> Iterator[None]:
+    """Hide the stop strings of a generation config, which are a criterion by now."""
+    kept, config.stop_strings = config.stop_strings, None
+    try:
+        yield
+    finally:
+        config.stop_strings = kept
 
 
 @dataclass
