@@ -21,7 +21,7 @@ from transformers.generation.stopping_criteria import (
     StopStringCriteria,
 )
 
-from dlmdecode.checks import require
+from dlmdecode.checks import closest, require
 from dlmdecode.noise import streams, uniform
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
