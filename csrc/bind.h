@@ -4,10 +4,13 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <cstring>
 #include <tuple>
+#include <vector>
 
 #include "checks.h"
 #include "ops.h"
+#include "path_search.h"
 
 namespace dlmdecode {
 
@@ -105,6 +108,103 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> credit(
   auto [token, log_prob, margin, entropy] = new_proposed(logits, rows);
   if (rows.count > 0) kernel(rows);
   return {token, log_prob, margin, entropy, new_ids, new_credits};
+}
+
+template <void (*kernel)(const Commit&)>
+Tensor commit(const Tensor& tokens, const Tensor& proposed, const Tensor& confidence,
+              const Tensor& lo, const Tensor& hi, int64_t mask_id, int64_t rule, double level,
+              double relaxed, int64_t radius, OptionalTensor quota, OptionalTensor entropy,
+              int64_t minimum) {
+  STD_TORCH_CHECK(tokens.dim() == 2 && tokens.scalar_type() == ScalarType::Long &&
+                      (tokens.size(1) <= 1 || tokens.stride(1) == 1),
+                  "tokens must be int64 (rows, length) with dense rows");
+  STD_TORCH_CHECK(rule >= 0 && rule < static_cast<int64_t>(Rule::Count), "no such rule");
+  Commit c{};
+  c.rows = tokens.size(0);
+  c.length = tokens.size(1);
+  c.stride = tokens.stride(0);
+  c.tokens = static_cast<int64_t*>(tokens.data_ptr());
+  const auto matrix = [&](const char* name, const Tensor& t, ScalarType type) {
+    STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == c.rows && t.size(1) == c.length &&
+                        t.is_contiguous() && t.scalar_type() == type && same_device(t, tokens),
+                    name, " does not fit tokens");
+    return t.data_ptr();
+  };
+  c.wide = confidence.scalar_type() == ScalarType::Double;
+  c.proposed = static_cast<const int64_t*>(matrix("proposed", proposed, ScalarType::Long));
+  c.confidence = matrix("confidence", confidence, c.wide ? ScalarType::Double : ScalarType::Float);
+  c.lo = dense<int64_t>("lo", lo, ScalarType::Long, tokens, c.rows);
+  c.hi = dense<int64_t>("hi", hi, ScalarType::Long, tokens, c.rows);
+  c.mask_id = mask_id;
+  c.rule = static_cast<Rule>(rule);
+  c.level = level;
+  c.relaxed = relaxed;
+  c.radius = radius;
+  c.quota = dense<int64_t>("quota", quota, ScalarType::Long, tokens, c.rows);
+  if (entropy) c.entropy = static_cast<const float*>(matrix("entropy", *entropy, ScalarType::Float));
+  STD_TORCH_CHECK((c.rule != Rule::TopK || c.quota) && (c.rule != Rule::EntropyBound || c.entropy),
+                  "the rule lacks its quota or entropy");
+  c.minimum = minimum;
+  Tensor count = new_empty(tokens, {c.rows});
+  c.count = static_cast<int64_t*>(count.data_ptr());
+  if (c.rows > 0) kernel(c);
+  return count;
+}
+
+template <void (*kernel)(const Rows&, const Top&)>
+std::tuple<Tensor, Tensor> topm(const Tensor& logits, int64_t m) {
+  STD_TORCH_CHECK(m >= 1 && m <= kMostTop, "m must be from 1 to 32");
+  const Rows rows = rows_of(logits, {{}, -1, 0, 0, {}, {}, {}, 0, {}, {}, false});
+  Tensor ids = new_empty(logits, {rows.count, m}, ScalarType::Long);
+  Tensor log_prob = new_empty(logits, {rows.count, m}, ScalarType::Float);
+  const Top top{m, static_cast<int64_t*>(ids.data_ptr()), static_cast<float*>(log_prob.data_ptr())};
+  if (rows.count > 0) kernel(rows, top);
+  return {ids, log_prob};
+}
+
+inline std::vector<Table> tables(const std::vector<Tensor>& keys, const std::vector<Tensor>& values,
+                                 const Tensor& like) {
+  STD_TORCH_CHECK(!keys.empty() && keys.size() == values.size(), "one array for each order");
+  std::vector<Table> out;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const int64_t n = keys[i].dim() == 1 ? keys[i].size(0) : 0;
+    out.push_back({dense<int64_t>("keys", keys[i], ScalarType::Long, like, n),
+                   dense<float>("values", values[i], ScalarType::Float, like, n), n});
+  }
+  return out;
+}
+
+inline std::vector<int64_t> vector_of(const char* name, const Tensor& tensor) {
+  const int64_t n = tensor.dim() == 1 ? tensor.size(0) : 0;
+  const int64_t* data = dense<int64_t>(name, tensor, ScalarType::Long, tensor, n);
+  return std::vector<int64_t>(data, data + n);
+}
+
+inline std::tuple<Tensor, Tensor> path_search(
+    const Tensor& ids, const Tensor& log_prob, const Tensor& count, std::vector<Tensor> keys,
+    std::vector<Tensor> log_probs, std::vector<Tensor> contexts, std::vector<Tensor> weights,
+    double floor, const Tensor& prefix, int64_t beam, double lam, const Tensor& eos_ids) {
+  STD_TORCH_CHECK(ids.dim() == 2 && ids.size(1) > 0 && beam >= 1, "ids must be (K, M), beam >= 1");
+  const int64_t positions = ids.size(0), width = ids.size(1);
+  const Lattice lattice{
+      positions, width, dense<int64_t>("ids", ids, ScalarType::Long, ids, positions, width),
+      dense<float>("log_prob", log_prob, ScalarType::Float, ids, positions, width),
+      dense<int64_t>("count", count, ScalarType::Long, ids, positions)};
+  for (int64_t k = 0; k < positions; ++k) {
+    STD_TORCH_CHECK(lattice.count[k] >= 1 && lattice.count[k] <= width, "count is out of range");
+  }
+  const NGram model{tables(keys, log_probs, ids), tables(contexts, weights, ids), floor};
+  const std::vector<int64_t> last = vector_of("prefix", prefix);
+  STD_TORCH_CHECK(model.contexts.size() == model.grams.size() &&
+                      last.size() + 1 >= model.grams.size(),
+                  "prefix or contexts are too short for the model");
+  const ScoredPath best = cpu::path_search(lattice, model, last, beam, lam,
+                                           vector_of("eos_ids", eos_ids));
+  Tensor path = new_empty(ids, {static_cast<int64_t>(best.ids.size())});
+  std::memcpy(path.data_ptr(), best.ids.data(), best.ids.size() * sizeof(int64_t));
+  Tensor score = new_empty(ids, {}, ScalarType::Double);
+  *static_cast<double*>(score.data_ptr()) = best.score;
+  return {path, score};
 }
 
 }  // namespace dlmdecode

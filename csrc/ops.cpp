@@ -17,6 +17,18 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
       "Tensor? need, int exclude, float temperature, int seed, Tensor? stream, Tensor? position, "
       "Tensor? uncond, float cfg_scale, Tensor? edit_ids, Tensor? edit_values, bool float64) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // Writes what a rule selects of the proposal into masked positions; returns how many per row.
+  m.def(
+      "commit(Tensor(a!) tokens, Tensor proposed, Tensor confidence, Tensor lo, Tensor hi, "
+      "int mask_id, int rule, float level, float relaxed, int radius, Tensor? quota, "
+      "Tensor? entropy, int minimum) -> Tensor");
+  // The m best tokens of each row and their log-probabilities.
+  m.def("topm(Tensor logits, int m) -> (Tensor, Tensor)");
+  // The best path through a lattice of draft tokens, and its score. On the CPU.
+  m.def(
+      "path_search(Tensor ids, Tensor log_prob, Tensor count, Tensor[] keys, Tensor[] log_probs, "
+      "Tensor[] contexts, Tensor[] weights, float floor, Tensor prefix, int beam, float lam, "
+      "Tensor eos_ids) -> (Tensor, Tensor)");
 }
 
 namespace {
@@ -36,4 +48,7 @@ STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CompositeExplicitAutograd, m) {
 STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CPU, m) {
   m.impl("propose", TORCH_BOX(&dlmdecode::propose<dlmdecode::cpu::propose>));
   m.impl("credit", TORCH_BOX(&dlmdecode::credit<dlmdecode::cpu::propose>));
+  m.impl("commit", TORCH_BOX(&dlmdecode::commit<dlmdecode::cpu::commit>));
+  m.impl("topm", TORCH_BOX(&dlmdecode::topm<dlmdecode::cpu::topm>));
+  m.impl("path_search", TORCH_BOX(&dlmdecode::path_search));
 }

@@ -7,15 +7,26 @@ place where the extension was not built. `DLMDECODE_REFERENCE=1` forces the refe
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dlmdecode import reference
+from dlmdecode.extension import LOADED, is_available
+from dlmdecode.op_arguments import (
+    RULES,
+    Edits,
+    check_canvas,
+    check_logits,
+    checked,
+    dense,
+    dense_rows,
+    flat,
+    require,
+    selection,
+)
 from dlmdecode.reference import BAD, UNNEEDED, Proposed
 
 __all__ = [
@@ -24,33 +35,13 @@ __all__ = [
     "NoProposal",
     "Proposed",
     "check",
+    "commit",
     "credit",
     "is_available",
+    "path_search",
     "propose",
+    "topm",
 ]
-
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-Edits = tuple[Tensor, Tensor]
-
-
-def load(path: Path) -> bool:
-    """Load the extension if it was built and is wanted; one that is broken raises its own error."""
-    if os.environ.get("DLMDECODE_REFERENCE") == "1":
-        return False
-    if not path.exists():
-        logging.getLogger("dlmdecode").info("no extension at %s: ops run in plain torch", path)
-        return False
-    torch.ops.load_library(path)
-    return True
-
-
-LOADED = load(Path(__file__).with_name("_C.abi3.so"))
-
-
-def is_available(device: str | torch.device = "cpu") -> bool:
-    """Whether ops on this device run in the extension, and not in plain torch."""
-    kind = torch.device(device).type
-    return LOADED and (kind == "cpu" or (kind == "cuda" and torch.ops.dlmdecode.has_cuda()))
 
 
 def propose(
@@ -70,11 +61,11 @@ def propose(
     """A token for each row of logits, and how sure it is: one read of each row.
 
     logits: (N, V) float32, bfloat16, float16 or float64.
-    need: bool (N,), rows to read; the others get token -1, log-probability -inf, margin and entropy 0.
+    need: bool (N,), rows to read; the others get token -1, log-probability -inf, and 0.
     exclude: an id never proposed that stays in the normaliser (the mask); -1 for none.
-    temperature: above 0, the token is the argmax of logit / temperature + Gumbel noise, which depends
-        only on `seed` (64 bits), `stream` and `position` (int64 (N,); default: row index, 0) and the
-        token id: equal on every device, in every batch, with every number of threads.
+    temperature: above 0, the token is the argmax of logit / temperature + Gumbel noise, which
+        depends only on `seed` (64 bits), `stream` and `position` (int64 (N,); default: row index
+        and 0) and the token id: equal on every device, in every batch, with any number of threads.
     uncond, cfg_scale: logits become u + (1 + cfg_scale) (z - u), and -inf where z is -inf.
     edits: ids int64 (N, T) and values float32 (N, T), added to the logits of those ids; id -1 marks
         an unused slot, -inf bans an id, repeated ids add up.
@@ -83,9 +74,9 @@ def propose(
     Returns `Proposed`: token int64 (the lowest of equals), its log-probability under the untempered
     softmax (precise also near 0), best minus second best logit, and entropy in nats; each (N,).
 
-    Raises ValueError for arguments that do not fit, and on the CPU for rows that hold NaN or +inf or
-    leave nothing to propose. On other devices such rows get token -2, for `check` to find when the
-    caller can wait for the device.
+    Raises ValueError for arguments that do not fit, and on the CPU for rows that hold NaN or +inf
+    or leave nothing to propose. On other devices such rows get token -2, for `check` to find when
+    the caller can wait for the device.
     """
     arguments = checked(
         logits, need, exclude, temperature, seed, stream, position, uncond, cfg_scale, edits, dtype
@@ -121,11 +112,12 @@ def credit(
     ids: int64 (N, T), the tokens that hold credit in each row, distinct, -1 in empty slots.
     credits: float32 (N, T). Both -1 and 0 everywhere at the start of a block.
 
-    All credits of a needed row decay by `beta`; the best token gains its probability to the power of
-    `gamma`, in its slot, else in the first empty one, else in place of the smallest credit. Then
-    `propose` decides on logits + `alpha` log(1 + credit). As many slots as a block has steps make this
-    equal to a credit for every token. Other arguments, errors and the first result as in `propose`;
-    also returns the new ids and credits. Rows that are not needed or have no answer keep theirs.
+    All credits of a needed row decay by `beta`; the best token gains its probability to the power
+    of `gamma`, in its slot, else in the first empty one, else in place of the smallest credit. Then
+    `propose` decides on logits + `alpha` log(1 + credit). As many slots as a block has steps make
+    this equal to a credit for every token. Other arguments, errors and the first result as in
+    `propose`; also returns the new ids and credits. Rows that are not needed or have no answer keep
+    theirs.
     """
     arguments = checked(
         logits, need, exclude, temperature, seed, stream, position, uncond, cfg_scale, edits, dtype
@@ -137,15 +129,164 @@ def credit(
     require(credits.dtype == torch.float32, "credits", credits, "float32")
     for name, value in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
         require(value >= 0 and math.isfinite(value), name, value, "finite and not negative")
-    how = {"alpha": alpha, "beta": beta, "gamma": gamma}
     if is_available(logits.device):
         state = (ids.contiguous(), credits.contiguous())
         first, *rest = flat(arguments)
-        *found, ids, credits = torch.ops.dlmdecode.credit(first, *state, *how.values(), *rest)
+        *found, ids, credits = torch.ops.dlmdecode.credit(first, *state, alpha, beta, gamma, *rest)
         proposed = Proposed(*found)
     else:
-        proposed, ids, credits = reference.credit(ids=ids, credits=credits, **how, **arguments)
+        proposed, ids, credits = reference.credit(
+            ids=ids, credits=credits, alpha=alpha, beta=beta, gamma=gamma, **arguments
+        )
     return settled(proposed), ids, credits
+
+
+def commit(
+    tokens: Tensor,
+    proposed: Tensor,
+    confidence: Tensor,
+    lo: Tensor,
+    hi: Tensor,
+    mask_id: int,
+    rule: str,
+    *,
+    quota: Tensor | None = None,
+    threshold: float | None = None,
+    factor: float | None = None,
+    delta: float | None = None,
+    gamma: float | None = None,
+    entropy: Tensor | None = None,
+    relaxed: float | None = None,
+    radius: int | None = None,
+    minimum: int = 1,
+) -> Tensor:
+    """Write the proposals a rule selects into masked positions, in place: one launch, no wait.
+
+    tokens: int64 (B, L), changed. proposed: int64 (B, L); negative ones are never written.
+    confidence: (B, L) float32 or float64; NaN counts as -inf. lo, hi: int64 (B,): positions
+    lo <= i < hi that hold `mask_id` are eligible. Of equals the lowest position is more confident.
+
+    rule, over eligible positions by falling confidence c(1) >= c(2) >= ...:
+        "topk": the first `quota` (int64 (B,)).
+        "threshold": c >= `threshold` (Fast-dLLM, arXiv 2505.22618).
+        "factor": the n first, n largest with (n + 1) (1 - c(n)) < `factor` (same).
+        "frechet": max(0, sum of c(1..n) - (n - 1)) - (1 - c(n)) > `delta` (arXiv 2606.02955).
+        "entropy_bound": sum of entropies(1..n) less the largest <= `gamma`, `entropy` float32
+            (B, L) (EB-Sampler, arXiv 2505.24857).
+        "relaxed": c >= `threshold`, or c >= `relaxed` no further than `radius` from an eligible
+            position with c >= `threshold` (LocalLeap, arXiv 2510.07081).
+    minimum: the most confident that are written whatever the rule says, where there are as many.
+
+    Returns how many were written, int64 (B,). Raises ValueError for arguments that do not fit.
+    """
+    given = {
+        "quota": quota,
+        "threshold": threshold,
+        "factor": factor,
+        "delta": delta,
+        "gamma": gamma,
+        "entropy": entropy,
+        "relaxed": relaxed,
+        "radius": radius,
+    }
+    how = selection(rule, given, minimum)
+    check_canvas(tokens, proposed, confidence, lo, hi, how)
+    if not is_available(tokens.device):
+        return reference.commit(tokens, proposed, confidence, lo, hi, mask_id, how)
+    return torch.ops.dlmdecode.commit(
+        tokens,
+        proposed.contiguous(),
+        confidence.contiguous(),
+        lo.contiguous(),
+        hi.contiguous(),
+        mask_id,
+        list(RULES).index(rule),
+        how.level,
+        how.relaxed,
+        how.radius,
+        dense(how.quota),
+        dense(how.entropy),
+        minimum,
+    )
+
+
+def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """The m best tokens of each row and their log-probabilities, best first.
+
+    logits: (N, V) as for `propose`; 1 <= m <= 32. Returns ids int64 (N, m), the lowest first among
+    equals, and log-probabilities float32 (N, m); id -1 and -inf where a row has fewer than m tokens
+    above -inf. Errors as for `propose`.
+    """
+    check_logits(logits)
+    require(1 <= m <= 32, "m", m, "a number from 1 to 32")
+    if is_available(logits.device):
+        ids, log_prob = torch.ops.dlmdecode.topm(dense_rows(logits), m)
+    else:
+        ids, log_prob = reference.topm(logits, m)
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_rows(ids[:, 0])
+    return ids, log_prob
+
+
+def path_search(
+    ids: Tensor,
+    log_prob: Tensor,
+    count: Tensor,
+    *,
+    keys: Sequence[Tensor],
+    log_probs: Sequence[Tensor],
+    contexts: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    floor: float,
+    prefix: Tensor,
+    beam: int,
+    lam: float,
+    eos_ids: Tensor,
+) -> tuple[Tensor, float]:
+    """The best path through a lattice of draft tokens (DiffuSpec, arXiv 2510.02358); on the CPU.
+
+    score(path) = sum over i of lam log_prob(y_i) + (1 - lam) log p_ngram(y_i | y_<i), by a beam
+    search from left to right; a path that ends in EOS is finished and keeps competing.
+
+    ids int64 and log_prob float32 (K, M): the lattice; count int64 (K,): candidates in use, 1 to M.
+    keys, log_probs: for each order n of the n-gram model, sorted int64 keys of n tokens and float32
+        scores. contexts, weights: the same for contexts of n - 1 tokens and their back-off weights
+        (empty for order 1). Keys as in `dlmdecode.speculation.ngram`; `floor`: a token unknown to
+        order 1.
+    prefix: int64 (P,), the tokens before the lattice, at least as many as the order less one.
+
+    Returns the ids of the path, int64, and its score. Of equal scores the one found first wins.
+    Raises ValueError for arguments that do not fit.
+    """
+    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "(positions, candidates)")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"{tuple(ids.shape)} like ids")
+    require(count.shape == ids.shape[:1], "count", count, f"({len(ids)},)")
+    fits = bool(((count >= 1) & (count <= ids.shape[1])).all())
+    require(fits, "count", count.tolist(), f"numbers from 1 to {ids.shape[1]}")
+    sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
+    require(len(sizes) == 1 and len(keys) > 0, "keys", sizes, "one array of each for each order")
+    enough = len(prefix) >= len(keys) - 1
+    require(
+        enough, "prefix", prefix, f"at least {len(keys) - 1} tokens for an order of {len(keys)}"
+    )
+    require(beam >= 1, "beam", beam, "at least 1")
+    require(0 <= lam <= 1, "lam", lam, "a weight from 0 to 1")
+    search = torch.ops.dlmdecode.path_search if LOADED else reference.path_search
+    path, score = search(
+        ids.contiguous(),
+        log_prob.float().contiguous(),
+        count.contiguous(),
+        [array.contiguous() for array in keys],
+        [array.contiguous() for array in log_probs],
+        [array.contiguous() for array in contexts],
+        [array.contiguous() for array in weights],
+        floor,
+        prefix.contiguous(),
+        beam,
+        lam,
+        eos_ids.contiguous(),
+    )
+    return path, score.item()
 
 
 class NoProposal(ValueError):
@@ -158,7 +299,11 @@ class NoProposal(ValueError):
 
 def check(proposed: Proposed) -> None:
     """Raise `NoProposal` that names the rows without an answer; waits for the device."""
-    bad = (proposed.token == BAD).nonzero().flatten().tolist()
+    check_rows(proposed.token)
+
+
+def check_rows(token: Tensor) -> None:
+    bad = (token == BAD).nonzero().flatten().tolist()
     if bad:
         shown = ", ".join(map(str, bad[:8])) + (", …" if len(bad) > 8 else "")
         message = f"logits: row {shown} holds NaN or +inf, or bans every token that may be proposed"
@@ -170,123 +315,3 @@ def settled(proposed: Proposed) -> Proposed:
     if proposed.token.device.type == "cpu" and not torch.compiler.is_compiling():
         check(proposed)
     return proposed
-
-
-def require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        if isinstance(value, Tensor):
-            value = f"{value.dtype} {tuple(value.shape)} on {value.device}"
-        raise ValueError(f"{name} is {value}: give {fix}")
-
-
-def checked(
-    logits: Tensor,
-    need: Tensor | None,
-    exclude: int,
-    temperature: float,
-    seed: int,
-    stream: Tensor | None,
-    position: Tensor | None,
-    uncond: Tensor | None,
-    cfg_scale: float,
-    edits: Edits | None,
-    dtype: torch.dtype,
-) -> dict:
-    """The arguments by name, after every check that needs no look at the numbers."""
-    check_logits(logits)
-    rows, vocabulary = logits.shape
-    require(-1 <= exclude < vocabulary, "exclude", exclude, f"an id below {vocabulary}, or -1")
-    usable = temperature == 0 or (temperature >= 1e-6 and math.isfinite(temperature))
-    require(usable, "temperature", temperature, "0, or a finite number of at least 1e-6")
-    require(math.isfinite(cfg_scale), "cfg_scale", cfg_scale, "a finite number")
-    require(dtype in (torch.float32, torch.float64), "dtype", dtype, "torch.float32 or float64")
-    check_vector("need", need, torch.bool, logits)
-    check_vector("stream", stream, torch.int64, logits)
-    check_vector("position", position, torch.int64, logits)
-    if uncond is not None:
-        like = f"{logits.dtype} {tuple(logits.shape)} like the logits"
-        fits = uncond.shape == logits.shape and uncond.dtype == logits.dtype
-        require(fits and uncond.device == logits.device, "uncond", uncond, like)
-    if edits is not None:
-        ids, values = edits
-        require(ids.dim() == 2 and len(ids) == rows, "edits ids", ids, f"({rows}, T)")
-        require(ids.dtype == torch.int64, "edits ids", ids, "int64")
-        require(values.shape == ids.shape, "edits values", values, f"{tuple(ids.shape)} like ids")
-        edits = (ids, values.float())
-    return {
-        "logits": logits,
-        "need": need,
-        "exclude": exclude,
-        "temperature": temperature,
-        "seed": seed,
-        "stream": stream,
-        "position": position,
-        "uncond": uncond,
-        "cfg_scale": cfg_scale,
-        "edits": edits,
-        "dtype": dtype,
-    }
-
-
-def check_logits(logits: Tensor) -> None:
-    require(logits.dim() == 2, "logits", logits, "a matrix (rows, vocabulary)")
-    require(logits.shape[1] > 0, "logits", logits, "a vocabulary of at least one token")
-    require(logits.dtype in FLOATS, "logits", logits, "float32, bfloat16, float16 or float64")
-
-
-def check_vector(name: str, value: Tensor | None, dtype: torch.dtype, logits: Tensor) -> None:
-    if value is not None:
-        fits = value.shape == logits.shape[:1] and value.dtype == dtype
-        require(fits and value.device == logits.device, name, value, f"{dtype} ({len(logits)},)")
-
-
-def dense(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.contiguous()
-
-
-def dense_rows(value: Tensor) -> Tensor:
-    """Rows may be apart in memory, the numbers of one row not."""
-    return value if value.stride(1) == 1 or value.shape[1] == 1 else value.contiguous()
-
-
-def flat(arguments: dict) -> tuple:
-    """The arguments of `propose` in the order of the C++ schema."""
-    uncond, edits, seed = arguments["uncond"], arguments["edits"], arguments["seed"]
-    ids, values = (None, None) if edits is None else edits
-    return (
-        dense_rows(arguments["logits"]),
-        dense(arguments["need"]),
-        arguments["exclude"],
-        arguments["temperature"],
-        (seed + 2**63) % 2**64 - 2**63,  # the schema's integers are signed
-        dense(arguments["stream"]),
-        dense(arguments["position"]),
-        None if uncond is None else dense_rows(uncond),
-        arguments["cfg_scale"],
-        dense(ids),
-        dense(values),
-        arguments["dtype"] == torch.float64,
-    )
-
-
-def register_fakes() -> None:
-    """Shapes and dtypes of the results, for `torch.compile` and export."""
-
-    @torch.library.register_fake("dlmdecode::propose")
-    def _(logits, *rest):
-        wide = torch.float64 if rest[-1] else torch.float32
-        rows = logits.shape[0]
-        number = [logits.new_empty(rows, dtype=wide) for _ in range(3)]
-        return logits.new_empty(rows, dtype=torch.int64), *number
-
-    @torch.library.register_fake("dlmdecode::credit")
-    def _(logits, ids, credits, *rest):
-        wide = torch.float64 if rest[-1] else torch.float32
-        rows = logits.shape[0]
-        number = [logits.new_empty(rows, dtype=wide) for _ in range(3)]
-        token = logits.new_empty(rows, dtype=torch.int64)
-        return token, *number, torch.empty_like(ids), torch.empty_like(credits)
-
-
-if LOADED:
-    register_fakes()

@@ -192,3 +192,150 @@ def decide(z: Tensor, exclude: int, temperature: float, noise: Tensor | None) ->
         found.margin.masked_fill(bad, 0),
         found.entropy.masked_fill(bad, 0),
     )
+
+
+class Selection(NamedTuple):
+    """The parameters of `commit`'s rule, checked."""
+
+    rule: str
+    level: float = 0.0  # threshold, factor, delta or gamma
+    relaxed: float = 0.0
+    radius: int = 0
+    quota: Tensor | None = None
+    entropy: Tensor | None = None
+    minimum: int = 1
+
+
+def commit(
+    tokens: Tensor,
+    proposed: Tensor,
+    confidence: Tensor,
+    lo: Tensor,
+    hi: Tensor,
+    mask_id: int,
+    how: Selection,
+) -> Tensor:
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    inside = (position >= lo[:, None]) & (position < hi[:, None])
+    eligible = (tokens == mask_id) & inside & (proposed >= 0)
+    sure = confidence.masked_fill(~eligible | confidence.isnan(), -torch.inf)
+    order = sure.argsort(dim=1, descending=True, stable=True)
+    order = order.gather(1, (~eligible).gather(1, order).long().argsort(dim=1, stable=True))
+    open_count = eligible.sum(1)
+    length = passing(how, sure.gather(1, order).double(), order, confidence.dtype)
+    length = length.clamp(min=how.minimum).minimum(open_count)
+    taken = torch.zeros_like(eligible).scatter(1, order, position < length[:, None])
+    if how.rule == "relaxed":
+        level = torch.tensor([how.level, how.relaxed], dtype=confidence.dtype)
+        anchor = (sure >= level[0].item()).double()[:, None]
+        width = 2 * how.radius + 1
+        near = torch.nn.functional.max_pool1d(anchor, width, 1, how.radius)[:, 0] > 0
+        taken |= eligible & ((sure >= level[0].item()) | (near & (sure >= level[1].item())))
+    tokens.copy_(torch.where(taken, proposed, tokens))
+    return taken.sum(1)
+
+
+def passing(how: Selection, sure: Tensor, order: Tensor, dtype: torch.dtype) -> Tensor:
+    """How many of the most confident positions (B, L), in `order`, a rule takes: (B,)."""
+    rank = torch.arange(1, sure.shape[1] + 1, device=sure.device)
+    if how.rule == "topk":
+        assert how.quota is not None
+        return how.quota
+    if how.rule == "threshold":
+        passes = sure >= torch.tensor(how.level, dtype=dtype).item()
+    elif how.rule == "factor":
+        passes = (rank + 1) * (1 - sure) < how.level
+    elif how.rule == "frechet":
+        passes = (sure.cumsum(1) - (rank - 1)).clamp(min=0) - (1 - sure) > how.level
+    elif how.rule == "entropy_bound":
+        assert how.entropy is not None
+        entropy = how.entropy.gather(1, order).double()
+        passes = entropy.cumsum(1) - entropy.cummax(1).values <= how.level
+    else:
+        passes = torch.zeros_like(sure, dtype=torch.bool)
+    return passes.long().cumprod(1).sum(1)
+
+
+def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    z = logits.to(torch.promote_types(torch.float32, logits.dtype))
+    kept = min(m, z.shape[1])
+    values, ids = z.sort(dim=1, descending=True, stable=True)
+    values, ids = values[:, :kept], ids[:, :kept]
+    rest = (z - values[:, :1]).exp().scatter(1, ids[:, :1], 0).sum(1, keepdim=True)
+    log_prob = (values - values[:, :1] - rest.log1p()).float()
+    bad = ~(z < torch.inf).all(1, keepdim=True) | (values[:, :1] == -torch.inf)
+    ids = ids.masked_fill(values == -torch.inf, UNNEEDED).masked_fill(bad, BAD)
+    log_prob = log_prob.masked_fill(ids < 0, -torch.inf)
+    wide = (len(z), m)
+    full_ids = ids.new_full(wide, UNNEEDED).masked_fill(bad, BAD)
+    full_ids[:, :kept] = ids
+    full_log_prob = log_prob.new_full(wide, -torch.inf)
+    full_log_prob[:, :kept] = log_prob
+    return full_ids, full_log_prob
+
+
+def mix(z: int) -> int:
+    """splitmix64's finaliser (Steele et al. 2014) of 64 bits."""
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
+
+
+def key_of(ids: list[int]) -> int:
+    """The signed key that an n-gram model files these ids under."""
+    key = 0
+    for token in ids:
+        key = mix((key + token + 0x9E3779B97F4A7C15) % 2**64)
+    return key - 2**64 if key >= 2**63 else key
+
+
+def ngram_score(tables: list[dict[str, dict[int, float]]], floor: float, ids: list[int]) -> float:
+    """Score of the last of `ids` after the others, backing off from the longest context."""
+    total = 0.0
+    for order in range(len(tables), 0, -1):
+        table = tables[order - 1]
+        found = table["grams"].get(key_of(ids[-order:]))
+        if found is not None:
+            return total + found
+        if order > 1:
+            total += table["contexts"].get(key_of(ids[-order:-1]), 0.0)
+    return total + floor
+
+
+def path_search(
+    ids: Tensor,
+    log_prob: Tensor,
+    count: Tensor,
+    keys: list[Tensor],
+    log_probs: list[Tensor],
+    contexts: list[Tensor],
+    weights: list[Tensor],
+    floor: float,
+    prefix: Tensor,
+    beam: int,
+    lam: float,
+    eos_ids: Tensor,
+) -> tuple[Tensor, Tensor]:
+    def table(key: Tensor, value: Tensor) -> dict[int, float]:
+        return dict(zip(key.tolist(), value.tolist(), strict=True))
+
+    tables = [
+        {"grams": table(key, value), "contexts": table(context, weight)}
+        for key, value, context, weight in zip(keys, log_probs, contexts, weights, strict=True)
+    ]
+    ends, before = set(eos_ids.tolist()), prefix.tolist()
+    paths: list[tuple[float, list[int]]] = [(0.0, [])]
+    for row, own, used in zip(ids.tolist(), log_prob.tolist(), count.tolist(), strict=True):
+        found = []
+        for score, path in paths:
+            if path and path[-1] in ends:
+                found.append((score, path))
+                continue
+            for token, probability in zip(row[:used], own[:used], strict=True):
+                gain = lam * probability
+                if lam < 1:
+                    gain += (1 - lam) * ngram_score(tables, floor, [*before, *path, token])
+                found.append((score + gain, [*path, token]))
+        paths = sorted(found, key=lambda pair: -pair[0])[:beam]
+    score, path = paths[0]
+    return torch.tensor(path, dtype=torch.int64), torch.tensor(score, dtype=torch.float64)

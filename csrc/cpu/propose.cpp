@@ -27,23 +27,30 @@ Isa choose_isa() {
   return Isa::Portable;
 }
 
+// The kernels of this machine's instruction set.
 template <class C>
-Scan<C> scan_for(Kind kind) {
+struct Kernels {
+  Scan<C> scan;
+  Select<C> select;
+};
+
+template <class C>
+Kernels<C> kernels(Kind kind) {
   static const Isa isa = choose_isa();
   constexpr bool is_float = sizeof(C) == sizeof(float);
 #ifdef __x86_64__
   if constexpr (is_float) {
-    if (isa == Isa::Avx512) return avx512::scan_float(kind);
-    if (isa == Isa::Avx2) return avx2::scan_float(kind);
+    if (isa == Isa::Avx512) return {avx512::scan_float(kind), avx512::select_float(kind)};
+    if (isa == Isa::Avx2) return {avx2::scan_float(kind), avx2::select_float(kind)};
   } else {
-    if (isa == Isa::Avx512) return avx512::scan_double(kind);
-    if (isa == Isa::Avx2) return avx2::scan_double(kind);
+    if (isa == Isa::Avx512) return {avx512::scan_double(kind), avx512::select_double(kind)};
+    if (isa == Isa::Avx2) return {avx2::scan_double(kind), avx2::select_double(kind)};
   }
 #endif
   if constexpr (is_float) {
-    return portable::scan_float(kind);
+    return {portable::scan_float(kind), portable::select_float(kind)};
   } else {
-    return portable::scan_double(kind);
+    return {portable::scan_double(kind), portable::select_double(kind)};
   }
 }
 
@@ -62,7 +69,7 @@ void finish_row(const Rows& rows, int64_t row, const Partial<C, double>& all) {
 
 template <class In, class C>
 void run(const Rows& rows) {
-  const Scan<C> scan = scan_for<C>(rows.kind);
+  const Scan<C> scan = kernels<C>(rows.kind).scan;
   thread_local std::vector<int64_t> wanted_rows;
   thread_local std::vector<Partial<C, double>> partials;
   std::vector<int64_t>& wanted = wanted_rows;  // the workers use this thread's
@@ -103,7 +110,31 @@ void run(const Rows& rows) {
   }
 }
 
+template <class C>
+void run_top(const Rows& rows, const Top& top) {
+  const Kernels<C> kernel = kernels<C>(rows.kind);
+  torch::stable::parallel_for(0, rows.count, 1, [&](int64_t from, int64_t to) {
+    for (int64_t row = from; row < to; ++row) {
+      int64_t* ids = top.ids + row * top.m;
+      float* log_prob = top.log_prob + row * top.m;
+      C values[kMostTop];
+      const Partial<C, double> all = kernel.scan(rows, row, 0, rows.vocabulary);
+      const bool bad = all.bad || all.token < 0;
+      const int64_t kept = bad ? 0 : kernel.select(rows, row, top.m, ids, values);
+      for (int64_t i = 0; i < top.m; ++i) {
+        const double below = i < kept ? static_cast<double>(values[i]) - all.best : 0;
+        ids[i] = i < kept ? ids[i] : bad ? kBad : kUnneeded;
+        log_prob[i] = i < kept ? static_cast<float>(below - log1p(all.rest)) : -INFINITY;
+      }
+    }
+  });
+}
+
 }  // namespace
+
+void topm(const Rows& rows, const Top& top) {
+  rows.kind == Kind::Double ? run_top<double>(rows, top) : run_top<float>(rows, top);
+}
 
 void propose(const Rows& rows) {
   const bool wide = rows.wide_output;

@@ -12,10 +12,16 @@ constexpr int64_t kSegment = 32768;
 template <class C>
 using Scan = Partial<C, double> (*)(const Rows& rows, int64_t row, int64_t begin, int64_t end);
 
-#define DLM_DECLARE_SCANS(isa)      \
-  namespace isa {                   \
-  Scan<float> scan_float(Kind);     \
-  Scan<double> scan_double(Kind);   \
+// The m best tokens of a row, best first, lowest id first among equals; how many there are.
+template <class C>
+using Select = int64_t (*)(const Rows& rows, int64_t row, int64_t m, int64_t* ids, C* values);
+
+#define DLM_DECLARE_SCANS(isa)        \
+  namespace isa {                     \
+  Scan<float> scan_float(Kind);       \
+  Scan<double> scan_double(Kind);     \
+  Select<float> select_float(Kind);   \
+  Select<double> select_double(Kind); \
   }
 
 DLM_DECLARE_SCANS(portable)

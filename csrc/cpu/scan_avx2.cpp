@@ -6,7 +6,9 @@
 #else
 #pragma GCC target("avx2,fma")
 #endif
+#define DLM_FMA
 #define DLM_ISA avx2
+#define DLM_STRIP 1024
 #include "scan.inc"
 #ifdef __clang__
 #pragma clang attribute pop

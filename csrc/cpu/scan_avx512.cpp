@@ -7,7 +7,9 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
 #endif
+#define DLM_FMA
 #define DLM_ISA avx512
+#define DLM_STRIP 2048
 #include "scan.inc"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -1,0 +1,40 @@
+// A lattice of draft tokens and an n-gram model as the arrays they arrive in.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace dlmdecode {
+
+struct Lattice {
+  int64_t positions, width;
+  const int64_t* ids;     // (positions, width)
+  const float* log_prob;  // (positions, width)
+  const int64_t* count;   // (positions,), candidates in use
+};
+
+struct Table {
+  const int64_t* keys;  // sorted
+  const float* values;
+  int64_t count;
+};
+
+struct NGram {
+  std::vector<Table> grams;     // of order 1, 2, …: log-probabilities
+  std::vector<Table> contexts;  // of as many tokens less one: log weights of backing off
+  double floor;                 // of a token unknown to order 1
+};
+
+struct ScoredPath {
+  std::vector<int64_t> ids;
+  double score;
+};
+
+namespace cpu {
+// prefix: the last ids before the lattice, at least as many as the model's order less one.
+ScoredPath path_search(const Lattice& lattice, const NGram& model,
+                       const std::vector<int64_t>& prefix, int64_t beam, double lam,
+                       const std::vector<int64_t>& eos_ids);
+}  // namespace cpu
+
+}  // namespace dlmdecode

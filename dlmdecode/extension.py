@@ -1,0 +1,66 @@
+"""The compiled ops: loading them, and their shapes for `torch.compile` and export."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+
+def load(path: Path) -> bool:
+    """Load the extension if it was built and is wanted; one that is broken raises its own error."""
+    if os.environ.get("DLMDECODE_REFERENCE") == "1":
+        return False
+    if not path.exists():
+        logging.getLogger("dlmdecode").info("no extension at %s: ops run in plain torch", path)
+        return False
+    torch.ops.load_library(path)
+    return True
+
+
+def is_available(device: str | torch.device = "cpu") -> bool:
+    """Whether ops on this device run in the extension, and not in plain torch."""
+    kind = torch.device(device).type
+    return LOADED and (kind == "cpu" or (kind == "cuda" and torch.ops.dlmdecode.has_cuda()))
+
+
+def register_fakes() -> None:
+    """Shapes and dtypes of the results, for `torch.compile` and export."""
+
+    @torch.library.register_fake("dlmdecode::propose")
+    def _(logits, *rest):
+        wide = torch.float64 if rest[-1] else torch.float32
+        rows = logits.shape[0]
+        number = [logits.new_empty(rows, dtype=wide) for _ in range(3)]
+        return logits.new_empty(rows, dtype=torch.int64), *number
+
+    @torch.library.register_fake("dlmdecode::credit")
+    def _(logits, ids, credits, *rest):
+        wide = torch.float64 if rest[-1] else torch.float32
+        rows = logits.shape[0]
+        number = [logits.new_empty(rows, dtype=wide) for _ in range(3)]
+        token = logits.new_empty(rows, dtype=torch.int64)
+        return token, *number, torch.empty_like(ids), torch.empty_like(credits)
+
+    @torch.library.register_fake("dlmdecode::commit")
+    def _(tokens, *rest):
+        return tokens.new_empty(tokens.shape[0])
+
+    @torch.library.register_fake("dlmdecode::topm")
+    def _(logits, m):
+        shape = (logits.shape[0], m)
+        return logits.new_empty(shape, dtype=torch.int64), logits.new_empty(
+            shape, dtype=torch.float32
+        )
+
+    @torch.library.register_fake("dlmdecode::path_search")
+    def _(ids, *rest):
+        length = torch.library.get_ctx().new_dynamic_size()
+        return ids.new_empty(length), ids.new_empty((), dtype=torch.float64)
+
+
+LOADED = load(Path(__file__).with_name("_C.abi3.so"))
+if LOADED:
+    register_fakes()
