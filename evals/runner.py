@@ -240,7 +240,11 @@ class Progress:
     def __init__(self, results: Results, total: int, shown: bool):
         self.results = results
         self.bar = tqdm(
-            total=total, initial=len(results.rows), disable=None if shown else True, unit="problem"
+            total=total,
+            initial=len(results.rows),
+            disable=not shown,
+            unit="problem",
+            mininterval=0.1 if sys.stderr.isatty() else 20,  # a log file gets few lines
         )
 
     def __enter__(self) -> Progress:
