@@ -50,6 +50,15 @@ def listing(names: Sequence[str] = (), as_json: bool = False) -> str:
     )
 
 
+def markdown() -> str:
+    """The table of the README."""
+    rows = ["| sampler | slots | what it does | source |", "|---|---|---|---|"]
+    for entry in map(registered, list_samplers()):
+        filled = ", ".join(record(entry)["slots"])
+        rows.append(f"| `{entry.name}` | {filled} | {entry.help} | {entry.paper} |")
+    return "\n".join(rows)
+
+
 def record(entry: Registered) -> dict[str, Any]:
     return {
         "name": entry.name,

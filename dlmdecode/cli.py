@@ -111,12 +111,15 @@ def add_samplers(commands: Any) -> None:
     parser.add_argument("name", nargs="*", help="only these, with their description")
     parser.add_argument("--json", action="store_true", help="one JSON object a sampler")
     parser.add_argument("--compose", action="store_true", help="which pairs can be combined")
+    parser.add_argument("--markdown", action="store_true", help="the table of the README")
     add_set(parser)
 
     def run(arguments: argparse.Namespace) -> None:
         from dlmdecode import catalogue
 
-        if arguments.compose:
+        if arguments.markdown:
+            print(catalogue.markdown())
+        elif arguments.compose:
             print(catalogue.matrix(arguments.name, dict(arguments.set)))
         else:
             print(catalogue.listing(arguments.name, arguments.json))
@@ -151,9 +154,9 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
     parser.add_argument("--sampler", default="prophet", help="a name, or a+b+c (prophet)")
     add_set(parser)
-    whole = {"type": int, "metavar": "N", "default": argparse.SUPPRESS}
-    number = {"type": float, "metavar": "X", "default": argparse.SUPPRESS}
-    choice = {"default": argparse.SUPPRESS}
+    whole: dict[str, Any] = {"type": int, "metavar": "N", "default": argparse.SUPPRESS}
+    number: dict[str, Any] = {"type": float, "metavar": "X", "default": argparse.SUPPRESS}
+    choice: dict[str, Any] = {"default": argparse.SUPPRESS}
     parser.add_argument("--max-new-tokens", **whole, help="length of the canvas (256)")
     parser.add_argument(
         "--block-length", type=value_of, metavar="N", **choice, help="none: one block (32)"
@@ -238,12 +241,13 @@ def run_generate(arguments: argparse.Namespace) -> None:
     finally:
         if view is not None:
             view.clear()
+    (text,) = out.texts or [""]
     if arguments.json:
-        record = {"text": out.texts[0], "sampler": arguments.sampler, "options": options}
+        record = {"text": text, "sampler": arguments.sampler, "options": options}
         record |= {"nfe": out.nfe[0], "new_tokens": out.new_tokens[0], "stats": out.stats}
         print(json.dumps(record))
         return
-    print(out.texts[0])
+    print(text)
     if view is not None:
         print(view.summary(out))
 

@@ -19,7 +19,8 @@ class KLHistory:
     """Keeps how far each position's distribution moved in the last `length` steps, in nats.
 
     The distributions of the previous step are kept for the positions the recipe reads, the open
-    block by default, in float32. A position seen for the first time has moved infinitely far.
+    block by default, in float32. A position seen for the first time has moved infinitely far, and
+    the history starts anew with each block.
     """
 
     stateful = True
@@ -41,6 +42,7 @@ class KLHistory:
             past = before.gather(1, column.expand(-1, -1, now.shape[-1]))
             kl = (now.exp() * (now - past)).sum(-1)
             older = history.gather(1, column.expand(-1, -1, self.length))[..., 1:]
+            older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
             moved = torch.cat([older, kl[..., None]], -1)
             moved = moved.masked_fill(~known[..., None], torch.inf)
         rows.memory[self, "lo"] = span.lo

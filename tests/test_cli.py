@@ -221,10 +221,10 @@ def test_the_matrix_of_compositions_agrees_with_building_them(run):
     names = ["prophet", "threshold", "vanilla"]
     _, out, _ = run("samplers", "--compose", *names)
     assert out == (
-        "             1   2   3\n"
-        "prophet          +   +  1\n"
-        "threshold    +       a  2\n"
-        "vanilla      +   a      3\n"
+        "            1   2   3\n"
+        "prophet         +   +  1\n"
+        "threshold   +       a  2\n"
+        "vanilla     +   a      3\n"
         "\n"
         "a  two recipes both set 'select' (threshold+vanilla)\n"
     )

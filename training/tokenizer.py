@@ -1,6 +1,6 @@
 """The tokenizer of the embedded models: byte-level BPE whose words are whole and digits single.
 
-    python -m training.tokenizer --output runs/tokenizer
+python -m training.tokenizer --output runs/tokenizer
 """
 
 from __future__ import annotations

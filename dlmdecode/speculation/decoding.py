@@ -1,20 +1,25 @@
 """`speculate`: draft, search, verify, until the verifier's text is written.
 
 The verifier's own `generate` prepares everything (`custom_generate`): its generation config, logits
-processors, stopping criteria and cache are those of plain decoding, so all that they mean holds here,
-and what they refuse is refused. Only the loop that follows is ours.
+processors, stopping criteria and cache are those of plain decoding, so all that they mean holds
+here, and what they refuse is refused. Only the loop that follows is ours.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+from transformers.generation.stopping_criteria import (
+    EosTokenCriteria,
+    MaxLengthCriteria,
+    StopStringCriteria,
+)
 
 from dlmdecode.checks import closest, require
 from dlmdecode.noise import streams, uniform
@@ -22,7 +27,6 @@ from dlmdecode.prompts import encode_prompts
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, ids_of, resolve_drafter
 from dlmdecode.speculation.lattice import TopM, draft_end
-from dlmdecode.speculation.ngram import OnlineNGram
 from dlmdecode.speculation.path_search import BestTokens, PathSearch, Proxy, resolve_search
 from dlmdecode.speculation.proxies import resolve_proxy
 from dlmdecode.speculation.verification import verify
@@ -30,7 +34,7 @@ from dlmdecode.speculation.verifier import Verifier, check_context, pad, resolve
 from dlmdecode.speculation.vocabulary import Vocabulary, match
 
 REFUSED = {"num_beams": 1, "num_return_sequences": 1}
-OURS = ("max_length", "do_sample", "custom_generate", "assistant_model", "prompt_lookup_num_tokens")
+OURS = ("generation_config", "max_length", "do_sample", "custom_generate", "assistant_model")
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,7 @@ def speculate(
         options |= {"do_sample": True, "temperature": float(temperature)}
     else:
         options |= {"do_sample": False}
-    if "stop_strings" in options:
-        require(verifier.tokenizer is not None, "stop_strings", options["stop_strings"], NO_TEXT)
-        options["tokenizer"] = verifier.tokenizer
+    options = with_stop_strings(options, verifier)
     before = getattr(drafter, "forwards", 0)
     began = time.perf_counter()
     loops = []
@@ -150,13 +152,14 @@ def speculate(
     ):
         source = Source(drafter, words, search, scorer, lengths.start())
         loop = Loop(row, source, key if temperature > 0 else None, on_step)
-        verifier.model.generate(
-            ids[None],
-            attention_mask=torch.ones_like(ids)[None],
-            max_new_tokens=max_new_tokens,
-            custom_generate=loop,
-            **options,
-        )
+        with no_stop_strings(verifier.model.generation_config):
+            verifier.model.generate(
+                ids[None],
+                attention_mask=torch.ones_like(ids)[None],
+                max_new_tokens=max_new_tokens,
+                custom_generate=loop,
+                **options,
+            )
         loops.append(loop)
     rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
     forwards = getattr(drafter, "forwards", 0) - before
@@ -170,9 +173,6 @@ def speculate(
     )
 
 
-NO_TEXT = "it needs the verifier's tokenizer: pass tokenizer="
-
-
 def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier) -> None:
     """Refuse what this loop does not do, and unknown names."""
     number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
@@ -184,10 +184,32 @@ def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier)
         require(value in (None, only), name, value, f"speculation works for {only} only")
     for name in OURS:
         require(name not in options, name, options.get(name), "speculate sets it")
-    known = [*vars(type(defaults)()), "stopping_criteria", "logits_processor", "generation_config"]
+    known = [*vars(type(defaults)()), "stopping_criteria", "logits_processor"]
     for name in options:
         if name not in known:
             raise TypeError(f"speculate has no option {name!r}{closest(name, known)}")
+
+
+def with_stop_strings(options: dict[str, Any], verifier: Verifier) -> dict[str, Any]:
+    """Stop strings as a stopping criterion: `generate` gives a custom loop no tokenizer."""
+    defaults = verifier.model.generation_config
+    strings = options.pop("stop_strings", None) or defaults.stop_strings
+    if not strings:
+        return options
+    words = verifier.tokenizer
+    require(words is not None, "stop_strings", strings, "pass the verifier's tokenizer=")
+    given = options.get("stopping_criteria") or []
+    return options | {"stopping_criteria": [*given, StopStringCriteria(words, strings)]}
+
+
+@contextmanager
+def no_stop_strings(config: Any) -> Iterator[None]:
+    """Hide the stop strings of a generation config, which are a criterion by now."""
+    kept, config.stop_strings = config.stop_strings, None
+    try:
+        yield
+    finally:
+        config.stop_strings = kept
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Token n-grams with back-off: built from texts, saved memory-mapped, or counted online.
 
-Every order m has two sorted arrays of 64-bit keys, so a file is used in place and C++ reads the same
-arrays: (context, token) -> log probability, and context -> log weight of backing off from it. A score
-looks for the longest known n-gram:
+Every order m has two sorted arrays of 64-bit keys, so a file is used in place and C++ reads the
+same arrays: (context, token) -> log probability, and context -> log weight of backing off from it.
+A score looks for the longest known n-gram:
 
     log_prob(context, token) = log p of order m                     if the m-gram is known
                              = weight(context) + score of order m - 1   otherwise
@@ -12,7 +12,7 @@ where an unknown context has weight 0, and a token unknown to order 1 scores `fl
 A key is `dlmdecode.noise.combine` of the ids, context first: starting from h = 0, for each id
 h = mix(h + id + 0x9E3779B97F4A7C15) modulo 2**64, with splitmix64's finaliser
 mix(z): z = (z ^ z>>30) * 0xBF58476D1CE4E5B9; z = (z ^ z>>27) * 0x94D049BB133111EB; z ^ z>>31,
-shifts unsigned; kept and sorted as signed integers. `BEGIN` = -1 stands before a text's first token.
+shifts unsigned; kept and sorted as signed integers. `BEGIN` = -1 stands before the first token.
 """
 
 from __future__ import annotations

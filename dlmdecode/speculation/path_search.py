@@ -1,4 +1,4 @@
-"""Which path of the lattice to draft: the causal-consistency search of DiffuSpec, or the best tokens.
+"""Which path of the lattice to draft: DiffuSpec's causal-consistency search, or the best tokens.
 
     score(path) = sum over i of  lam * log p(y_i) + (1 - lam) * log p_ngram(y_i | y_<i)
 

@@ -39,7 +39,7 @@ class Vocabulary(Protocol):
 
 
 class SameIds:
-    """One tokenizer; embedding matrices may be padded to different sizes (Dream 152064, Qwen 151936).
+    """One tokenizer; embeddings may be padded to different sizes (Dream 152064, Qwen 151936).
 
     Args:
         drafter_size, verifier_size: rows of the embedding matrices, None if unbounded.
@@ -169,7 +169,7 @@ def difference(drafter: Any, verifier: Any, sizes: SameIds) -> str | None:
             return None
         return (
             f"the drafter has {sizes.drafter_size} ids, the verifier {sizes.verifier_size}, and "
-            "neither has a tokenizer to compare them by (vocabulary='identity' says that they agree)"
+            "neither has a tokenizer to tell if they agree (if so, give vocabulary='identity')"
         )
     if drafter is None:
         return None if sizes.drafter_size is None else "the drafter has no tokenizer"

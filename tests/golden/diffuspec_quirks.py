@@ -1,8 +1,8 @@
-"""The recorded DiffuSpec components on this library's parts, and what the recorded code does otherwise.
+"""The recorded DiffuSpec components on this library's parts, and what the recorded code adds.
 
 Its quirks, each the smallest part below: candidate sets go on until EOS has been taken (`natural`),
-the lattice ends wherever EOS is among them, the proxy is add-k smoothed (`AddK`), a second denoising
-step predicts every position anew from the first draft (`redrafted`).
+the lattice ends wherever EOS is among them, the proxy is add-k smoothed (`AddK`), a second
+denoising step predicts every position anew from the first draft (`redrafted`).
 
 `JUDGES[method](case, folder, model)` gives "" for a match, else what differs.
 """

@@ -327,6 +327,8 @@ def klass(case: Case, folder: Path) -> Setup:
         rule: Any = ConfidentAndStable(
             history, TopK(EvenQuota(10**9)), params["conf_threshold"], params["kl_threshold"]
         )
+        if params["unmask_strategy"] != "all":
+            rule = quirks.OneReady(rule, params["unmask_strategy"])
         recipe = Sampler(select=rule, blocks=WholeCanvas(), processors=(history,))
         return Setup(recipe, length)
     length, block_length = params["gen_length"], params["block_length"]
