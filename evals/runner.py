@@ -83,7 +83,8 @@ class Worker:
     def __call__(self, job: Job) -> list[dict[str, Any]]:
         """Text, NFE, new tokens, forward rows and seconds of each row."""
         given = {**self.arguments, **job.contender.options}
-        prompts, cut = list(job.prompts), [{}] * len(job.prompts)
+        prompts: list[Any] = list(job.prompts)
+        cut: list[dict[str, Any]] = [{}] * len(prompts)
         if self.truncate:
             prompts, cut = self.truncated(prompts, given["max_new_tokens"])
         if self.warm is not None and job.contender.label not in self.warm:
