@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import CACHES
+from dlmdecode.caches import CACHES, cache_policy
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import closest, require
 from dlmdecode.guidance import Guided
@@ -297,9 +297,7 @@ def forward_of(model: Denoiser, recipe: Sampler, cache: str) -> Any:
     """The leaf forward: the recipe's own, or the cache policy's."""
     if recipe.evaluate is not None:
         return recipe.evaluate(model, cache)
-    supported = cache == "none" or getattr(model, "supports_cache", True)
-    require(supported, "cache", cache, "a wrapped module keeps no keys and values: use 'none'")
-    return CACHES[cache](model)
+    return cache_policy(model, cache, getattr(recipe.verify, "tree", False))
 
 
 def one_of(name: str, value: Any, known: Any) -> str:

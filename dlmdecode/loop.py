@@ -29,20 +29,7 @@ def denoise(
         rows.nfe = rows.nfe + 1
         for process in sampler.processors:
             logits = process(logits, rows, span)
-        need = rows.text if sampler.reads_committed else rows.masked
-        proposed = sampler.estimate(  # logits end here: what follows reads numbers per position
-            logits,
-            rows,
-            span,
-            need.gather(1, span.at),
-            exclude=rows.mask_id,
-            temperature=sampler.temperature,
-            stream=rows.stream[:, None].expand_as(span.at).flatten(),
-            position=span.at.flatten(),
-            dtype=dtype,
-        )
-        rows.proposal.put(span, need, proposed)
-        rows.fresh = span
+        sampler.propose(logits, rows, span, dtype)  # logits end here: now numbers per position
         canvas = sampler.verify.pick(rows, sampler.choose)  # one row per sequence survives
         canvas.open_blocks(sampler.blocks)
         where = sampler.choose(canvas)

@@ -18,7 +18,16 @@ from torch import Tensor
 from dlmdecode import reference
 from dlmdecode.reference import BAD, UNNEEDED, Proposed
 
-__all__ = ["BAD", "UNNEEDED", "Proposed", "check", "credit", "is_available", "propose"]
+__all__ = [
+    "BAD",
+    "UNNEEDED",
+    "NoProposal",
+    "Proposed",
+    "check",
+    "credit",
+    "is_available",
+    "propose",
+]
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 Edits = tuple[Tensor, Tensor]
@@ -139,14 +148,21 @@ def credit(
     return settled(proposed), ids, credits
 
 
+class NoProposal(ValueError):
+    """Rows of logits that have no answer: NaN, +inf, or every token banned. `rows` lists them."""
+
+    def __init__(self, message: str, rows: list[int]):
+        super().__init__(message)
+        self.rows = rows
+
+
 def check(proposed: Proposed) -> None:
-    """Raise ValueError that names the rows without an answer; waits for the device."""
+    """Raise `NoProposal` that names the rows without an answer; waits for the device."""
     bad = (proposed.token == BAD).nonzero().flatten().tolist()
     if bad:
         shown = ", ".join(map(str, bad[:8])) + (", …" if len(bad) > 8 else "")
-        raise ValueError(
-            f"logits: row {shown} holds NaN or +inf, or bans every token that may be proposed"
-        )
+        message = f"logits: row {shown} holds NaN or +inf, or bans every token that may be proposed"
+        raise NoProposal(message, bad)
 
 
 def settled(proposed: Proposed) -> Proposed:
@@ -221,9 +237,7 @@ def check_logits(logits: Tensor) -> None:
 def check_vector(name: str, value: Tensor | None, dtype: torch.dtype, logits: Tensor) -> None:
     if value is not None:
         fits = value.shape == logits.shape[:1] and value.dtype == dtype
-        require(
-            fits and value.device == logits.device, name, value, f"{dtype} ({len(logits)},)"
-        )
+        require(fits and value.device == logits.device, name, value, f"{dtype} ({len(logits)},)")
 
 
 def dense(value: Tensor | None) -> Tensor | None:

@@ -201,6 +201,37 @@ class Sampler:
         stuck = open.any(1) & ~where.any(1)
         return where | (torch.zeros_like(where).scatter(1, surest, True) & stuck[:, None])
 
+    def propose(
+        self, logits: Tensor, rows: Canvas, span: Span, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Turn logits (N, W, V) at `span` into the rows' proposals there.
+
+        Raises `FloatingPointError`, naming step and row, for NaN or infinite logits.
+        """
+        need = rows.text if self.reads_committed else rows.masked
+        try:
+            proposed = self.estimate(
+                logits,
+                rows,
+                span,
+                need.gather(1, span.at),
+                exclude=rows.mask_id,
+                temperature=self.temperature,
+                stream=rows.stream[:, None].expand_as(span.at).flatten(),
+                position=span.at.flatten(),
+                dtype=dtype,
+            )
+            if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
+                ops.check(proposed)
+        except ops.NoProposal as error:
+            bad = error.rows[0] // span.width
+            raise FloatingPointError(
+                f"step {int(rows.nfe[bad])}, row {int(rows.row[bad])}: the model's logits are NaN "
+                "or infinite, or ban every token"
+            ) from error
+        rows.proposal.put(span, need, proposed)
+        rows.fresh = span
+
     def wanted(self, rows: Canvas) -> Span:
         """The positions whose logits this recipe will read next."""
         if self.reads_canvas:

@@ -1,11 +1,12 @@
 """Multi-step arithmetic word problems from a seed, with solutions worked out in sentences.
 
-    problem(0).question  "Tom has 12 apples. He buys 7 more. How many apples does Tom have now?"
-    problem(0).solution  " Tom starts with 12 apples. He buys 7 more, so 12 + 7 = 19. #### 19"
+    problem(0).question  "Sara finds 2 lemons in a box. She takes 10 more from a drawer. Now how …"
+    problem(0).solution  " Sara starts with 2 lemons. She takes 10 more …, so 2 + 10 = 12. #### 12"
 
-A *template* is an opening, one event per step and a final question, before names, things and numbers
-are filled in. Each template belongs to one split, so held-out problems share no template, and hence
-no text, with training. The solution begins with a space: question + solution reads as one text.
+A *template* is an opening, one event per step and a final question, before names, things and
+numbers are filled in. Each template belongs to one split, so held-out problems share no template,
+and hence no text, with training. The solution begins with a space: question + solution reads as
+one text.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models import loading
-from training import ar, dlm
+from training import ar, dlm, masks
 from training.data import Batches, examples
 from training.evaluate import answerer, grade
 from training.export import export
@@ -98,7 +98,7 @@ def test_batches_depend_on_seed_and_step_only(tokenizer):
 def test_uniform_masks_come_in_complementary_pairs_and_spare_the_question():
     start = torch.tensor([[3], [3], [5], [5], [2], [2]])
     place = torch.arange(40)
-    masked, weight = dlm.uniform_masks(place, start, torch.Generator().manual_seed(0))
+    masked, weight = masks.uniform_masks(place, start, torch.Generator().manual_seed(0))
     answer = place >= start
     assert torch.equal(masked[0::2] ^ masked[1::2], answer[0::2])
     assert not (masked & ~answer).any()
@@ -110,7 +110,7 @@ def test_block_masks_hide_everything_right_of_the_block_and_ask_for_the_block():
     start = torch.tensor([[3], [5], [2], [4]] * 8)
     place, stop = torch.arange(60), start + 30
     generator = torch.Generator().manual_seed(0)
-    masked, weight = dlm.block_masks(place, start, stop, generator)
+    masked, weight = masks.block_masks(place, start, stop, generator)
     for hidden, weights in zip(masked, weight, strict=True):
         asked = weights.nonzero().flatten()
         lo, hi = asked[0], asked[-1] + 1
@@ -118,11 +118,51 @@ def test_block_masks_hide_everything_right_of_the_block_and_ask_for_the_block():
     assert not (masked & (place < start)).any()
 
 
-def test_the_diffusion_loss_of_a_perfect_guess_of_nothing_is_that_of_uniform_logits(
-    micro, tokenizer
-):
+def test_in_two_streams_a_masked_token_sees_the_true_text_left_of_its_block_and_no_more():
+    """Visible from a noised token: clean tokens left of its block, and noised ones of its block."""
+    tokens = torch.arange(20).repeat(16, 1) + 100
+    start, stop = torch.tensor([[4], [6]] * 8), torch.tensor([[18], [15]] * 8)
+    generator = torch.Generator().manual_seed(0)
+    shown, position, attend, asked = masks.two_streams(tokens, start, stop, 1, generator)
+    assert position[0].tolist() == [*range(20), *range(4, 20)]
+    assert torch.equal(shown[:, 20:] == 1, asked[:, 4:])
+    for row in range(16):
+        for i in range(4, 20):
+            sees = attend[row, 0, 16 + i]
+            clean, own = sees[:20].nonzero().flatten(), 4 + sees[20:].nonzero().flatten()
+            assert i in own
+            if start[row] <= i < stop[row]:
+                assert clean.tolist() == list(range(own[0]))
+                assert start[row] <= own[0] and own[-1] < stop[row]
+    assert torch.equal(attend[0, 0, :20, :20], torch.ones(20, 20).tril().bool())
+    assert not attend[:, 0, :20, 20:].any()
+
+
+def test_what_two_streams_predict_does_not_depend_on_the_answer_to_come(micro, tokenizer):
+    objective = dlm.MaskedDiffusion(micro("tiny"), tokenizer)
+    model = objective.build()
+    batch = examples(tokenizer, 0, 4)
+    tokens, start, stop = masks.canvases(batch, 100, tokenizer.eos_token_id)
+    other = tokens.clone()
+    other[:, 60:] = 7
+
+    def predict(text):
+        generator = torch.Generator().manual_seed(0)
+        shown, position, attend, asked = masks.two_streams(
+            text, start, stop, objective.mask, generator
+        )
+        first = 200 - shown.shape[1]
+        return model.encode(shown, position, attend)[:, 100:], asked[:, first:], first
+
+    (mine, asked, first), (theirs, _, _) = predict(tokens), predict(other)
+    before = asked & (torch.arange(first, 100) < 60 - 16)
+    assert before.any()
+    torch.testing.assert_close(mine[before], theirs[before])
+
+
+def test_the_weights_of_canvas_steps_average_to_one_per_token(micro, tokenizer):
     """With zero logits every token costs log V, and the weights must average to one per token."""
-    config = micro("tiny") | {"tail_weight": 0.0, "batch": 32}
+    config = micro("tiny") | {"tail_weight": 0.0, "batch": 32, "streams": [[0, 0]]}
     objective = dlm.MaskedDiffusion(config, tokenizer)
     model = objective.build()
     torch.nn.init.zeros_(model.parts["ff_out"].weight)
@@ -137,7 +177,7 @@ def test_the_diffusion_loss_of_a_perfect_guess_of_nothing_is_that_of_uniform_log
 def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(
     name, micro, tokenizer, tmp_path
 ):
-    config = micro(name) | {"warmup": 2, "lr": 0.005}
+    config = micro(name) | {"warmup": 2, "lr": 0.005, "streams": [[0, 0], [4, 2]]}
 
     def start(folder):
         return Run(OBJECTIVES[name](config, tokenizer), config, tokenizer, tmp_path / folder)

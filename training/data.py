@@ -1,4 +1,4 @@
-"""Batches of training problems as token ids: a pure function of (seed, step), so runs can resume."""
+"""Batches of training problems as token ids, a pure function of seed and step."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Batches:
         ordered = sorted(examples(self.tokenizer, first, count), key=len)
         batches = [ordered[i : i + self.size] for i in range(0, count, self.size)]
         random_ = random.Random(f"{self.seed} {number}")
-        for part in (batches, *batches):
-            random_.shuffle(part)
+        random_.shuffle(batches)
+        for batch in batches:
+            random_.shuffle(batch)
         return batches

@@ -44,8 +44,9 @@ def mixed_precision(model: nn.Module) -> nn.Module:
 
 
 def optimizers(model: nn.Module, config: dict[str, Any]) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks (momentum with orthogonal updates), AdamW for the rest."""
-    matrices, rest = [], []
+    """Muon (orthogonal updates) for the matrices of the layers, AdamW for the rest."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, weight in model.named_parameters():
         inner = weight.dim() == 2 and ("blocks" in name or "layers" in name)
         (matrices if inner and config["muon"] else rest).append(weight)

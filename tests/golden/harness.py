@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import dlmdecode
-from dlmdecode.caches import CACHES, BlockCache
+from dlmdecode.caches import cache_policy
 from dlmdecode.canvas import Canvas
 from dlmdecode.guidance import Guided
 from dlmdecode.loop import denoise
@@ -80,9 +80,8 @@ def expected_of(case: Case) -> list[list[int]]:
 def decode(model: Any, case: Case, setup: Setup) -> tuple[list[list[int]], int]:
     """Tokens (prompt and text) of each row, and the number of model calls."""
     prompts = [torch.tensor(ids) for ids in prompts_of(case)]
-    leaf = (setup.leaf or CACHES[setup.cache])(model)
-    if isinstance(leaf, BlockCache):
-        leaf.tree = getattr(setup.sampler.verify, "tree", False)
+    tree = getattr(setup.sampler.verify, "tree", False)
+    leaf = setup.leaf(model) if setup.leaf else cache_policy(model, setup.cache, tree)
     forward = Guided(leaf, setup.cfg_scale) if setup.cfg_scale else leaf
     sampler = setup.sampler.merge(Sampler(revisions=setup.quirks(forward)))
     canvas = Canvas.of(prompts, setup.length, model.mask_id, model.eos_ids)

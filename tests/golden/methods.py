@@ -21,7 +21,6 @@ from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
-from dlmdecode.samplers.freedave import ConfidentLookahead
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
@@ -267,10 +266,13 @@ def freedave_baseline(case: Case, folder: Path) -> Setup:
 
 @method("freedave")
 def freedave(case: Case, folder: Path) -> Setup:
-    params, setup = case["params"], freedave_static(case)
-    kind = Lookahead if params["confidence_threshold"] is None else ConfidentLookahead
-    verify = kind(params["draft_steps"], params["draft_mode"] == "tree_attention")
-    return replace(setup, sampler=setup.sampler.merge(Sampler(verify=verify)), lockstep=False)
+    params, setup = case["params"], replace(freedave_static(case), lockstep=False)
+    shape = (params["draft_steps"], params["draft_mode"] == "tree_attention")
+    if params["confidence_threshold"] is None:
+        return replace(setup, sampler=setup.sampler.merge(Sampler(verify=Lookahead(*shape))))
+    verify = quirks.WatchedLookahead(*shape)
+    setup.quirks = lambda forward: (quirks.VerifyFullCommit(forward, verify),)
+    return replace(setup, sampler=setup.sampler.merge(Sampler(verify=verify)))
 
 
 @method("learn2pd")

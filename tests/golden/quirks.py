@@ -6,7 +6,7 @@ and rules. The table in docs/golden.md lists them with the reasons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from dlmdecode import ops
 from dlmdecode.caches import BlockCache
 from dlmdecode.canvas import Canvas, Span
 from dlmdecode.revisions import first
+from dlmdecode.samplers.freedave import ConfidentLookahead
 from dlmdecode.select import prefix, surest_first
 
 
@@ -275,3 +276,32 @@ class StaleTail(BlockCache):
 
     def recompute(self, rows: Canvas, wanted: Span):
         return super().recompute(replace(rows, stop=self.stop), wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedLookahead(ConfidentLookahead):
+    """FreeDave++ that notes whether the last verification covered a draft that fills the block."""
+
+    verified: list[bool] = field(default_factory=list)
+
+    def furthest(
+        self, draft: Tensor, truth: Tensor, full: Tensor, mask_id: int, first: int, last: int
+    ) -> int:
+        best = super().furthest(draft, truth, full, mask_id, first, last)
+        ahead = range(best + 1, last)
+        covered = any(bool(full[j]) and bool((draft[j] == truth[best]).all()) for j in ahead)
+        self.verified[:] = [covered]
+        return best
+
+
+@dataclass(frozen=True, eq=False)
+class VerifyFullCommit:
+    """FreeDave++ runs the model once more on a threshold commit of several tokens that fills the
+    block, although the block is decided."""
+
+    forward: Any
+    lookahead: WatchedLookahead
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        if canvas.block_full.all() and committed.sum() > 1 and not any(self.lookahead.verified):
+            self.forward.recompute(canvas, Span(canvas.lo, canvas.hi))

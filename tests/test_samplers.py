@@ -1,0 +1,182 @@
+"""The contract of every registered sampler, under every cache, alone and composed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toy import EOS, MASK, micro, prompts
+
+import dlmdecode
+from dlmdecode.canvas import Canvas
+from dlmdecode.caches import cache_policy
+from dlmdecode.loop import denoise
+from dlmdecode.samplers.learn2pd import AcceptanceFilter
+
+LENGTH, BLOCK = 16, 8
+DELIMITERS = {"delimiters": (194, 84, 191, 34, 208), "delimiter_threshold": 0.1}
+
+
+def learned() -> AcceptanceFilter:
+    torch.manual_seed(3)
+    return AcceptanceFilter(BLOCK, 4)
+
+
+OPTIONS = {
+    "adablock": DELIMITERS,
+    "learn2pd": {"filter": learned(), "threshold": 0.5},
+    "klass": {"threshold": 0.4, "kl_threshold": 1.0},
+    "threshold": {"threshold": 0.6},
+    "wino": {"threshold": 0.4, "threshold_back": 0.5},
+}
+COMPOSITIONS = [
+    "adablock+credit+localleap+prophet+freedave",
+    "adablock+freedave",
+    "freedave+threshold",
+    "freedave+localleap",
+    "eoser+freedave",
+    "credit+frechet",
+    "prophet+factor",
+    "adablock+hierarchy",
+]
+RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
+CACHES = ("none", "prefix", "dual")
+SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
+CACHED = [  # WINO reads committed positions, which a cache does not recompute
+    (recipe, cache) for recipe in RECIPES for cache in CACHES if recipe != "wino" or cache == "none"
+]
+
+
+def options(recipe: str) -> dict:
+    return {k: v for name in recipe.split("+") for k, v in OPTIONS.get(name, {}).items()}
+
+
+def run(recipe: str, prompt, family: str = "llada", cache: str = "none", **more):
+    return dlmdecode.generate(
+        micro(family), prompt, recipe, cache=cache, **(SHAPE | options(recipe) | more)
+    )
+
+
+@pytest.mark.parametrize("recipe, cache", CACHED)
+def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
+    rows = prompts(5, 2, 9)
+    batch = run(recipe, rows, cache=cache)
+    for i, prompt in enumerate(rows):
+        alone = run(recipe, prompt, cache=cache)
+        assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
+        assert torch.equal(batch.sequences[i, : len(prompt)], prompt)
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH
+    assert MASK not in batch.sequences.tolist()[0]
+    assert not (batch.sequences == MASK).any()
+
+
+@pytest.mark.parametrize("recipe", ["threshold", "dream", "adablock+freedave", "klass", "credit"])
+@pytest.mark.parametrize("cache", CACHES)
+def test_shifted_logits_decode_the_same_in_batches(recipe, cache):
+    rows = prompts(4, 7)
+    batch = run(recipe, rows, "dream", cache)
+    for i, prompt in enumerate(rows):
+        alone = run(recipe, prompt, "dream", cache)
+        assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
+
+
+@pytest.mark.parametrize("base", ["vanilla", "threshold", "localleap", "adablock", "factor"])
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_freedave_writes_the_text_of_the_rule_it_drafts_for_in_fewer_forwards(base, cache, family):
+    rows = prompts(6, 3, 8)
+    plain = run(base, rows, family, cache, max_new_tokens=32, block_length=16)
+    ahead = run(f"{base}+freedave", rows, family, cache, max_new_tokens=32, block_length=16)
+    assert torch.equal(plain.sequences, ahead.sequences)
+    assert sum(ahead.nfe) < sum(plain.nfe)
+
+
+@pytest.mark.parametrize("cache", ["prefix", "dual"])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_packed_drafts_equal_drafts_in_rows(cache, family):
+    rows = prompts(6, 3, 8)
+    for more in ({}, {"threshold": 0.7}):
+        in_rows = run("freedave", rows, family, cache, **more)
+        packed = run("freedave", rows, family, cache, draft_mode="tree", **more)
+        assert torch.equal(in_rows.sequences, packed.sequences)
+        assert in_rows.nfe == packed.nfe
+        assert packed.stats["forward_rows"] < in_rows.stats["forward_rows"]
+
+
+def test_packed_drafts_without_a_cache_are_refused():
+    with pytest.raises(ValueError, match="draft_mode.*cache"):
+        run("freedave", prompts(3), draft_mode="tree")
+
+
+def test_a_cached_forward_processes_only_the_positions_it_needs():
+    prompt = prompts(20)[0]
+    positions = {
+        cache: run("vanilla", prompt, cache=cache).stats["forward_positions"] for cache in CACHES
+    }
+    whole = 20 + LENGTH
+    assert positions["none"] == LENGTH * whole
+    assert positions["prefix"] == 2 * whole + 7 * LENGTH + 7 * BLOCK
+    assert positions["dual"] == 2 * whole + 14 * BLOCK
+
+
+def test_a_cache_that_refreshes_at_every_step_is_no_cache():
+    model, prompt = micro("llada"), prompts(5)
+    recipe = dlmdecode.sampler("threshold", threshold=0.6, block_length=1)
+    texts = []
+    for cache in CACHES:
+        canvas = Canvas.of(prompt, LENGTH, MASK, (EOS,))
+        *_, last = denoise(cache_policy(model, cache), canvas, recipe)
+        texts.append(last.tokens)
+    assert torch.equal(texts[0], texts[1])
+    assert torch.equal(texts[0], texts[2])
+
+
+@pytest.mark.parametrize(
+    "recipe, why",
+    [
+        ("threshold+factor", "select"),
+        ("klass+freedave", "forwards"),
+        ("ccd+freedave", "steps"),
+        ("wino+freedave", "stays"),
+        ("wino+credit", "credits"),
+        ("ccd+credit", "twice"),
+        ("learn2pd+credit", "confidences"),
+        ("learn2pd+adablock", "one length"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused_with_the_reason(recipe, why):
+    with pytest.raises(ValueError, match=why):
+        dlmdecode.sampler(recipe, **options(recipe))
+
+
+def test_a_temperature_is_refused_where_drafts_are_verified():
+    with pytest.raises(ValueError, match="temperature"):
+        run("freedave", prompts(3), temperature=0.5)
+
+
+def test_a_filter_is_refused_on_longer_blocks_than_it_was_trained_on():
+    with pytest.raises(ValueError, match="block_length"):
+        run("learn2pd", prompts(3), max_new_tokens=32, block_length=16)
+
+
+def test_a_recipe_says_whether_its_verification_is_lossless():
+    assert dlmdecode.sampler("freedave").lossless
+    assert dlmdecode.sampler("adablock+freedave").lossless
+    assert not dlmdecode.sampler("freedave", threshold=0.9).lossless
+    assert not dlmdecode.sampler("credit+freedave").lossless
+
+
+def test_an_end_of_text_prediction_cuts_the_text():
+    rows = prompts(5)
+    whole = run("learn2pd", rows)
+    cut = run("learn2pd", rows, eot=1e-6)
+    kept = cut.sequences[0, 5:].tolist()
+    assert len(kept) == len(whole.sequences[0, 5:])
+    assert sum(cut.nfe) <= sum(whole.nfe)
+
+
+def test_dream_gets_the_defaults_published_for_it():
+    from dlmdecode.registry import registered
+
+    assert registered("freedave").options("llada")["draft_steps"] == 4
+    assert registered("freedave").options("Dream")["draft_steps"] == 8
+    assert registered("adablock").options("Dream")["delimiter_threshold"] == 0.5
