@@ -67,6 +67,8 @@ class DiffusionLM(LM):
         if options.pop("trust_remote_code", False):
             raise ValueError("trust_remote_code=True: remote code is never run; leave it out")
         options.pop("max_batch_size", None)  # the harness passes it always
+        if device == "cuda:0" and not torch.cuda.is_available():
+            device = None  # the harness's default, whatever the machine has
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise ValueError(f"batch_size={batch_size!r}: give a whole number, at least 1")
         if mc_num < 1:

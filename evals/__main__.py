@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dlmdecode.evals import arithmetic
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.gsm8k import GSM8K, SHOTS, TEMPLATES
 from dlmdecode.evals.humaneval import FORMS, HumanEval
@@ -84,7 +85,7 @@ def add_task(commands: Any, task: str, tuning: bool) -> None:
 
 
 def arithmetic_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", default="heldout", choices=("heldout", "calibration"))
+    parser.add_argument("--split", default="heldout", choices=arithmetic.SPLITS)
 
 
 def gsm8k_arguments(parser: argparse.ArgumentParser) -> None:

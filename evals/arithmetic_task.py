@@ -31,17 +31,16 @@ class Arithmetic(Task):
         return [{"role": "user", "content": question}] if self.chat else question
 
     def score(self, i: int, text: str) -> dict[str, Any]:
-        """`correct`: the number after `####` is the answer; `flexible`: the last number is."""
+        """`strict`, which is `correct`: the number after `####`; `flexible`: the last number."""
         answer = self.problems[i].answer
-        return {
-            "correct": marked_number(text, "####") == answer,
-            "flexible": last_number(text) == answer,
-        }
+        strict, flexible = marked_number(text, "####") == answer, last_number(text) == answer
+        return {"correct": strict, "strict": strict, "flexible": flexible}
 
     def split(self, seed: int) -> tuple[Task, Task]:
         """The generator's own splits, which share no template."""
         del seed
-        return Arithmetic(len(self), "calibration", self.chat), self
+        calibration = Arithmetic(len(self), "calibration", self.chat)
+        return calibration, Arithmetic(len(self), "heldout", self.chat)
 
     def describe(self) -> dict[str, Any]:
         questions = [(problem.question, problem.answer) for problem in self.problems]
@@ -53,6 +52,6 @@ class Arithmetic(Task):
             "template": "the question alone",
             "shots": 0,
             "chat": self.chat,
-            "filter": "correct: the number after ####; flexible: the last number",
+            "filter": "correct and strict: the number after ####; flexible: the last number",
             "scorer": "equal numbers",
         }

@@ -172,7 +172,7 @@ class GSM8K(Task):
         text, answer = cut(text, STOPS), self.answers[i]
         flexible = answer is not None and last_number(text) == answer
         strict = answer is not None and marked_number(text, self.template.marker) == answer
-        return {"correct": flexible, "strict": strict}
+        return {"correct": flexible, "strict": strict, "flexible": flexible}
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -184,7 +184,7 @@ class GSM8K(Task):
             "shots": len(self.examples),
             "shots_data": f"sha256 {digest([dict(row) for row in self.examples])}",
             "chat": self.chat,
-            "filter": f"text up to {' '.join(map(repr, STOPS))}; correct: the last number; "
-            f"strict: the number after {self.template.marker}",
+            "filter": f"text up to {' '.join(map(repr, STOPS))}; correct and flexible: the last "
+            f"number; strict: the number after {self.template.marker}",
             "scorer": "equal numbers",
         }

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dlmdecode.evals.runner import Contender
-
-if TYPE_CHECKING:
-    from dlmdecode.evals.report import Summary
 
 MARKERS = "os^DvPX*<>hp"
 
 
-def draw(runs: Sequence[tuple[str, Sequence[Summary]]], folder: Path) -> None:
+def draw(runs: Sequence[tuple[str, Sequence[Any]]], folder: Path) -> None:
     """Accuracy with its interval over tokens per forward, a panel for each run, as PNG and SVG.
+
+    `runs`: title and `report.Summary` lines of each.
 
     Raises `ValueError` where matplotlib is missing.
     """
@@ -52,9 +51,9 @@ def draw(runs: Sequence[tuple[str, Sequence[Summary]]], folder: Path) -> None:
         figure.savefig(folder / f"report.{kind}", dpi=150, metadata=metadata)
 
 
-def by_sampler(lines: Sequence[Summary]) -> dict[str, list[Summary]]:
+def by_sampler(lines: Sequence[Any]) -> dict[str, list[Any]]:
     """Settings of one sampler together: they are one curve."""
-    groups: dict[str, list[Summary]] = {}
+    groups: dict[str, list[Any]] = {}
     for line in lines:
         groups.setdefault(Contender.parse(line.sampler).spec, []).append(line)
     return groups

@@ -83,7 +83,8 @@ class Worker:
     def __call__(self, job: Job) -> list[dict[str, Any]]:
         """Text, NFE, new tokens, forward rows and seconds of each row."""
         given = {**self.arguments, **job.contender.options}
-        prompts, cut = list(job.prompts), [{}] * len(job.prompts)
+        prompts: list[Any] = list(job.prompts)
+        cut: list[dict[str, Any]] = [{}] * len(prompts)
         if self.truncate:
             prompts, cut = self.truncated(prompts, given["max_new_tokens"])
         if self.warm is not None and job.contender.label not in self.warm:
@@ -240,7 +241,11 @@ class Progress:
     def __init__(self, results: Results, total: int, shown: bool):
         self.results = results
         self.bar = tqdm(
-            total=total, initial=len(results.rows), disable=None if shown else True, unit="problem"
+            total=total,
+            initial=len(results.rows),
+            disable=not shown,
+            unit="problem",
+            mininterval=0.1 if sys.stderr.isatty() else 20,  # a log file gets few lines
         )
 
     def __enter__(self) -> Progress:

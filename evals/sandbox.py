@@ -12,8 +12,10 @@ it started dies with it. Elsewhere ("refused imports") an audit hook that Python
 refuses sockets, processes, signals, ctypes and files outside the temporary directory; that is
 weaker. Both have limits on CPU, memory, file size, open files and processes, and one time-out.
 
-Not covered: a hole in the kernel or in the interpreter. Programs get the standard library only.
-Returned objects that are no builtin data (own classes, arrays) equal nothing, so they fail.
+Not covered: a hole in the kernel or in the interpreter, and hostile tests: `problem["prompt"]` and
+`problem["test"]` come with the benchmark and the judge trusts them. Programs get the standard
+library only. Returned objects that are no builtin data (own classes, arrays) equal nothing, so they
+fail.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
 REQUEST, REPLY = 3, 4  # the program's two pipes
 
@@ -55,7 +56,7 @@ def decode(form):
     kind, data = form
     if kind in ("list", "tuple", "set", "frozenset"):
         return getattr(builtins, kind)(decode(item) for item in data)
-    readers = {
+    readers: dict[str, Callable] = {
         "str": str,
         "int": lambda text: int(text, 16),
         "float": float.fromhex,
@@ -85,7 +86,7 @@ def serve(entry_point, guarded):
     if guarded:
         refuse_everything_but_computing()
     try:
-        space = {"__name__": "program"}
+        space: dict = {"__name__": "program"}
         exec(compile(json.loads(requests.readline()), "program", "exec"), space)
         function = space[entry_point]
         reply("defined")
@@ -95,10 +96,9 @@ def serve(entry_point, guarded):
         try:
             args, kwargs = json.loads(line)
             args, kwargs = map(decode, args), {k: decode(v) for k, v in kwargs.items()}
-            message = ("returned", encode(function(*args, **kwargs)))
+            reply("returned", encode(function(*args, **kwargs)))
         except BaseException as error:
-            message = ("raised", type(error).__name__, str(error)[:300])
-        reply(*message)
+            reply("raised", type(error).__name__, str(error)[:300])
 
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -406,7 +406,7 @@ def verdict(job, program):
         return {"nonce": job["nonce"], "cannot": data[0]}
     try:
         program.define(job["prompt"] + job["completion"])
-        space = {"__name__": "judge"}
+        space: dict = {"__name__": "judge"}
         exec(stub(job["prompt"]), space)
         space[job["entry_point"]] = program
         exec(compile(job["test"], "test", "exec"), space)

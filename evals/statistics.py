@@ -70,7 +70,7 @@ def aup(
     alpha: float = ALPHA,
     offset: float = OFFSET,
 ) -> Area:
-    """Accuracy under parallelism (d3LLM, arXiv 2601.07568).
+    """Accuracy under parallelism as the d3LLM project defines it.
 
     Args:
         points: (tokens per forward, accuracy in percent). One point alone is never weighted, so

@@ -40,7 +40,7 @@ class Task(ABC):
     def grade(self, i: int, text: str) -> bool:
         return bool(self.score(i, text)["correct"])
 
-    def split(self, seed: int) -> tuple[Subset, Subset]:
+    def split(self, seed: int) -> tuple[Task, Task]:
         """Calibration and held-out problems: two halves of a permutation drawn from `seed`."""
         import random
 

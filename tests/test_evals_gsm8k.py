@@ -30,6 +30,7 @@ def task(tmp_path):
     return build
 
 
+RIGHT = {"correct": True, "strict": True, "flexible": True}
 READINGS = [  # text, strict after "####", flexible
     ("#### 18", 18, 18),
     ("####18", 18, 18),
@@ -96,7 +97,7 @@ def test_reference_solutions_are_right_and_others_wrong(task, template):
     built = task(template)
     for i, row in enumerate(ROWS):
         text = TEMPLATES[template].shown(row)
-        assert built.score(i, text) == {"correct": True, "strict": True}
+        assert built.score(i, text) == RIGHT
         assert built.score(i, text + "\n\nQuestion: 1?\nAnswer: 3") == built.score(i, text)
         assert not built.grade((i + 1) % len(ROWS), text)
         assert not built.grade(i, "")
@@ -110,13 +111,12 @@ def test_all_solutions_of_the_data_set_are_read_strictly_and_flexibly(split):
         pytest.skip("DLMDECODE_GSM8K names no folder with train.jsonl and test.jsonl")
     tasks = [GSM8K(str(path), shots=0, template=name) for name in TEMPLATES]
     assert len(tasks[0]) == {"train": 7473, "test": 1319}[split]
-    right = {"correct": True, "strict": True}
     for i, row in enumerate(tasks[0].rows):
         gold = Fraction(row["answer"].rpartition("####")[2].strip().replace(",", ""))
         assert tasks[0].answers[i] == gold
-        assert tasks[0].score(i, row["answer"]) == right
+        assert tasks[0].score(i, row["answer"]) == RIGHT
         for built in tasks:
-            assert built.score(i, built.template.shown(row)) == right
+            assert built.score(i, built.template.shown(row)) == RIGHT
 
 
 def test_prompts_show_solved_examples_and_end_with_the_question(task):
