@@ -315,7 +315,8 @@ class Forward:
     """The verifier's forwards over one growing text, and the cache they share."""
 
     def __init__(self, model: Any, kwargs: dict[str, Any]):
-        self.model, self.cache = model, kwargs.get("past_key_values")
+        self.model: Any = model
+        self.cache: Any = kwargs.get("past_key_values")
         require(
             hasattr(self.cache, "crop"),
             "verifier",
@@ -323,8 +324,9 @@ class Forward:
             "its generation_config gives it no dynamic key/value cache; set use_cache=True and "
             "no static cache_implementation",
         )
-        if hasattr(self.cache, "activate_past_recording"):  # sliding windows must be rewindable
-            self.cache.activate_past_recording()
+        record = getattr(self.cache, "activate_past_recording", None)
+        if record is not None:  # sliding windows must be rewindable
+            record()
         self.keeps_logits = "logits_to_keep" in kwargs
         self.length = self.calls = 0
 

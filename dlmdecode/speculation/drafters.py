@@ -207,7 +207,8 @@ class CausalDrafter:
     @torch.inference_mode()
     def draft(self, prefix: list[int], length: int) -> list[int]:
         self.rewind(prefix)
-        tokens, drafted = prefix[len(self.ids) :], []
+        tokens = prefix[len(self.ids) :]
+        drafted: list[int] = []
         while len(drafted) < length:
             self.forwards += 1
             ids = torch.tensor([tokens], device=self.model.device)

@@ -9,7 +9,7 @@ A score looks for the longest known n-gram:
 
 where an unknown context has weight 0, and a token unknown to order 1 scores `floor`.
 
-A key is `dlmdecode.noise.combine` of the ids, context first: starting from h = 0, for each id
+The key of ids, context first, is a chain: starting from h = 0, for each id
 h = mix(h + id + 0x9E3779B97F4A7C15) modulo 2**64, with splitmix64's finaliser
 mix(z): z = (z ^ z>>30) * 0xBF58476D1CE4E5B9; z = (z ^ z>>27) * 0x94D049BB133111EB; z ^ z>>31,
 shifts unsigned; kept and sorted as signed integers. `BEGIN` = -1 stands before the first token.
@@ -22,6 +22,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from math import log
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dlmdecode.checks import require
-from dlmdecode.noise import combine
 
 BEGIN = -1
+INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 FORMAT = "dlmdecode.ngram.1"
 STUPID_WEIGHT = log(0.4)  # Brants et al. 2007
 SMOOTHINGS = ("kneser_ney", "stupid")
@@ -74,20 +75,25 @@ class NGram:
         del prefix
         return self
 
-    def log_prob(self, context: Tensor, token: Tensor) -> Tensor:
-        """Natural log scores (…) float32 of tokens (…) int64 after contexts (…, n - 1) int64."""
-        total = torch.zeros(token.shape)
-        score = torch.full(token.shape, torch.nan)
+    def log_prob(self, context: np.ndarray, token: np.ndarray) -> np.ndarray:
+        """Natural log scores (C, M) float64 of int64 tokens (M,) after contexts (C, n - 1)."""
+        total = np.zeros((len(context), 1))
+        score = np.full((len(context), len(token)), np.nan)
         for number in range(self.order, 0, -1):
-            order = self.orders[number - 1]
-            columns = context[..., context.shape[-1] - number + 1 :].unbind(-1)
-            found, where = lookup(order.key, combine(*columns, token))
-            fresh = found & score.isnan()
-            score = torch.where(fresh, total + order.log_prob[where], score)
+            order = self.arrays[number - 1]
+            before = chain(context[:, context.shape[1] - number + 1 :])
+            found, where = lookup(order[0], extend(before[:, None], token))
+            np.copyto(score, total + order[1][where], where=found & np.isnan(score))
             if number > 1:
-                found, where = lookup(order.context, combine(*columns))
-                total = total + torch.where(found, order.weight[where], 0.0)
-        return torch.where(score.isnan(), total + self.floor, score)
+                found, where = lookup(order[2], before)
+                total = total + np.where(found, order[3][where], 0.0)[:, None]
+        return np.where(np.isnan(score), total + self.floor, score)
+
+    @cached_property
+    def arrays(self) -> list[tuple[np.ndarray, ...]]:
+        """The tensors as numpy sees them, without copies."""
+        names = Order.__annotations__
+        return [tuple(getattr(order, name).numpy() for name in names) for order in self.orders]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file."""
@@ -127,11 +133,29 @@ class NGram:
 NOT_NGRAM = "no n-gram file of this package; make one with `dlmdecode ngram build`"
 
 
-def lookup(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether each of `wanted` (…) is in sorted `keys` (E,), and where."""
-    if not len(keys):
-        return torch.zeros(wanted.shape, dtype=torch.bool), torch.zeros_like(wanted)
-    where = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+def mix(z: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser (Steele et al. 2014) of uint64."""
+    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return z ^ z >> np.uint64(31)
+
+
+def extend(key: np.ndarray, token: np.ndarray) -> np.ndarray:
+    """Keys (…) int64 of what `key` stands for followed by `token`, broadcast."""
+    return mix(key.view(np.uint64) + token.view(np.uint64) + INCREMENT).view(np.int64)
+
+
+def chain(ids: np.ndarray) -> np.ndarray:
+    """Keys (N,) int64 of rows of ids (N, n) int64."""
+    key = np.zeros(len(ids), dtype=np.int64)
+    for column in ids.T:
+        key = extend(key, np.ascontiguousarray(column))
+    return key
+
+
+def lookup(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each of `wanted` (…) is in sorted, non-empty `keys` (E,), and where."""
+    where = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return keys[where] == wanted, where
 
 
@@ -169,17 +193,12 @@ def build(
     require(smoothing in SMOOTHINGS, "smoothing", smoothing, f"give one of {SMOOTHINGS}")
     rows = [[BEGIN] * (order - 1) + list(text) for text in texts if len(text)]
     require(bool(rows), "texts", "nothing", "give at least one text with a token")
-    ids = torch.tensor([token for row in rows for token in row])
-    end = (ids != BEGIN).nonzero()[:, 0]  # where an n-gram may end
-    grams = [
-        (combine(*(ids[end - back] for back in range(number - 1, -1, -1))), number)
-        for number in range(1, order + 1)
-    ]
-    keys = [key.numpy() for key, _ in grams]
-    contexts = [np.zeros_like(keys[0])] + [
-        combine(*(ids[end - back] for back in range(number - 1, 0, -1))).numpy()
-        for number in range(2, order + 1)
-    ]
+    ids = np.array([token for row in rows for token in row], dtype=np.int64)
+    end = np.flatnonzero(ids != BEGIN)  # where an n-gram may end
+    window = ids[end[:, None] - np.arange(order - 1, -1, -1)]  # (positions, order)
+    sizes = range(1, order + 1)
+    keys = [chain(window[:, order - size :]) for size in sizes]
+    contexts = [chain(window[:, order - size : -1]) for size in sizes]
     make = kneser_ney if smoothing == "kneser_ney" else stupid
     return make(keys, contexts, vocab_size, tokenizer)
 
@@ -188,7 +207,7 @@ def stupid(
     keys: list[np.ndarray], contexts: list[np.ndarray], vocab_size: int, tokenizer: str
 ) -> NGram:
     """Relative frequencies from the keys and contexts of every position, per order."""
-    orders = []
+    orders: list[Order] = []
     for key, context in zip(keys, contexts, strict=True):
         unique, first, count = np.unique(key, return_index=True, return_counts=True)
         seen, which, total = np.unique(context, return_inverse=True, return_counts=True)

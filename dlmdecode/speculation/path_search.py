@@ -2,7 +2,7 @@
 
     score(path) = sum over i of  lam * log p(y_i) + (1 - lam) * log p_ngram(y_i | y_<i)
 
-`search` in plain Python is the specification of `dlmdecode.ops.path_search`.
+`search` is plain Python and numpy.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from dlmdecode import ops
 from dlmdecode.checks import require
 from dlmdecode.speculation.lattice import Lattice, TopM, candidates, draft_end
-from dlmdecode.speculation.ngram import BEGIN, NGram
+from dlmdecode.speculation.ngram import BEGIN
 
 
 class Scorer(Protocol):
     """A causal model of the path: what `NGram` is."""
 
-    order: int
+    @property
+    def order(self) -> int: ...
 
-    def log_prob(self, context: Tensor, token: Tensor) -> Tensor:
-        """Natural log probability (…) of tokens (…) after contexts (…, order - 1)."""
+    def log_prob(self, context: np.ndarray, token: np.ndarray) -> np.ndarray:
+        """Natural log probability (C, M) of tokens (M,) after contexts (C, order - 1)."""
         ...
 
 
@@ -49,20 +48,18 @@ def search(
     found first wins: better beam first, then better candidate.
     """
     paths: list[tuple[float, list[int]]] = [(0.0, [])]
-    for ids, log_prob, count in zip(lattice.ids, lattice.log_prob, lattice.count, strict=True):
-        token, own = ids[:count], lam * log_prob[:count].double()
-        alive = [path for _, path in paths if not (path and path[-1] in eos_ids)]
-        gain = own.expand(len(alive), -1)
+    rows = zip(lattice.ids.numpy(), lattice.log_prob.numpy(), lattice.count.tolist(), strict=True)
+    for ids, log_prob, count in rows:
+        token, own = ids[:count], lam * log_prob[:count].astype(np.float64)
+        alive = [path for _, path in paths if not ended(path, eos_ids)]
+        gain = np.broadcast_to(own, (len(alive), count))
         if lam < 1 and alive:
-            context = torch.stack([last(prefix + path, scorer.order - 1) for path in alive])
-            context = context[:, None].expand(-1, len(token), -1)
-            gain = (
-                gain + (1 - lam) * scorer.log_prob(context, token.expand(len(alive), -1)).double()
-            )
+            context = np.array([last(prefix + path, scorer.order - 1) for path in alive], np.int64)
+            gain = gain + (1 - lam) * scorer.log_prob(context, token)
         gains = iter(gain.tolist())
         found: list[tuple[float, list[int]]] = []
         for score, path in paths:
-            if path and path[-1] in eos_ids:
+            if ended(path, eos_ids):
                 found.append((score, path))
             else:
                 pairs = zip(token.tolist(), next(gains), strict=True)
@@ -72,10 +69,13 @@ def search(
     return path, score
 
 
-def last(ids: list[int], length: int) -> Tensor:
-    """The last `length` ids (length,), with `BEGIN` before the first."""
-    padded = [BEGIN] * length + ids[max(len(ids) - length, 0) :]
-    return torch.tensor(padded[len(padded) - length :], dtype=torch.int64)
+def ended(path: list[int], eos_ids: tuple[int, ...]) -> bool:
+    return bool(path) and path[-1] in eos_ids
+
+
+def last(ids: list[int], length: int) -> list[int]:
+    """The last `length` ids, with `BEGIN` before the first."""
+    return [BEGIN] * (length - len(ids)) + ids[len(ids) - min(length, len(ids)) :]
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,7 @@ class PathSearch:
         """Token ids of the best path; it may end in an EOS."""
         top = TopM(*(part[:, : self.num_candidates].cpu() for part in top))
         lattice = candidates(top, self.mass, eos_ids)
-        scorer = proxy.at(prefix)
-        if isinstance(scorer, NGram) and hasattr(ops, "path_search"):
-            return fused(lattice, prefix, scorer, self, eos_ids)
-        return search(lattice, prefix, scorer, self.beam, self.lam, eos_ids)[0]
-
-
-def fused(
-    lattice: Lattice, prefix: list[int], ngram: NGram, how: PathSearch, eos_ids: tuple[int, ...]
-) -> list[int]:
-    raise NotImplementedError
+        return search(lattice, prefix, proxy.at(prefix), self.beam, self.lam, eos_ids)[0]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import os
 from math import log
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from dlmdecode.checks import require
 from dlmdecode.speculation.ngram import NGram, OnlineNGram, fingerprint
@@ -39,13 +38,12 @@ class KenLM:
         del prefix
         return self
 
-    def log_prob(self, context: Tensor, token: Tensor) -> Tensor:
+    def log_prob(self, context: np.ndarray, token: np.ndarray) -> np.ndarray:
         """See `NGram.log_prob`."""
-        flat = zip(context.flatten(0, -2).tolist(), token.flatten().tolist(), strict=True)
-        scores = [self.score(tuple(ids), last) for ids, last in flat]
-        return torch.tensor(scores).reshape(token.shape)
+        rows = [[self.score(ids, one) for one in token.tolist()] for ids in context.tolist()]
+        return np.array(rows)
 
-    def score(self, context: tuple[int, ...], token: int) -> float:
+    def score(self, context: list[int], token: int) -> float:
         state, after = self.kenlm.State(), self.kenlm.State()
         begin = not context or context[0] < 0
         (self.model.BeginSentenceWrite if begin else self.model.NullContextWrite)(state)

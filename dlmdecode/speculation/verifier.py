@@ -170,7 +170,7 @@ def load_verifier(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **source)
         weights = {} if "gguf_file" in source else {"use_safetensors": True}
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, dtype=dtype, **weights, **source
         )
     except OSError as error:

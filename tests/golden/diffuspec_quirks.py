@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from math import log
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from dlmdecode.speculation.decoding import Stop
 from dlmdecode.speculation.draft_length import AdaptiveLength
@@ -40,16 +41,15 @@ class AddK:
         for context, token, count in about.get("counts", ()):
             self.counts[tuple(context)][token] = count
 
-    def log_prob(self, context: Tensor, token: Tensor) -> Tensor:
-        rows = zip(context.flatten(0, -2).tolist(), token.flatten().tolist(), strict=True)
-        scores = [self.score([i for i in ids if i >= 0], one) for ids, one in rows]
-        return torch.tensor(scores, dtype=torch.float64).reshape(token.shape)
+    def log_prob(self, context: np.ndarray, token: np.ndarray) -> np.ndarray:
+        rows = [[i for i in ids if i >= 0] for ids in context.tolist()]
+        return np.array([[self.score(ids, one) for one in token.tolist()] for ids in rows])
 
     def score(self, context: list[int], token: int) -> float:
         ways = (tuple(context[start:]) for start in range(len(context) + 1))
         known = next((self.counts[way] for way in ways if way in self.counts), {})
         chance = (known.get(token, 0) + self.k) / (sum(known.values()) + self.k * self.size)
-        return float(torch.tensor(chance, dtype=torch.float64).log())
+        return log(chance)
 
 
 def proxy_of(case: Case, folder: Path) -> AddK:

@@ -1,0 +1,175 @@
+"""One table: the verifier alone, and what each kind of draft makes of it.
+
+    python benchmarks/speculation.py                          # the embedded pair
+    python benchmarks/speculation.py --drafter D --verifier V --prompts prompts.txt
+
+Every row writes the same text (checked), prompt after prompt. Ratios are tokens per second over the
+verifier's own `generate`; rows take turns on each prompt, so that a busy machine slows all alike.
+Without --prompts, prompts are held-out arithmetic problems and the n-gram proxy is built from
+training problems, as the method's paper builds one from a training split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlmdecode.evals.arithmetic import problem
+from dlmdecode.models.loading import load
+from dlmdecode.speculation import (
+    AdaptiveLength,
+    DiffusionDrafter,
+    NGram,
+    PromptLookup,
+    load_verifier,
+    speculate,
+)
+from dlmdecode.speculation.ngram import build
+
+COUNTED = ("new_tokens", "verifier_forwards", "drafter_forwards", "seconds", "search_seconds")
+COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens")
+Run = Callable[[torch.Tensor], tuple[list[int], dict[str, Any]]]
+
+
+def plain(verifier: Any, length: int, **options: Any) -> Run:
+    """Transformers' own generate, its forwards counted."""
+
+    def run(ids: torch.Tensor) -> tuple[list[int], dict[str, Any]]:
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        hook = verifier.model.register_forward_pre_hook(count)
+        began = time.perf_counter()
+        out = verifier.model.generate(
+            ids[None],
+            attention_mask=torch.ones_like(ids)[None],
+            do_sample=False,
+            max_new_tokens=length,
+            **options,
+        )[0]
+        seconds = time.perf_counter() - began
+        hook.remove()
+        new = len(out) - len(ids)
+        return out.tolist(), {"new_tokens": new, "verifier_forwards": calls, "seconds": seconds}
+
+    return run
+
+
+def drafted(drafter: Any, verifier: Any, length: int, **options: Any) -> Run:
+    def run(ids: torch.Tensor) -> tuple[list[int], dict[str, Any]]:
+        out = speculate(drafter, verifier, ids, max_new_tokens=length, **options)
+        return out.sequences[0].tolist(), out.stats
+
+    return run
+
+
+def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGram | None) -> Any:
+    """Name and run of each row of the table."""
+    length, fixed = arguments.max_new_tokens, arguments.draft_length
+    lookup = PromptLookup(tokenizer=drafter.tokenizer)
+    new = DiffusionDrafter
+    common = {"vocabulary": arguments.vocabulary}
+    cps = common | {"proxy": proxy}
+    adaptive = AdaptiveLength(arguments.k_min, arguments.k_max, arguments.delta)
+    yield "verifier alone", plain(verifier, length)
+    yield "transformers' prompt lookup", plain(verifier, length, prompt_lookup_num_tokens=10)
+    yield "prompt lookup, our loop", drafted(lookup, verifier, length, draft_length=10)
+    how = common | {"path_search": "argmax", "draft_length": fixed}
+    yield f"argmax draft of {fixed}", drafted(new(drafter), verifier, length, **how)
+    how = cps | {"draft_length": fixed}
+    yield "+ path search", drafted(new(drafter), verifier, length, **how)
+    how = cps | {"draft_length": adaptive}
+    yield "+ adaptive length", drafted(new(drafter), verifier, length, **how)
+
+
+def training_ngram(tokenizer: Any, count: int, vocab_size: int) -> NGram:
+    texts = [problem(seed, "train") for seed in range(count)]
+    ids = tokenizer([one.question + one.solution for one in texts])["input_ids"]
+    return build([row + [tokenizer.eos_token_id] for row in ids], vocab_size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--drafter", default="tiny")
+    add("--verifier", default="tiny-ar")
+    add("--vocabulary", default="auto")
+    add("--prompts", type=Path, help="one prompt per line; without it, arithmetic problems")
+    add("--proxy", help="n-gram file; without it, training problems or the text itself")
+    add("--count", type=int, default=50, help="problems")
+    add("--ngram-texts", type=int, default=20_000, help="training problems for the n-gram")
+    add("--max-new-tokens", type=int, default=96)
+    add("--draft-length", type=int, default=20)
+    add("--k-min", type=int, default=20)
+    add("--k-max", type=int, default=30)
+    add("--delta", type=int, default=10)
+    add("--threads", type=int, default=1)
+    add("--output", type=Path, help="also write the table as JSON")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    drafter, verifier = load(arguments.drafter, "cpu"), load_verifier(arguments.verifier, "cpu")
+    if arguments.prompts:
+        prompts = arguments.prompts.read_text().splitlines()
+        proxy = arguments.proxy
+    else:
+        prompts = [problem(seed).question for seed in range(arguments.count)]
+        proxy = arguments.proxy or training_ngram(
+            drafter.tokenizer, arguments.ngram_texts, drafter.vocab_size
+        )
+    ids = [torch.tensor(verifier.tokenizer(text)["input_ids"]) for text in prompts]
+    table = measure(dict(rows(arguments, drafter, verifier, proxy)), ids)
+    report(table, arguments, len(prompts))
+
+
+def measure(runs: dict[str, Run], prompts: list[torch.Tensor]) -> dict[str, dict[str, float]]:
+    """Totals of each row; all rows decode a prompt before the next one is read."""
+    for run in runs.values():
+        run(prompts[0])  # warm up
+    totals = {name: dict.fromkeys(COUNTED, 0.0) | {"different": 0} for name in runs}
+    for ids in prompts:
+        texts = {}
+        for name, run in runs.items():
+            texts[name], stats = run(ids)
+            for key in COUNTED:
+                totals[name][key] += stats.get(key, 0)
+        own = texts["verifier alone"]
+        for name, text in texts.items():
+            totals[name]["different"] += text != own
+    return totals
+
+
+def report(table: dict[str, dict[str, float]], arguments: argparse.Namespace, count: int) -> None:
+    print(
+        f"{count} prompts, {platform.processor() or platform.machine()}, torch {torch.__version__}"
+    )
+    print(f"{'':28} speed  accepted  rate  verifier  drafter  search/draft  different")
+    alone = table["verifier alone"]
+    base = alone["new_tokens"] / alone["seconds"]
+    for name, row in table.items():
+        steps, tokens = max(row["num_spec_steps"], 1), max(row["num_draft_tokens"], 1)
+        row["speed"] = row["new_tokens"] / row["seconds"] / base
+        row["mean_accepted_tokens"] = row["num_accepted_draft_tokens"] / steps
+        row["draft_acceptance_rate"] = row["num_accepted_draft_tokens"] / tokens
+        share = row["search_seconds"] / row["draft_seconds"] if row["draft_seconds"] else 0.0
+        print(
+            f"{name:28} {row['speed']:4.2f}x {row['mean_accepted_tokens']:9.2f} "
+            f"{row['draft_acceptance_rate']:5.2f} {row['verifier_forwards']:9.0f} "
+            f"{row['drafter_forwards']:8.0f} {100 * share:11.1f} % {row['different']:10.0f}"
+        )
+    if arguments.output:
+        settings = {key: str(value) for key, value in vars(arguments).items()}
+        arguments.output.write_text(json.dumps({"settings": settings, "rows": table}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
