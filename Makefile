@@ -12,8 +12,8 @@ install: $(VENV)/installed
 # torch first: the extension is built against the torch that will load it
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip "setuptools>=77" wheel ninja $(TORCH)
-	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
+	$(BIN)/pip install -qq --upgrade pip "setuptools>=77" wheel ninja $(TORCH)
+	$(BIN)/pip install -qq --no-build-isolation --editable ".[dev]"
 	touch $@
 
 demo: install

@@ -1,0 +1,71 @@
+"""The benchmark of samplers and the demo, on the embedded model."""
+
+import pytest
+
+from dlmdecode import bench, demo
+from dlmdecode.cli import main
+from dlmdecode.evals.arithmetic import problem
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """A table of two samplers on four problems."""
+    from dlmdecode import load
+
+    names = ["threshold", "prophet+threshold"]
+    scores = bench.measure(load("tiny"), names, limit=4, batch_size=3, max_new_tokens=64)
+    return scores, bench.table(scores).splitlines()
+
+
+def test_vanilla_comes_first_and_every_problem_counts_once(lines):
+    scores, _ = lines
+    assert [score.name for score in scores] == ["vanilla", "threshold", "prophet+threshold"]
+    assert all(len(score.right) == 4 for score in scores)
+
+
+def test_a_row_tells_accuracy_forwards_and_time(lines):
+    scores, rows = lines
+    vanilla = scores[0]
+    cells = [cell.strip() for cell in rows[2].strip("|").split("|")]
+    assert cells[0] == "vanilla"
+    assert cells[1].startswith(f"{sum(vanilla.right) / 4:.1%} [")
+    assert cells[2:] == [
+        f"{vanilla.nfe / 4:.1f}",
+        f"{vanilla.new_tokens / vanilla.nfe:.2f}",
+        "1.00×",
+    ]
+
+
+def test_threshold_needs_fewer_forwards_than_vanilla(lines):
+    scores, _ = lines
+    assert scores[1].nfe < scores[0].nfe
+
+
+def test_intervals_are_wilsons():
+    score = bench.Score("x", [True] * 9 + [False], nfe=20, new_tokens=50, seconds=2.0)
+    assert score.row(4.0) == "| x | 90.0% [59.6%, 98.2%] | 2.0 | 2.50 | 2.00× |"
+
+
+def test_samplers_that_need_a_trained_filter_are_left_out():
+    assert bench.buildable(["learn2pd", "vanilla", "nothing"]) == ["vanilla"]
+
+
+@pytest.mark.parametrize("option", ["--limit", "--batch-size", "--max-new-tokens"])
+def test_a_count_below_one_is_refused(option, capsys):
+    assert main(["bench", "samplers", option, "0"]) == 2
+    assert f"{option} 0: give 1 or more" in capsys.readouterr().err
+
+
+def test_the_table_goes_to_a_file_too(tmp_path, capsys):
+    path = tmp_path / "results" / "table.md"
+    argv = ["--sampler", "threshold", "--limit", "2", "--max-new-tokens", "32"]
+    assert main(["bench", "samplers", *argv, "--output", str(path)]) == 0
+    assert path.read_text() == capsys.readouterr().out
+    assert path.read_text().count("\n") == 4
+
+
+def test_the_demo_shows_question_texts_and_forwards():
+    shown = demo.compare(seed=0)
+    assert shown.startswith(problem(0).question)
+    assert "vanilla: " in shown and "prophet: " in shown
+    assert shown.count("NFE ") == 2
