@@ -23,6 +23,7 @@ def denoise(
     every row, and a revision takes back fewer than were committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
+    assert sampler.blocks is not None, "a complete recipe has blocks: build it with sampler()"
     while len(canvas):
         rows = sampler.verify.branch(canvas, sampler.choose)  # N >= B candidate canvases
         logits, span = forward(rows, sampler.wanted(rows))  # (N, W, V) at the positions of `span`

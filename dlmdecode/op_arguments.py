@@ -103,7 +103,7 @@ def selection(rule: str, given: dict, minimum: int) -> Selection:
     levels = [used.pop(name) for name in LEVELS if name in used]
     require(all(math.isfinite(level) for level in levels), wanted[0], levels, "a finite number")
     require(used.get("radius", 0) >= 0, "radius", used.get("radius"), "0 or more")
-    return Selection(rule, *levels, **used, minimum=minimum)
+    return Selection(rule, *levels, minimum=minimum, **used)  # type: ignore[misc]
 
 
 def check_canvas(

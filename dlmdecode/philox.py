@@ -64,7 +64,7 @@ def gumbel(seed: int, stream: Tensor, position: Tensor, vocabulary: int) -> Tens
     words = philox(
         (
             counters.expand(len(stream), -1),
-            *(row[:, None].expand(-1, len(counters)) for row in rows),
+            *(row[:, None].expand(-1, len(counters)) for row in rows),  # type: ignore[arg-type]
         ),
         seed,
     )

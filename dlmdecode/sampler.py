@@ -16,8 +16,8 @@ Each slot answers one question, once per denoising step:
 | `evaluate` | how do rows reach the model? (rarely set) | `(model, cache) -> Forward` |
 
 Parts are immutable and hashable; what they must remember lives in `canvas.memory[self]`,
-batch-first, so that it is drafted, picked and dropped with its row. Whatever changes how logits are computed
-(caches, guidance, a model's shift) wraps the model instead and is invisible here.
+batch-first, so that it is drafted, picked and dropped with its row. Whatever changes how logits
+are computed (caches, guidance, a model's shift) wraps the model instead and is invisible here.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class Sampler:
     """A decoding recipe. `None` or empty means: not this recipe's business (see `merge`).
 
     A part may carry these class attributes, all false by default: `gives_way` (any other part may
-    take its slot), `reads_canvas` (it reads proposals outside the open block), `reads_committed` (it
-    reads proposals at positions already written), `stateful` (what it does depends on earlier
+    take its slot), `reads_canvas` (it reads proposals outside the open block), `reads_committed`
+    (it reads proposals at positions already written), `stateful` (what it does depends on earlier
     steps), and `conflicts` (names of parts it cannot work with, with the reason).
 
     Raises `ValueError` where parts cannot work together.
@@ -182,7 +182,7 @@ class Sampler:
         def bound(part):
             return part.bind(model) if hasattr(part, "bind") else part
 
-        changed = {
+        changed: dict[str, Any] = {
             f.name: tuple(map(bound, value)) if isinstance(value, tuple) else bound(value)
             for f in fields(self)
             if (value := getattr(self, f.name))

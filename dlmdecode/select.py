@@ -1,8 +1,8 @@
 """Selection rules: which positions of the open block to commit.
 
 Rules read `canvas.confidence` (the proposals' probabilities, after the recipe's scores) and may
-name any position: the loop keeps those that are open, and commits the surest open one where a rule names
-none. Ties go to the lowest position.
+name any position: the loop keeps those that are open, and commits the surest open one where a
+rule names none. Ties go to the lowest position.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class DelimiterBlocks:
 
     The window is `window` of the text's length. A delimiter less than `threshold` sure does not
     count, and without one the block has `length` positions. `delimiters` are token ids, or patterns
-    of token text ("\\n", "*\\n*") that `bind` looks up in the model's vocabulary. The proposals ahead
-    are fresh: the forward at a full block covers them under every cache.
+    of token text ("\\n", "*\\n*") that `bind` looks up in the model's vocabulary. The proposals
+    ahead are fresh: the forward at a full block covers them under every cache.
     """
 
     delimiters: tuple[int | str, ...]

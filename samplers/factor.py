@@ -32,5 +32,5 @@ class Factor:
 
 @register_sampler("factor", paper="arXiv 2505.22618")
 def factor(factor: float = 1.0) -> Sampler:
-    """Commit the n surest positions while (n + 1)(1 − confidence of the n-th) stays below `factor`."""
+    """Commit the n surest positions while (n + 1)(1 − the n-th's confidence) is below `factor`."""
     return Sampler(select=Factor(factor))

@@ -75,7 +75,7 @@ class ConfidentLookahead(Lookahead):
 def freedave(
     draft_steps: int = 4, draft_mode: str = "batch", threshold: float | None = None
 ) -> Sampler:
-    """Verify up to `draft_steps` drafted commits in each forward; lossless unless `threshold` is set."""
+    """Verify up to `draft_steps` drafted commits a forward; lossless unless `threshold` is set."""
     known = draft_mode in MODES
     require(
         known, "draft_mode", draft_mode, f"give one of {MODES}{closest(str(draft_mode), MODES)}"

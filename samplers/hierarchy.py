@@ -1,4 +1,4 @@
-"""Hierarchical decoding (dInfer's HierarchyDecoder): split every run of masks at its surest point."""
+"""Hierarchical decoding (dInfer's HierarchyDecoder): split runs of masks at their surest."""
 
 from __future__ import annotations
 

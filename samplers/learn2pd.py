@@ -20,7 +20,7 @@ from dlmdecode.select import EvenQuota, TopK, steps_per_block
 
 
 class AcceptanceFilter(nn.Module):
-    """Two linear layers over the confidences of a block's `width` positions, (·, width) to logits."""
+    """Two linear layers from the confidences of a block's `width` positions to logits."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()

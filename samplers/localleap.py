@@ -15,7 +15,7 @@ from dlmdecode.sampler import Sampler
 
 @dataclass(frozen=True)
 class NearAnchor:
-    """Open positions at least `threshold` sure are anchors; within `radius` of one, `relaxed` does."""
+    """Positions at least `threshold` sure are anchors; within `radius` of one, `relaxed` does."""
 
     threshold: float = 0.9
     relaxed: float = 0.75

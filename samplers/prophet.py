@@ -95,7 +95,7 @@ class Constraints:
                 {offset: token},
                 f"the text has {inside} tokens",
             )
-            canvas.tokens = canvas.tokens.scatter(1, at[:, None], token)
+            canvas.tokens = canvas.tokens.scatter(1, at[:, None], int(token))
 
 
 @register_sampler("prophet", over="vanilla", paper="arXiv 2508.19982")

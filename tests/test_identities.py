@@ -13,12 +13,12 @@ from toy import EOS, MASK, micro, prompts
 import dlmdecode
 from dlmdecode import ops
 from dlmdecode.canvas import Canvas
+from dlmdecode.sampler import Sampler
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.frechet import FrechetProfile
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.localleap import NearAnchor
-from dlmdecode.sampler import Sampler
 from dlmdecode.select import Threshold
 
 profiles = st.lists(

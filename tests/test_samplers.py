@@ -7,8 +7,8 @@ import torch
 from toy import EOS, MASK, micro, prompts
 
 import dlmdecode
-from dlmdecode.canvas import Canvas
 from dlmdecode.caches import cache_policy
+from dlmdecode.canvas import Canvas
 from dlmdecode.loop import denoise
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 

@@ -185,10 +185,10 @@ def load_tokenizer(folder: Path, kind: str | None = None) -> Any:
     Dream's hub tokenizer is custom Python over Qwen2's vocabulary and merges: the stock Qwen2
     tokenizer reads the same files, and its added tokens come from tokenizer_config.json.
     """
-    from transformers import PreTrainedTokenizerFast, Qwen2TokenizerFast
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
     if kind == "Dream" and (folder / "vocab.json").is_file():
-        tokenizer = Qwen2TokenizerFast.from_pretrained(folder)
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder)
         check_added_tokens(folder, tokenizer)
         return tokenizer
     if (folder / "tokenizer.json").is_file():

@@ -35,7 +35,7 @@ class ForwardAfterFullBlock:
 
 @dataclass(frozen=True, eq=False)
 class IdleSteps:
-    """A fixed number of forwards per block: those left over when the block is full change nothing."""
+    """A fixed number of forwards per block: those left when the block is full do nothing."""
 
     forward: Any
     steps: int
@@ -167,7 +167,7 @@ class RenormalisedConfidence:
 
 @dataclass(frozen=True)
 class GridAfterFirst:
-    """Dream's time grid inside a block whose first forward commits one token (`steps` per block)."""
+    """Dream's time grid in a block whose first forward commits one token (`steps` a block)."""
 
     steps: int
     eps: float = 1e-3
