@@ -10,7 +10,8 @@ right of it, which is what decoding block by block meets.
 Two-stream steps (arXiv 2503.09573) ask for nearly every token of an answer at once, each given the
 true text to its left. A random mask seldom hides the result of an equation and shows all of its
 operands, so these steps are what makes arithmetic converge within an hour on one core. `streams`
-in the configuration says when they happen: [from this step on, every n-th step (0: none)].
+in the configuration says when they happen: [from this step on, every n-th step (0: none)]. They need
+a model that predicts a token at its own place (`shift` 0).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.models.llada import LLaDA
+from dlmdecode.models.base import Transformer
+from dlmdecode.models.loading import ARCHITECTURES, find_folder, tensors, weight_files
 from training.data import Example
 from training.loop import main
 from training.masks import block_masks, canvases, two_streams, uniform_masks
@@ -34,13 +36,19 @@ class MaskedDiffusion:
         self.end, self.mask = tokenizer.eos_token_id, tokenizer.mask_token_id
         self.config, self.seed = config, config["seed"]
 
-    def build(self) -> LLaDA:
+    def build(self) -> Transformer:
+        """Random weights, or those of `initial`, a checkpoint whose names fit; the rest is zero."""
         torch.manual_seed(self.seed)
-        model = LLaDA(self.config["model"])
+        model = ARCHITECTURES[self.config["model"]["model_type"]](self.config["model"])
         for name, weight in model.named_parameters():
             if weight.dim() == 2:
-                deep = (2 * model.num_layers) ** -0.5 if "blocks" in name and "out" in name else 1
+                deep = (2 * model.num_layers) ** -0.5 if "out" in name else 1
                 torch.nn.init.normal_(weight, std=0.02 if "wte" in name else deep * 0.06)
+        if "initial" in self.config:
+            files = weight_files(find_folder(self.config["initial"]))
+            given = dict(tensors(files, torch.device("cpu")))
+            for name, weight in model.named_parameters():
+                weight.data = given.get(name, torch.zeros_like(weight)).float()
         model.mask_id, model.eos_ids = self.mask, (self.end,)
         return model
 
@@ -51,7 +59,7 @@ class MaskedDiffusion:
         reach = self.config["longest"] - longest if draw == 0 else 12
         return longest + int(torch.randint(1, reach, (), generator=generator))
 
-    def loss(self, model: LLaDA, batch: list[Example], step: int) -> Tensor:
+    def loss(self, model: Transformer, batch: list[Example], step: int) -> Tensor:
         """Two streams every n-th step, for the n of `streams` that holds from its first step on."""
         generator = torch.Generator().manual_seed(self.seed * 10**9 + step)
         every = next(n for first, n in reversed(self.config["streams"]) if step >= first)
@@ -60,7 +68,7 @@ class MaskedDiffusion:
         return self.canvas_loss(model, batch, generator)
 
     def streams_loss(
-        self, model: LLaDA, batch: list[Example], generator: torch.Generator
+        self, model: Transformer, batch: list[Example], generator: torch.Generator
     ) -> Tensor:
         """Mean loss of a masked token given the true text left of its block."""
         tokens, start, stop = canvases(batch, max(map(len, batch)), self.end)
@@ -71,7 +79,7 @@ class MaskedDiffusion:
         logits = model.head(hidden[asked[:, first:]]).float()
         return F.cross_entropy(logits, tokens.to(model.device)[asked])
 
-    def canvas_loss(self, model: LLaDA, batch: list[Example], generator: torch.Generator) -> Tensor:
+    def canvas_loss(self, model: Transformer, batch: list[Example], generator: torch.Generator) -> Tensor:
         """Mean over the batch of the weighted loss per answer token."""
         length = self.length(batch, generator)
         quarter = max(1, len(batch) * min(length, 96) // (4 * length))
@@ -87,17 +95,17 @@ class MaskedDiffusion:
         asked = masked & (weight > 0)
         device = model.device
         shown = tokens.masked_fill(masked, self.mask).to(device)
-        hidden = model.encode(shown, place.expand_as(tokens).to(device))
+        hidden = model.encode(shown, place.expand_as(tokens).to(device)).roll(model.shift, 1)
         logits = model.head(hidden[asked.to(device)]).float()
         loss = F.cross_entropy(logits, tokens[asked].to(device), reduction="none")
         return (loss * weight[asked].to(device)).sum()
 
-    def answer(self, model: LLaDA, questions: list[list[int]]) -> list[list[int]]:
+    def answer(self, model: Transformer, questions: list[list[int]]) -> list[list[int]]:
         return decode(model, questions)
 
 
 def decode(
-    model: LLaDA, questions: list[list[int]], canvas: int = 64, block: int = 32
+    model: Transformer, questions: list[list[int]], canvas: int = 64, block: int = 32
 ) -> list[list[int]]:
     """Greedy answers: block by block, each step commits the surest position of the open block.
 
@@ -115,7 +123,8 @@ def decode(
     rows = torch.arange(len(questions), device=model.device)
     for step in range(canvas):
         lo = start + step // block * block
-        logits = model.head(model.encode(tokens, place.expand_as(tokens), attend)).float()
+        hidden = model.encode(tokens, place.expand_as(tokens), attend).roll(model.shift, 1)
+        logits = model.head(hidden).float()
         logits[..., model.mask_id] = -torch.inf
         prob, token = logits.softmax(-1).max(-1)
         open_ = (tokens == model.mask_id) & (place >= lo) & (place < lo + block)

@@ -33,12 +33,13 @@ class MixedLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.bfloat16(), self.weight.bfloat16()).to(x.dtype)
+        product = F.linear(x.bfloat16(), self.weight.bfloat16()).to(x.dtype)
+        return product if self.bias is None else product + self.bias
 
 
 def mixed_precision(model: nn.Module) -> nn.Module:
     for module in model.modules():
-        if type(module) is nn.Linear and module.bias is None:
+        if type(module) is nn.Linear:
             module.__class__ = MixedLinear
     return model
 
