@@ -8,10 +8,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dlmdecode import ops
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.lattice import Lattice, TopM, candidates
 from dlmdecode.speculation.ngram import build
-from dlmdecode.speculation.path_search import BestTokens, PathSearch, last, resolve_search, search
+from dlmdecode.speculation.path_search import (
+    BestTokens,
+    PathSearch,
+    fused,
+    last,
+    resolve_search,
+    search,
+)
 
 EOS = (9,)
 seeds = st.integers(0, 10**6)
@@ -48,6 +56,17 @@ def test_a_wide_beam_finds_the_best_of_all_paths(seed, lam):
     every = [score_of(one, top, prefix, ngram, lam) for one in product(*sets)]
     assert score == pytest.approx(max(every), abs=1e-4)
     assert score_of(path, top, prefix, ngram, lam) == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.skipif(not ops.is_available(), reason="the extension was not built")
+@given(seeds, st.floats(0, 1), st.integers(1, 5), st.integers(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_the_op_finds_the_same_path_as_python(seed, lam, beam, known):
+    top, ngram = random_top(seed, length=8, num=6), random_ngram(seed)
+    lattice, prefix = candidates(top, 0.95, EOS), [1, 2][:known]
+    path, score = search(lattice, prefix, ngram, beam, lam, EOS)
+    same, close = fused(lattice, prefix, ngram, beam, lam, EOS)
+    assert (same, close) == (path, pytest.approx(score, abs=1e-5))
 
 
 @given(seeds)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 class TopM(NamedTuple):
-    """The M best tokens of each draft position, best first."""
+    """The M best tokens of each draft position, best first; on the CPU when searched."""
 
     ids: Tensor  # (K, M) int64
     log_prob: Tensor  # (K, M) float32
@@ -37,14 +38,10 @@ class Lattice:
         return len(self.ids)
 
 
-def is_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> Tensor:
-    return torch.isin(ids, torch.tensor(eos_ids, dtype=ids.dtype, device=ids.device))
-
-
 def draft_end(top: TopM, eos_ids: tuple[int, ...]) -> int:
     """Positions before the first whose best token is EOS; K if there is none."""
-    where = is_eos(top.ids[:, 0], eos_ids).nonzero()
-    return int(where[0]) if len(where) else len(top.ids)
+    best = top.ids[:, 0].tolist()
+    return next((i for i, token in enumerate(best) if token in eos_ids), len(best))
 
 
 def candidates(top: TopM, mass: float, eos_ids: tuple[int, ...]) -> Lattice:
@@ -56,11 +53,13 @@ def candidates(top: TopM, mass: float, eos_ids: tuple[int, ...]) -> Lattice:
     no candidate, and all paths are compared at the same length.
     """
     end = min(draft_end(top, eos_ids) + 1, len(top.ids))
-    ids, log_prob = top.ids[:end], top.log_prob[:end]
-    probability = log_prob.double().exp()
+    ids, log_prob = top.ids[:end].numpy(), top.log_prob[:end].numpy()
+    probability = np.exp(log_prob.astype(np.float64))
     kept = probability.cumsum(1) - probability < mass
     kept[:, 0] = True
-    kept &= log_prob > -torch.inf
-    kept[: end - 1] &= ~is_eos(ids[: end - 1], eos_ids)
-    order = (~kept).long().argsort(dim=1, stable=True)
-    return Lattice(ids.gather(1, order), log_prob.gather(1, order), kept.sum(1))
+    kept &= log_prob > -np.inf
+    for eos in eos_ids:
+        kept[: end - 1] &= ids[: end - 1] != eos
+    order = np.argsort(~kept, axis=1, kind="stable")
+    ids, log_prob = (np.take_along_axis(array, order, 1) for array in (ids, log_prob))
+    return Lattice(*map(torch.from_numpy, (ids, log_prob, kept.sum(1))))

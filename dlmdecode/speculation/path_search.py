@@ -2,7 +2,8 @@
 
     score(path) = sum over i of  lam * log p(y_i) + (1 - lam) * log p_ngram(y_i | y_<i)
 
-`search` is plain Python and numpy.
+`search` is the specification of `ops.path_search`, and takes its place where the extension was not
+built or the proxy is no `NGram`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
+from dlmdecode import ops
 from dlmdecode.checks import require
 from dlmdecode.speculation.lattice import Lattice, TopM, candidates, draft_end
-from dlmdecode.speculation.ngram import BEGIN
+from dlmdecode.speculation.ngram import BEGIN, NGram
 
 
 class Scorer(Protocol):
@@ -69,6 +72,32 @@ def search(
     return path, score
 
 
+def fused(
+    lattice: Lattice,
+    prefix: list[int],
+    ngram: NGram,
+    beam: int,
+    lam: float,
+    eos_ids: tuple[int, ...],
+) -> tuple[list[int], float]:
+    """`search` in C++, for an n-gram."""
+    path, score = ops.path_search(
+        lattice.ids,
+        lattice.log_prob,
+        lattice.count,
+        keys=[order.key for order in ngram.orders],
+        log_probs=[order.log_prob for order in ngram.orders],
+        contexts=[order.context for order in ngram.orders],
+        weights=[order.weight for order in ngram.orders],
+        floor=ngram.floor,
+        prefix=torch.tensor(last(prefix, ngram.order - 1), dtype=torch.int64),
+        beam=beam,
+        lam=lam,
+        eos_ids=torch.tensor(eos_ids, dtype=torch.int64),
+    )
+    return path.tolist(), score
+
+
 def ended(path: list[int], eos_ids: tuple[int, ...]) -> bool:
     return bool(path) and path[-1] in eos_ids
 
@@ -106,7 +135,9 @@ class PathSearch:
         """Token ids of the best path; it may end in an EOS."""
         top = TopM(*(part[:, : self.num_candidates].cpu() for part in top))
         lattice = candidates(top, self.mass, eos_ids)
-        return search(lattice, prefix, proxy.at(prefix), self.beam, self.lam, eos_ids)[0]
+        scorer = proxy.at(prefix)
+        run = fused if isinstance(scorer, NGram) and ops.is_available() else search
+        return run(lattice, prefix, scorer, self.beam, self.lam, eos_ids)[0]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""Candidates of transformers' assisted generation, as drafters, and drafters as such candidates.
+
+transformers has no public way to give `generate` one's own candidate generator; `AsCandidates` is
+for code that drives the `CandidateGenerator` interface itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation.candidate_generator import CandidateGenerator
+
+from dlmdecode.checks import require
+from dlmdecode.speculation.decoding import Source
+from dlmdecode.speculation.draft_length import resolve_length
+from dlmdecode.speculation.drafters import resolve_drafter
+from dlmdecode.speculation.path_search import resolve_search
+from dlmdecode.speculation.proxies import resolve_proxy
+from dlmdecode.speculation.verifier import resolve_verifier
+from dlmdecode.speculation.vocabulary import match
+
+
+class FromCandidates:
+    """A drafter from a transformers `CandidateGenerator`, such as its prompt lookup.
+
+    Ids are the verifier's.
+    """
+
+    def __init__(self, generator: CandidateGenerator):
+        self.generator = generator
+
+    def draft(self, prefix: list[int], length: int) -> list[int]:
+        candidates, _ = self.generator.get_candidates(torch.tensor([prefix]))
+        return candidates[0, len(prefix) :][:length].tolist()
+
+
+class AsCandidates(CandidateGenerator):
+    """Diffusion drafts as a transformers `CandidateGenerator`; arguments as in `speculate`.
+
+    It gives no candidate logits: the draft is a point mass, and transformers then compares it with
+    the model's own choices, which is right for greedy and for sampled text.
+    """
+
+    def __init__(
+        self,
+        drafter: Any,
+        verifier: Any,
+        path_search: Any = "cps",
+        proxy: Any = None,
+        draft_length: Any = "adaptive",
+        draft_steps: int = 1,
+        vocabulary: Any = "auto",
+    ):
+        search, lengths = resolve_search(path_search), resolve_length(draft_length)
+        drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
+        words = match(vocabulary, drafter, resolve_verifier(verifier))
+        self.source = Source(drafter, words, search, resolve_proxy(proxy, drafter), lengths.start())
+        self.generated = 0
+
+    def get_candidates(self, input_ids: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
+        """`input_ids` (1, L) with the draft behind it (1, L + k), and no logits."""
+        del kwargs
+        require(len(input_ids) == 1, "input_ids", tuple(input_ids.shape), "one sequence at a time")
+        length = self.source.lengths.length
+        draft, self.generated = self.source.draft(input_ids[0].tolist(), length)
+        return torch.cat([input_ids, input_ids.new_tensor([draft])], 1), None
+
+    def update_candidate_strategy(
+        self, input_ids: Tensor, scores: Tensor, num_matches: int
+    ) -> None:
+        """Tell the draft-length rule how many draft tokens stand."""
+        del input_ids, scores
+        self.source.lengths.update(self.generated, int(num_matches))
