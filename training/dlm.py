@@ -79,7 +79,9 @@ class MaskedDiffusion:
         logits = model.head(hidden[asked[:, first:]]).float()
         return F.cross_entropy(logits, tokens.to(model.device)[asked])
 
-    def canvas_loss(self, model: Transformer, batch: list[Example], generator: torch.Generator) -> Tensor:
+    def canvas_loss(
+        self, model: Transformer, batch: list[Example], generator: torch.Generator
+    ) -> Tensor:
         """Mean over the batch of the weighted loss per answer token."""
         length = self.length(batch, generator)
         quarter = max(1, len(batch) * min(length, 96) // (4 * length))
