@@ -33,6 +33,7 @@ inline Rows rows_of(const Tensor& logits, const ProposeInputs& in) {
   Rows rows{};
   rows.kind = kind_of(logits);
   rows.wide_output = in.float64;
+  rows.device = logits.get_device_index();
   rows.count = logits.size(0);
   rows.vocabulary = logits.size(1);
   rows.logits = logits.data_ptr();
@@ -120,6 +121,7 @@ Tensor commit(const Tensor& tokens, const Tensor& proposed, const Tensor& confid
                   "tokens must be int64 (rows, length) with dense rows");
   STD_TORCH_CHECK(rule >= 0 && rule < static_cast<int64_t>(Rule::Count), "no such rule");
   Commit c{};
+  c.device = tokens.get_device_index();
   c.rows = tokens.size(0);
   c.length = tokens.size(1);
   c.stride = tokens.stride(0);

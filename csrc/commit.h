@@ -9,6 +9,7 @@ namespace dlmdecode {
 enum class Rule : int64_t { TopK, Threshold, Factor, Frechet, EntropyBound, Relaxed, Count };
 
 struct Commit {
+  int32_t device;
   int64_t rows, length, stride;  // of tokens; everything else is dense
   int64_t* tokens;
   const int64_t* proposed;

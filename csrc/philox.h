@@ -8,7 +8,9 @@
 
 #ifdef __CUDACC__
 #define DLM_SHARED __host__ __device__ __forceinline__
+#define DLM_UNROLL _Pragma("unroll")
 #else
+#define DLM_UNROLL _Pragma("GCC unroll 10")
 #define DLM_SHARED inline __attribute__((always_inline))
 #endif
 
@@ -61,7 +63,7 @@ struct Words {
 // Philox4x32-10 (Salmon et al., SC 2011).
 DLM_SHARED Words philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed) {
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
-#pragma GCC unroll 10
+  DLM_UNROLL
   for (int round = 0; round < 10; ++round) {
     const uint64_t first = static_cast<uint64_t>(c0) * 0xD2511F53u;
     const uint64_t second = static_cast<uint64_t>(c2) * 0xCD9E8D57u;
@@ -102,13 +104,19 @@ DLM_SHARED float gumbel(uint32_t word) {
   return -log32(exponential);
 }
 
+DLM_SHARED Words words_of(uint64_t seed, int64_t stream, int64_t position, int64_t token) {
+  return philox(static_cast<uint32_t>(token >> 2), static_cast<uint32_t>(position),
+                static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32), seed);
+}
+
+DLM_SHARED uint32_t word_at(const Words& words, int64_t token) {
+  const uint32_t low = token & 1 ? words.b : words.a, high = token & 1 ? words.d : words.c;
+  return token & 2 ? high : low;
+}
+
 // The noise of one token: what the vector loops compute four at a time.
 DLM_SHARED float gumbel_at(uint64_t seed, int64_t stream, int64_t position, int64_t token) {
-  const Words words =
-      philox(static_cast<uint32_t>(token >> 2), static_cast<uint32_t>(position),
-             static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32), seed);
-  const uint32_t pair[2] = {token & 1 ? words.b : words.a, token & 1 ? words.d : words.c};
-  return gumbel(pair[(token >> 1) & 1]);
+  return gumbel(word_at(words_of(seed, stream, position, token), token));
 }
 
 }  // namespace dlmdecode

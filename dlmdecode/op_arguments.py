@@ -99,11 +99,18 @@ def selection(rule: str, given: dict, minimum: int) -> Selection:
         fits = (value is not None) == (name in wanted)
         require(fits, name, value, f"exactly {', '.join(wanted)} with rule {rule!r}")
     require(minimum >= 0, "minimum", minimum, "0 or more")
-    used = {name: value for name, value in given.items() if value is not None}
-    levels = [used.pop(name) for name in LEVELS if name in used]
-    require(all(math.isfinite(level) for level in levels), wanted[0], levels, "a finite number")
-    require(used.get("radius", 0) >= 0, "radius", used.get("radius"), "0 or more")
-    return Selection(rule, *levels, minimum=minimum, **used)  # type: ignore[misc]
+    levels = [given[name] for name in LEVELS if given[name] is not None]
+    require(all(map(math.isfinite, levels)), wanted[0], levels, "a finite number")
+    require((given["radius"] or 0) >= 0, "radius", given["radius"], "0 or more")
+    return Selection(
+        rule,
+        level=levels[0] if levels else 0.0,
+        relaxed=given["relaxed"] or 0.0,
+        radius=given["radius"] or 0,
+        quota=given["quota"],
+        entropy=given["entropy"],
+        minimum=minimum,
+    )
 
 
 def check_canvas(

@@ -8,6 +8,7 @@ fixed order without fused multiply-add, so `csrc/philox.h` gives equal bits.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ LOG_COEFFICIENTS = (
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4  # the high part times an exponent is exact
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> tuple[Tensor, ...]:
+def philox(counter: Sequence[Tensor], seed: int) -> tuple[Tensor, ...]:
     """Four 32-bit words (int64 tensors) for each counter, ten rounds."""
     c0, c1, c2, c3 = counter
     key = [seed & WORD, (seed >> 32) & WORD]

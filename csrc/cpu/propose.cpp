@@ -67,6 +67,12 @@ void finish_row(const Rows& rows, int64_t row, const Partial<C, double>& all) {
   finish<In, C>(rows, row, all, values.data(), excluded);
 }
 
+// Rows a thread takes at least: a smaller share is not worth waking it.
+int64_t grain(const Rows& rows) {
+  constexpr int64_t kLeast = 16384;
+  return rows.vocabulary < kLeast ? kLeast / rows.vocabulary : 1;
+}
+
 template <class In, class C>
 void run(const Rows& rows) {
   const Scan<C> scan = kernels<C>(rows.kind).scan;
@@ -86,8 +92,8 @@ void run(const Rows& rows) {
     const int64_t begin = segment * kSegment, end = begin + kSegment;
     return scan(rows, row, begin, end < rows.vocabulary ? end : rows.vocabulary);
   };
-  if (count >= 4 * static_cast<int64_t>(torch::stable::get_num_threads())) {
-    torch::stable::parallel_for(0, count, 1, [&](int64_t from, int64_t to) {
+  if (segments == 1 || count >= 4 * static_cast<int64_t>(torch::stable::get_num_threads())) {
+    torch::stable::parallel_for(0, count, grain(rows), [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
         Partial<C, double> all;
         for (int64_t s = 0; s < segments; ++s) all = merge(all, scan_segment(wanted[i], s));
@@ -113,7 +119,7 @@ void run(const Rows& rows) {
 template <class C>
 void run_top(const Rows& rows, const Top& top) {
   const Kernels<C> kernel = kernels<C>(rows.kind);
-  torch::stable::parallel_for(0, rows.count, 1, [&](int64_t from, int64_t to) {
+  torch::stable::parallel_for(0, rows.count, grain(rows), [&](int64_t from, int64_t to) {
     for (int64_t row = from; row < to; ++row) {
       int64_t* ids = top.ids + row * top.m;
       float* log_prob = top.log_prob + row * top.m;

@@ -1,0 +1,205 @@
+"""What the fused ops cost, side by side with what they replace, in one run.
+
+    python benchmarks/ops.py [--device cuda] [--rows 32] [--vocabulary 126464] [--threads 2] [--json F]
+
+Every line is the median of repeated calls on inputs that rotate through more memory than the caches
+hold. "fraction" is the bytes an op has to read over the time, over the read bandwidth measured in
+the same run (a sum over the same kind of memory). Ratios:
+
+    (a) eager PyTorch on the same rows: softmax in float32, max, top-2
+    (b) torch.compile of (a)
+    (c) float64 softmax over a canvas of 256 positions, as the published codes do it
+
+Other work on the machine makes all numbers worse and ratios unsteady: run it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from dlmdecode import ops
+
+CANVAS = 256
+
+
+def seconds(call: Callable[[Tensor], object], inputs: Sequence[Tensor], budget: float) -> float:
+    """Median time of a call; on a GPU of graph replays, so that launch gaps stay small."""
+    if inputs[0].is_cuda:
+        return cuda_seconds(call, inputs, budget)
+    source = cycle(inputs)
+    call(next(source))
+    times: list[float] = []
+    while len(times) < 5 or (sum(times) < budget and len(times) < 200):
+        z = next(source)
+        start = time.perf_counter()
+        call(z)
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def cuda_seconds(
+    call: Callable[[Tensor], object], inputs: Sequence[Tensor], budget: float
+) -> float:
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for z in inputs:
+            call(z)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for z in inputs:
+            call(z)
+    times = []
+    for _ in range(20):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3 / len(inputs))
+    return median(times)
+
+
+def eager(z: Tensor) -> tuple[Tensor, ...]:
+    p = z.float().softmax(-1)
+    top = p.topk(2, -1).values
+    best = p.max(-1)
+    return best.values, best.indices, top[:, 0] - top[:, 1]
+
+
+def whole_canvas(z: Tensor) -> tuple[Tensor, Tensor]:
+    p = z.double().softmax(-1)
+    token = z.argmax(-1)
+    return token, p.gather(-1, token[:, None])
+
+
+def credit_state(z: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(0, z.shape[1], (len(z), slots), device=z.device)
+    return ids, torch.rand(len(z), slots, device=z.device)
+
+
+def cases(z: Tensor, slots: int) -> dict[str, tuple[Callable[[Tensor], object], torch.dtype, int]]:
+    """Name -> call, dtype of the logits, number of reads of them."""
+    ids, credits = credit_state(z, slots)
+    mask = z.shape[1] - 1
+    credit = {"alpha": 0.65, "beta": 0.7, "gamma": 0.2, "exclude": mask}
+    f32, bf16 = torch.float32, torch.bfloat16
+    return {
+        "propose float32": (lambda z: ops.propose(z, exclude=mask), f32, 1),
+        "propose bfloat16": (lambda z: ops.propose(z, exclude=mask), bf16, 1),
+        "propose float16": (lambda z: ops.propose(z, exclude=mask), torch.float16, 1),
+        "propose float64 sums": (lambda z: ops.propose(z, dtype=torch.float64), f32, 1),
+        "propose temperature 1": (lambda z: ops.propose(z, temperature=1.0), f32, 1),
+        "propose guided": (lambda z: ops.propose(z, uncond=z.flip(0), cfg_scale=1.0), f32, 2),
+        f"credit {slots} slots": (lambda z: ops.credit(z, ids, credits, **credit), f32, 1),
+        "topm 15": (lambda z: ops.topm(z, 15), f32, 1),
+    }
+
+
+def commit_seconds(device: str) -> float:
+    tokens = torch.full((32, CANVAS), 9, device=device)
+    proposed = torch.randint(0, 9, (32, CANVAS), device=device)
+    confidence = torch.rand(32, CANVAS, device=device, dtype=torch.float64)
+    bounds = [torch.full((32,), n, device=device) for n in (64, 96)]
+
+    def call(confidence: Tensor) -> object:
+        return ops.commit(tokens, proposed, confidence, *bounds, 9, "threshold", threshold=1.1)
+
+    return seconds(call, [confidence], 0.5)
+
+
+def random_logits(rows: int, vocabulary: int, dtype: torch.dtype, device: str) -> Tensor:
+    return (torch.randn(rows, vocabulary, device=device) * 3).to(dtype)
+
+
+def extra_memory(z: Tensor) -> int:
+    """Most bytes torch held beyond its inputs during a step."""
+    if z.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        ops.propose(z)
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(profile_memory=True) as profile:
+        ops.propose(z)
+    return sum(max(event.cpu_memory_usage, 0) for event in profile.events())
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--vocabulary", type=int, default=126464)
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=0, help="0: torch's default")
+    parser.add_argument("--budget", type=float, default=1.0, help="seconds for each line")
+    parser.add_argument("--json", type=Path, help="write the numbers there too")
+    return parser.parse_args()
+
+
+def machine(device: str) -> str:
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    with open("/proc/cpuinfo") as lines:
+        name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    return f"{name or platform.processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def main() -> None:
+    args = parse()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    rows, vocabulary, device = args.rows, args.vocabulary, args.device
+    size = rows * vocabulary * 4
+    copies = max(2, -(-200_000_000 // size))
+    full = [random_logits(rows, vocabulary, torch.float32, device) for _ in range(copies)]
+    bandwidth = size / seconds(lambda z: z.sum(), full, args.budget)
+    compiled = torch.compile(eager)
+    canvas = [random_logits(CANVAS, vocabulary, torch.float32, device)]
+    base = {
+        "a": seconds(eager, full, args.budget),
+        "b": seconds(compiled, full, args.budget),
+        "c": seconds(whole_canvas, canvas, args.budget),
+    }
+    print(f"{machine(device)}; extension {ops.is_available(device)}")
+    print(f"{rows} x {vocabulary}; reads {bandwidth / 1e9:.1f} GB/s")
+    for name, what in (("a", "eager"), ("b", "torch.compile"), ("c", f"float64, {CANVAS} rows")):
+        print(f"({name}) {what}: {base[name] * 1e3:.3f} ms")
+    head = f"{'op':24}{'ms':>9}{'MB':>8}{'GB/s':>8}{'fraction':>10}{'x (a)':>8}{'x (b)':>8}{'x (c)':>8}"
+    print(head)
+    results = {}
+    for name, (call, dtype, reads) in cases(full[0], args.slots).items():
+        inputs = full if dtype == torch.float32 else [z.to(dtype) for z in full]
+        taken = seconds(call, inputs, args.budget)
+        moved = reads * rows * vocabulary * dtype.itemsize
+        fraction = moved / taken / bandwidth
+        ratios = {key: value / taken for key, value in base.items()}
+        results[name] = {"seconds": taken, "bytes": moved, "fraction": fraction, **ratios}
+        print(
+            f"{name:24}{taken * 1e3:9.3f}{moved / 1e6:8.1f}{moved / taken / 1e9:8.1f}{fraction:10.2f}"
+            + "".join(f"{ratio:8.1f}" for ratio in ratios.values())
+        )
+    committed, extra = commit_seconds(device), extra_memory(full[0])
+    print(f"commit, 32 blocks of 32: {committed * 1e6:.1f} us; propose holds {extra} bytes more")
+    if args.json:
+        about = {"machine": machine(device), "rows": rows, "vocabulary": vocabulary}
+        about |= {
+            "read_bandwidth": bandwidth,
+            "baseline_seconds": base,
+            "commit_seconds": committed,
+        }
+        args.json.write_text(json.dumps(about | {"extra_bytes": extra, "ops": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

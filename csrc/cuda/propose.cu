@@ -1,0 +1,297 @@
+// Two launches: chunks of rows to statistics, then a warp for each row that merges them.
+//
+// Chunks depend on the vocabulary alone, so a row's numbers do not depend on its batch. A row that
+// does not start at a multiple of 16 bytes is read element by element.
+#include "../ops.h"
+#include "../partial.h"
+#include "device.h"
+
+namespace dlmdecode::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kPerThread = 32;  // logits of a chunk that a thread holds in registers
+constexpr int kChunk = kThreads * kPerThread;
+constexpr int kMostTouched = 128;  // ids of a chunk that are edited or stand apart, at a time
+
+__device__ float exp_below(float d) { return exp2f(d * 1.44269504f); }
+__device__ double exp_below(double d) { return exp(d); }
+
+// Chunk statistics as they are stored; ids count from the start of the row.
+template <class C>
+struct ChunkResult {
+  C best, second, key, rest, slope;
+  int token, drawn;
+  bool bad;
+};
+
+template <class In>
+struct Layout {
+  static constexpr int width = 16 / sizeof(In);          // logits in one load
+  static constexpr int loads = kPerThread / width;       // of one thread
+  // Where the thread's number i stands in the chunk: whole loads side by side across threads.
+  static __device__ int offset(int i) {
+    return (i / width * kThreads + static_cast<int>(threadIdx.x)) * width + i % width;
+  }
+};
+
+template <class In, class C>
+__device__ void load(const In* from, int64_t left, C (&z)[kPerThread]) {
+  using L = Layout<In>;
+  const bool aligned = reinterpret_cast<uintptr_t>(from) % 16 == 0;
+#pragma unroll
+  for (int k = 0; k < L::loads; ++k) {
+    const int start = L::offset(k * L::width);
+    if (aligned && start + L::width <= left) {
+      const uint4 raw = __ldg(reinterpret_cast<const uint4*>(from + start));
+      In values[L::width];
+      memcpy(values, &raw, sizeof raw);
+#pragma unroll
+      for (int e = 0; e < L::width; ++e) z[k * L::width + e] = widen<C>(values[e]);
+    } else {
+#pragma unroll
+      for (int e = 0; e < L::width; ++e) {
+        z[k * L::width + e] =
+            start + e < left ? widen<C>(from[start + e]) : -static_cast<C>(__builtin_inf());
+      }
+    }
+  }
+}
+
+// Adds a value to the logit at an offset of the chunk, in the thread that holds it.
+template <class In, class C>
+__device__ void touch(C (&z)[kPerThread], int offset, C value) {
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    if (Layout<In>::offset(i) == offset) z[i] = add(z[i], value);
+  }
+}
+
+// Ids of the list that lie in the chunk, in their order, by the first warp; returns how many.
+__device__ int gather_touched(const int64_t* ids, int64_t from, int64_t to, int64_t begin,
+                              int64_t end, int* where) {
+  __shared__ int found;
+  __syncthreads();
+  if (threadIdx.x < kWarp) {
+    int count = 0;
+    for (int64_t base = from; base < to; base += kWarp) {
+      const int64_t i = base + threadIdx.x;
+      const int64_t id = i < to ? ids[i] : -1;
+      const bool inside = id >= begin && id < end;
+      const unsigned votes = __ballot_sync(kAll, inside);
+      if (inside) where[count + __popc(votes & ((1u << threadIdx.x) - 1))] = static_cast<int>(i);
+      count += __popc(votes);
+    }
+    if (threadIdx.x == 0) found = count;
+  }
+  __syncthreads();
+  return found;
+}
+
+// Edits, then the tokens that stand apart: their value is added when the row is finished.
+template <class In, class C>
+__device__ void change(const Rows& rows, int64_t row, int64_t begin, int64_t end,
+                       C (&z)[kPerThread]) {
+  __shared__ int where[kMostTouched];
+  for (int64_t from = row * rows.edits; from < (row + 1) * rows.edits; from += kMostTouched) {
+    const int64_t last = (row + 1) * rows.edits;
+    const int64_t to = from + kMostTouched < last ? from + kMostTouched : last;
+    const int found = gather_touched(rows.edit_ids, from, to, begin, end, where);
+    for (int j = 0; j < found; ++j) {
+      touch<In>(z, static_cast<int>(rows.edit_ids[where[j]] - begin),
+                static_cast<C>(rows.edit_values[where[j]]));
+    }
+  }
+}
+
+template <class In, class C>
+__device__ void set_apart(const Rows& rows, int64_t row, int64_t begin, int64_t end,
+                          C (&z)[kPerThread]) {
+  const auto remove = [&](int64_t id) {
+    if (id < begin || id >= end) return;
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) {
+      if (Layout<In>::offset(i) == id - begin) z[i] = -static_cast<C>(__builtin_inf());
+    }
+  };
+  for (int64_t i = row * rows.slots; i < (row + 1) * rows.slots; ++i) remove(rows.ids[i]);
+  remove(rows.exclude);
+}
+
+template <class In, class C>
+__device__ void draw(const Rows& rows, int64_t row, int64_t begin, const C (&z)[kPerThread],
+                     C& key, int& drawn) {
+  constexpr int group = Layout<In>::width < 4 ? Layout<In>::width : 4;  // of one Philox call
+  const C inverse = static_cast<C>(1 / rows.temperature);
+  const int64_t stream = stream_of(rows, row), position = position_of(rows, row);
+#pragma unroll
+  for (int i = 0; i < kPerThread; i += group) {
+    C high = z[i];
+#pragma unroll
+    for (int e = 1; e < group; ++e) high = z[i + e] > high ? z[i + e] : high;
+    if (high * inverse + kLargestGumbel < key) continue;
+    const int64_t id = begin + Layout<In>::offset(i);
+    const Words words = words_of(rows.seed, stream, position, id);
+#pragma unroll
+    for (int e = 0; e < group; ++e) {
+      const C value = noisy(z[i + e], inverse, gumbel(word_at(words, id + e)));
+      if (value > key) {  // a thread's ids rise with i
+        key = value;
+        drawn = static_cast<int>(id + e);
+      }
+    }
+  }
+}
+
+template <class In, class C>
+__global__ void __launch_bounds__(kThreads) scan(const Rows rows, int chunks,
+                                                 ChunkResult<C>* results) {
+  const int64_t row = blockIdx.x / chunks;
+  if (rows.need && !rows.need[row]) return;
+  const int64_t begin = static_cast<int64_t>(blockIdx.x % chunks) * kChunk;
+  const int64_t end = begin + kChunk < rows.vocabulary ? begin + kChunk : rows.vocabulary;
+  constexpr C infinity = static_cast<C>(__builtin_inf());
+  C z[kPerThread];
+  load(static_cast<const In*>(rows.logits) + row * rows.stride + begin, end - begin, z);
+  if (rows.uncond) {
+    C u[kPerThread];
+    load(static_cast<const In*>(rows.uncond) + row * rows.uncond_stride + begin, end - begin, u);
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) z[i] = guided(z[i], u[i], static_cast<C>(rows.guidance));
+  }
+  if (rows.edits > 0) change<In>(rows, row, begin, end, z);
+  if (rows.slots > 0 || rows.exclude >= 0) set_apart<In>(rows, row, begin, end, z);
+
+  C best = -infinity, second = -infinity, key = -infinity;
+  int token = -1, drawn = -1;
+  bool bad = false;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    bad |= !(z[i] < infinity);
+    if (z[i] > best) {
+      second = best;
+      best = z[i];
+      token = static_cast<int>(begin) + Layout<In>::offset(i);
+    } else if (z[i] > second) {
+      second = z[i];
+    }
+  }
+  if (rows.temperature > 0) draw<In>(rows, row, begin, z, key, drawn);
+
+  __shared__ C room[kThreads / kWarp];
+  __shared__ int room_of_ids[kThreads / kWarp];
+  constexpr int none = 0x7FFFFFFF;
+  const C top = reduce_block(best, room, Larger{});
+  const int candidate = best == top && token >= 0 ? token : none;
+  const int first = reduce_block(candidate, room_of_ids, Smaller{});
+  const bool mine = token == first;
+  const C runner_up = reduce_block(mine ? second : best, room, Larger{});
+  C rest = 0, slope = 0;
+  if (first != none) {
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) {
+      if (z[i] == -infinity || (mine && begin + Layout<In>::offset(i) == first)) continue;
+      const C d = z[i] - top, e = exp_below(d);
+      rest += e;
+      slope -= e * d;
+    }
+  }
+  rest = reduce_block(rest, room, Plus{});
+  slope = reduce_block(slope, room, Plus{});
+  C top_key = -infinity;
+  int winner = none;
+  if (rows.temperature > 0) {
+    top_key = reduce_block(key, room, Larger{});
+    winner = reduce_block(key == top_key && drawn >= 0 ? drawn : none, room_of_ids, Smaller{});
+  }
+  const bool any_bad = __syncthreads_or(bad);
+  if (threadIdx.x == 0) {
+    results[blockIdx.x] = {top,   runner_up, top_key, rest, slope, first == none ? -1 : first,
+                           winner == none ? -1 : winner, any_bad};
+  }
+}
+
+template <class C>
+__device__ Partial<C, double> shuffled(const Partial<C, double>& mine, int offset) {
+  Partial<C, double> other;
+  other.best = __shfl_xor_sync(kAll, mine.best, offset);
+  other.second = __shfl_xor_sync(kAll, mine.second, offset);
+  other.key = __shfl_xor_sync(kAll, mine.key, offset);
+  other.token = __shfl_xor_sync(kAll, mine.token, offset);
+  other.drawn = __shfl_xor_sync(kAll, mine.drawn, offset);
+  other.rest = __shfl_xor_sync(kAll, mine.rest, offset);
+  other.slope = __shfl_xor_sync(kAll, mine.slope, offset);
+  other.bad = __shfl_xor_sync(kAll, mine.bad, offset);
+  return other;
+}
+
+template <class In, class C>
+__global__ void __launch_bounds__(kWarp) finish_rows(const Rows rows, int chunks,
+                                                     const ChunkResult<C>* results) {
+  extern __shared__ double slot_memory[];
+  C* values = reinterpret_cast<C*>(slot_memory);
+  const int64_t row = blockIdx.x;
+  if (rows.need && !rows.need[row]) {
+    if (threadIdx.x == 0) skip_row(rows, row);
+    return;
+  }
+  Partial<C, double> all;
+  for (int i = threadIdx.x; i < chunks; i += kWarp) {
+    const ChunkResult<C>& r = results[row * chunks + i];
+    Partial<C, double> one;
+    one.best = r.best;
+    one.second = r.second;
+    one.key = r.key;
+    one.token = r.token;
+    one.drawn = r.drawn;
+    one.rest = r.rest;
+    one.slope = r.slope;
+    one.bad = r.bad;
+    all = merge(all, one);
+  }
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) all = merge(all, shuffled(all, offset));
+  for (int64_t i = threadIdx.x; i < rows.slots; i += kWarp) {
+    const int64_t id = rows.ids[row * rows.slots + i];
+    values[i] = id >= 0 ? logit_at<In, C>(rows, row, id) : 0;
+  }
+  __syncwarp();
+  if (threadIdx.x == 0) {
+    const C excluded = rows.exclude < 0 ? -static_cast<C>(__builtin_inf())
+                                        : logit_at<In, C>(rows, row, rows.exclude);
+    finish<In, C>(rows, row, all, values, excluded);
+  }
+}
+
+template <class In, class C>
+void run(const Rows& rows) {
+  const torch::stable::accelerator::DeviceGuard guard(rows.device);
+  const cudaStream_t stream = current_stream(rows.device);
+  const int chunks = static_cast<int>((rows.vocabulary + kChunk - 1) / kChunk);
+  const torch::stable::Tensor room =
+      scratch(rows.device, rows.count * chunks * static_cast<int64_t>(sizeof(ChunkResult<C>)));
+  ChunkResult<C>* results = static_cast<ChunkResult<C>*>(room.data_ptr());
+  scan<In, C><<<static_cast<unsigned>(rows.count * chunks), kThreads, 0, stream>>>(rows, chunks,
+                                                                                  results);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  finish_rows<In, C><<<static_cast<unsigned>(rows.count), kWarp, rows.slots * sizeof(C), stream>>>(
+      rows, chunks, results);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+}  // namespace
+
+void propose(const Rows& rows) {
+  const bool wide = rows.wide_output;
+  switch (rows.kind) {
+    case Kind::Float:
+      return wide ? run<float, double>(rows) : run<float, float>(rows);
+    case Kind::BFloat16:
+      return wide ? run<BFloat16, double>(rows) : run<BFloat16, float>(rows);
+    case Kind::Half:
+      return wide ? run<Half, double>(rows) : run<Half, float>(rows);
+    case Kind::Double:
+      return run<double, double>(rows);
+  }
+}
+
+}  // namespace dlmdecode::cuda
