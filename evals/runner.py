@@ -192,11 +192,10 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     with Results(output / "results.jsonl") as results:
         described = describe_run(task, contenders, arguments or {}, batch_size, model or {})
-        start = {"started": now(), "command": sys.argv}
-        record = open_record(output / "run.json", {**described, **start})
+        described |= {"started": now(), "command": sys.argv}
+        record = open_record(output / "run.json", described)
         jobs = [job for job in plan(task, contenders, batch_size) if missing(task, job, results)]
-        total = len(task) * len(contenders)
-        with Progress(results, total, progress) as bar:
+        with Progress(results, len(task) * len(contenders), progress) as bar:
             for job, answers in engine(make_worker, jobs) if jobs else ():
                 for i, answer in zip(job.problems, answers, strict=True):
                     if (job.contender.label, task.id(i)) not in results.rows:

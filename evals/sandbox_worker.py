@@ -1,9 +1,8 @@
-"""The processes behind `sandbox.check`: judge, jail and program. Run by path, never imported.
+"""The processes behind `sandbox.check`: the judge, and the jail. Run by path, never imported.
 
     judge ──fork── launcher ──fork── init (process 1 of the namespace) ──fork, exec── program
 
-Only the standard library is used, so that a process starts in milliseconds. The program runs this
-same source with `-c`, because nothing of this package is visible inside the jail.
+Only the standard library is used, so that a process starts in milliseconds.
 """
 
 import builtins
@@ -13,133 +12,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
 
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sandbox_program.py")
 REQUEST, REPLY = 3, 4  # the program's two pipes
-
-
-# ---- plain data over a pipe: no pickle, so a value cannot do anything to who reads it ----
-
-
-def encode(value):
-    """JSON-able form of builtin data. Anything else becomes its type's name."""
-    if value is None or isinstance(value, (bool, str)):
-        return value if value is None or isinstance(value, bool) else ["str", str(value)]
-    if isinstance(value, int):
-        return ["int", hex(value)]
-    if isinstance(value, float):
-        return ["float", float.hex(value)]
-    if isinstance(value, complex):
-        return ["complex", [value.real.hex(), value.imag.hex()]]
-    if isinstance(value, (bytes, bytearray)):
-        return [type(value).__name__, bytes(value).hex()]
-    if isinstance(value, range):
-        return ["range", [value.start, value.stop, value.step]]
-    if isinstance(value, dict):
-        return ["dict", [[encode(k), encode(v)] for k, v in value.items()]]
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            return [kind.__name__, [encode(item) for item in value]]
-    if hasattr(value, "__next__"):
-        return ["iterator", [encode(item) for item in value]]
-    return ["opaque", type(value).__name__]
-
-
-class Opaque:
-    """Stands for an object that cannot be sent; equal to itself only."""
-
-
-def decode(form):
-    """Inverse of `encode`."""
-    if not isinstance(form, list):
-        return form
-    kind, data = form
-    if kind in ("list", "tuple", "set", "frozenset"):
-        return getattr(builtins, kind)(decode(item) for item in data)
-    readers: dict[str, Callable] = {
-        "str": str,
-        "int": lambda text: int(text, 16),
-        "float": float.fromhex,
-        "complex": lambda pair: complex(*map(float.fromhex, pair)),
-        "bytes": bytes.fromhex,
-        "bytearray": bytearray.fromhex,
-        "range": lambda ends: range(*ends),
-        "dict": lambda pairs: {decode(key): decode(item) for key, item in pairs},
-        "iterator": lambda items: iter([decode(item) for item in items]),
-        "opaque": lambda name: Opaque(),
-    }
-    return readers[kind](data)
-
-
-# ---- the program's side ----
-
-
-def serve(entry_point, guarded):
-    """Define the program (the first line to come), then answer calls until the judge hangs up."""
-    requests, replies = os.fdopen(REQUEST, "rb"), os.fdopen(REPLY, "wb")
-
-    def reply(*message):
-        replies.write(json.dumps(message).encode() + b"\n")
-        replies.flush()
-
-    reply("started")
-    if guarded:
-        refuse_everything_but_computing()
-    try:
-        space: dict = {"__name__": "program"}
-        exec(compile(json.loads(requests.readline()), "program", "exec"), space)
-        function = space[entry_point]
-        reply("defined")
-    except BaseException as error:
-        return reply("raised", type(error).__name__, str(error)[:300])
-    for line in requests:
-        try:
-            args, kwargs = json.loads(line)
-            args, kwargs = map(decode, args), {k: decode(v) for k, v in kwargs.items()}
-            reply("returned", encode(function(*args, **kwargs)))
-        except BaseException as error:
-            reply("raised", type(error).__name__, str(error)[:300])
-
-
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-REFUSED_EVENTS = (
-    "socket. subprocess. ctypes. shutil. resource. pty. signal.pthread_kill mmap. os.fork os.exec "
-    "os.posix_spawn os.spawn os.system os.kill os.remove os.rename os.rmdir os.mkdir os.link "
-    "os.symlink os.chmod os.chown os.chflags os.lchown os.truncate os.utime os.setxattr"
-).split()
-REFUSED_MODULES = (
-    "ctypes _ctypes socket _socket subprocess _posixsubprocess multiprocessing _multiprocessing "
-    "signal _signal pty fcntl resource ssl _ssl http urllib asyncio faulthandler"
-).split()
-
-
-def refuse_everything_but_computing():
-    """Where there are no namespaces: an audit hook, which Python code cannot take away again."""
-    here, stdlib = os.getcwd() + os.sep, os.path.dirname(os.__file__) + os.sep
-    vars(signal).pop("pidfd_send_signal", None)  # raises no audit event
-    for module in (os, sys.modules["posix"]):
-        for name in ("setsid", "setpgid", "setpriority"):  # neither do these
-            vars(module).pop(name, None)
-    for name in REFUSED_MODULES:
-        sys.modules.pop(name, None)
-
-    def may_open(path, writes):
-        if isinstance(path, int):
-            return False
-        path = os.path.join(os.path.realpath(os.fsdecode(path or ".")), "")
-        reads_library = path.startswith(stdlib) and "-packages" not in path and not writes
-        return reads_library or path.startswith(here)
-
-    def refuse(event, args):
-        if event in ("open", "os.listdir", "os.scandir"):
-            if not may_open(args[0], event == "open" and args[2] & WRITING):
-                raise PermissionError("files outside the temporary directory are refused")
-        elif event == "import" and args[0].split(".")[0] in REFUSED_MODULES:
-            raise ImportError(f"import of {args[0]} is refused")
-        elif any(event.startswith(name) for name in REFUSED_EVENTS):
-            raise PermissionError(f"{event} is refused")
-
-    sys.addaudithook(refuse)
 
 
 # ---- the jail: from the judge's fork to the program's exec ----
@@ -329,14 +204,16 @@ class ProgramError(Exception):
 class Program:
     """The program's function as the tests see it: each call crosses the pipe."""
 
-    def __init__(self, requests, replies, largest):
+    def __init__(self, requests, replies, largest, encode, decode):
         self.requests, self.replies, self.largest = requests, replies, largest
+        self.encode, self.decode = encode, decode
 
     def __call__(self, *args, **kwargs):
-        self.send([[encode(arg) for arg in args], {k: encode(v) for k, v in kwargs.items()}])
+        named = {name: self.encode(value) for name, value in kwargs.items()}
+        self.send([[self.encode(value) for value in args], named])
         kind, *data = self.read()
         if kind == "returned":
-            return decode(data[0])
+            return self.decode(data[0])
         raise rebuilt(*data) if kind == "raised" else ProgramError(f"it answered {kind!r}")
 
     def define(self, source):
@@ -387,10 +264,13 @@ def judge():
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the tests may print
     prctl(DEATH_SIGNAL, signal.SIGKILL)
     prctl(DUMPABLE, 0)  # /proc/PID and ptrace are closed to the program
-    with open(__file__) as file:
-        requests, replies = launch(job, file.read())
+    with open(SOURCE) as file:
+        source = file.read()
+    exec(compile(source, SOURCE, "exec"), codec := {"__name__": "codec"})
+    requests, replies = launch(job, source)
     limit(AS=4 * job["limits"]["AS"], CPU=job["limits"]["CPU"])
-    json.dump(verdict(job, Program(requests, replies, job["largest"])), answer)
+    program = Program(requests, replies, job["largest"], codec["encode"], codec["decode"])
+    json.dump(verdict(job, program), answer)
     answer.flush()
     os._exit(0)
 
@@ -418,7 +298,4 @@ def verdict(job, program):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "judge":
-        judge()
-    else:
-        serve(sys.argv[2], guarded=sys.argv[3] == "guarded")
+    judge()
