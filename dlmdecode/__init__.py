@@ -5,11 +5,10 @@ import dlmdecode
 out = dlmdecode.generate("tiny", "Tom has 3 apples. He buys 4 more.", sampler="prophet")
 """
 
-# models
-# generation
-from dlmdecode.blocks import FixedBlocks, WholeCanvas
+from importlib import import_module
+from typing import Any
 
-# what samplers are made of
+from dlmdecode.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.canvas import Canvas, Proposal, Span
 from dlmdecode.generation import Generation, generate, stream
 from dlmdecode.models.loading import load
@@ -37,6 +36,16 @@ __all__ = [
     "load",
     "register_sampler",
     "sampler",
+    "speculate",
     "stream",
     "wrap",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Speculation and evaluations are imported when first asked for: they bring more with them."""
+    if name == "speculate":
+        return import_module("dlmdecode.speculation").speculate
+    if name in ("evals", "speculation"):
+        return import_module(f"dlmdecode.{name}")
+    raise AttributeError(f"module 'dlmdecode' has no attribute {name!r}")
