@@ -111,7 +111,8 @@ def decode(
 ) -> list[list[int]]:
     """Greedy answers: block by block, each step commits the surest position of the open block.
 
-    Plain on purpose and independent of the decoding loop, which it can be compared with.
+    `block` must divide `canvas`. Plain on purpose and independent of the package's decoding loop,
+    which it can be compared with.
     """
     longest = max(map(len, questions))
     tokens = torch.full((len(questions), longest + canvas), model.eos_ids[0])
@@ -122,16 +123,16 @@ def decode(
     tokens = tokens.masked_fill((place >= start) & (place < start + canvas), model.mask_id)
     tokens, start, place = (x.to(model.device) for x in (tokens, start, place))
     attend = (place < start + canvas)[:, None, None]
-    rows = torch.arange(len(questions), device=model.device)
+    rows = torch.arange(len(questions), device=model.device)[:, None]
     for step in range(canvas):
-        lo = start + step // block * block
-        hidden = model.encode(tokens, place.expand_as(tokens), attend).roll(model.shift, 1)
-        logits = model.head(hidden).float()
+        at = start + step // block * block + torch.arange(block, device=model.device)
+        hidden = model.encode(tokens, place.expand_as(tokens), attend)
+        logits = model.head(hidden[rows, at - model.shift]).float()
         logits[..., model.mask_id] = -torch.inf
         prob, token = logits.softmax(-1).max(-1)
-        open_ = (tokens == model.mask_id) & (place >= lo) & (place < lo + block)
-        at = prob.masked_fill(~open_, -1).argmax(-1)
-        tokens[rows, at] = token[rows, at]
+        prob = prob.masked_fill(tokens[rows, at] != model.mask_id, -1)
+        best = prob.argmax(-1, keepdim=True)
+        tokens.scatter_(1, at.gather(1, best), token.gather(1, best))
     return [tokens[i, len(q) : len(q) + canvas].tolist() for i, q in enumerate(questions)]
 
 

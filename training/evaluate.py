@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
 from dlmdecode.models import loading
@@ -29,7 +29,7 @@ Answer = Callable[[list[str]], list[str]]
 def answerer(name_or_path: str) -> Answer:
     """A function from questions to texts, for a folder or an embedded name of either kind."""
     folder = MODELS / name_or_path if (MODELS / name_or_path).is_dir() else Path(name_or_path)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = loading.load_tokenizer(folder)
     end = tokenizer.eos_token_id
     if loading.read_json(folder / "config.json")["model_type"] in loading.ARCHITECTURES:
         diffusion = loading.load(folder)
