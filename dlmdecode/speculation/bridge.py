@@ -32,7 +32,7 @@ class FromCandidates:
         self.generator = generator
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        candidates, _ = self.generator.get_candidates(torch.tensor([prefix]))
+        candidates, _ = self.generator.get_candidates(torch.tensor([prefix]))  # type: ignore[arg-type]
         return candidates[0, len(prefix) :][:length].tolist()
 
 
@@ -59,7 +59,9 @@ class AsCandidates(CandidateGenerator):
         self.source = Source(drafter, words, search, resolve_proxy(proxy, drafter), lengths.start())
         self.generated = 0
 
-    def get_candidates(self, input_ids: Tensor, **kwargs: Any) -> tuple[Tensor, None]:
+    def get_candidates(  # type: ignore[override]  # no logits: None, as transformers allows
+        self, input_ids: Tensor, **kwargs: Any
+    ) -> tuple[Tensor, None]:
         """`input_ids` (1, L) with the draft behind it (1, L + k), and no logits."""
         del kwargs
         require(len(input_ids) == 1, "input_ids", tuple(input_ids.shape), "one sequence at a time")
