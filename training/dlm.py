@@ -10,8 +10,8 @@ right of it, which is what decoding block by block meets.
 Two-stream steps (arXiv 2503.09573) ask for nearly every token of an answer at once, each given the
 true text to its left. A random mask seldom hides the result of an equation and shows all of its
 operands, so these steps are what makes arithmetic converge within an hour on one core. `streams`
-in the configuration says when they happen: [from this step on, every n-th step (0: none)]. They need
-a model that predicts a token at its own place (`shift` 0).
+in the configuration says when they happen: [from this step on, every n-th step (0: none)]. They
+need a model that predicts a token at its own place (`shift` 0).
 """
 
 from __future__ import annotations
