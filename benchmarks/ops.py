@@ -1,8 +1,12 @@
 """What the fused ops cost, side by side with what they replace, in one run.
 
+<<<<<<< HEAD
     python benchmarks/ops.py [--device cuda] [--rows 32] [--vocabulary 126464] [--threads 2]
+=======
+    python benchmarks/ops.py [--device cuda] [--rows 32] [--vocabulary 126464] [--json FILE]
+>>>>>>> ops
 
-Every line is the median of repeated calls on inputs that rotate through more memory than the caches
+Every line is the fastest of repeated calls, on inputs that rotate through more memory than caches
 hold. "fraction" is the bytes an op has to read over the time, over the read bandwidth measured in
 the same run (a sum over the same kind of memory). Ratios:
 
@@ -22,7 +26,6 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -33,18 +36,18 @@ CANVAS = 256
 
 
 def seconds(call: Callable[[Tensor], object], inputs: Sequence[Tensor], budget: float) -> float:
-    """Median time of a call; on a GPU of graph replays, so that launch gaps stay small."""
+    """Fastest time of a call; on a GPU of graph replays, so that launch gaps stay small."""
     if inputs[0].is_cuda:
         return cuda_seconds(call, inputs, budget)
     source = cycle(inputs)
     call(next(source))
     times: list[float] = []
-    while len(times) < 5 or (sum(times) < budget and len(times) < 200):
+    while len(times) < 5 or (sum(times) < budget and len(times) < 1000):
         z = next(source)
         start = time.perf_counter()
         call(z)
         times.append(time.perf_counter() - start)
-    return median(times)
+    return min(times)
 
 
 def cuda_seconds(
@@ -67,7 +70,7 @@ def cuda_seconds(
         end.record()
         torch.cuda.synchronize()
         times.append(begin.elapsed_time(end) / 1e3 / len(inputs))
-    return median(times)
+    return min(times)
 
 
 def eager(z: Tensor) -> tuple[Tensor, ...]:
@@ -151,8 +154,13 @@ def machine(device: str) -> str:
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     with open("/proc/cpuinfo") as lines:
         name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+<<<<<<< HEAD
     threads = torch.get_num_threads()
     return f"{name or platform.processor()}, {threads} threads, torch {torch.__version__}"
+=======
+    name = name or platform.processor()
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+>>>>>>> ops
 
 
 def main() -> None:
@@ -176,8 +184,13 @@ def main() -> None:
     print(f"{rows} x {vocabulary}; reads {bandwidth / 1e9:.1f} GB/s")
     for name, what in (("a", "eager"), ("b", "torch.compile"), ("c", f"float64, {CANVAS} rows")):
         print(f"({name}) {what}: {base[name] * 1e3:.3f} ms")
+<<<<<<< HEAD
     print(f"{'op':24}{'ms':>9}{'MB':>8}{'GB/s':>8}{'fraction':>10}", end="")
     print(f"{'x (a)':>8}{'x (b)':>8}{'x (c)':>8}")
+=======
+    columns = ("MB", "GB/s", "fraction", "x (a)", "x (b)", "x (c)")
+    print(f"{'op':24}{'ms':>9}" + "".join(f"{name:>9}" for name in columns))
+>>>>>>> ops
     results = {}
     for name, (call, dtype, reads) in cases(full[0], args.slots).items():
         inputs = full if dtype == torch.float32 else [z.to(dtype) for z in full]
@@ -187,8 +200,14 @@ def main() -> None:
         ratios = {key: value / taken for key, value in base.items()}
         results[name] = {"seconds": taken, "bytes": moved, "fraction": fraction, **ratios}
         print(
+<<<<<<< HEAD
             f"{name:24}{taken * 1e3:9.3f}{moved / 1e6:8.1f}{moved / taken / 1e9:8.1f}"
             f"{fraction:10.2f}" + "".join(f"{ratio:8.1f}" for ratio in ratios.values())
+=======
+            f"{name:24}{taken * 1e3:9.3f}{moved / 1e6:9.1f}{moved / taken / 1e9:9.1f}"
+            + f"{fraction:9.2f}"
+            + "".join(f"{ratio:9.1f}" for ratio in ratios.values())
+>>>>>>> ops
         )
     committed, extra = commit_seconds(device), extra_memory(full[0])
     print(f"commit, 32 blocks of 32: {committed * 1e6:.1f} us; propose holds {extra} bytes more")

@@ -13,6 +13,7 @@
 #include "path_search.h"
 
 namespace dlmdecode {
+namespace {  // libtorch's stable types are hidden, so is what holds them
 
 using OptionalTensor = std::optional<Tensor>;
 using Proposed = std::tuple<Tensor, Tensor, Tensor, Tensor>;
@@ -28,7 +29,7 @@ struct ProposeInputs {
   bool float64;
 };
 
-inline Rows rows_of(const Tensor& logits, const ProposeInputs& in) {
+Rows rows_of(const Tensor& logits, const ProposeInputs& in) {
   check_rows("logits", logits);
   Rows rows{};
   rows.kind = kind_of(logits);
@@ -57,15 +58,15 @@ inline Rows rows_of(const Tensor& logits, const ProposeInputs& in) {
   STD_TORCH_CHECK(in.edit_ids.has_value() == in.edit_values.has_value(), "edits come in pairs");
   if (in.edit_ids) {
     rows.edits = in.edit_ids->dim() == 2 ? in.edit_ids->size(1) : 0;
-    rows.edit_ids = dense<int64_t>("edit ids", *in.edit_ids, ScalarType::Long, logits, rows.count,
-                                   rows.edits);
+    rows.edit_ids =
+        dense<int64_t>("edit ids", *in.edit_ids, ScalarType::Long, logits, rows.count, rows.edits);
     rows.edit_values = dense<float>("edit values", *in.edit_values, ScalarType::Float, logits,
                                     rows.count, rows.edits);
   }
   return rows;
 }
 
-inline Proposed new_proposed(const Tensor& logits, Rows& rows) {
+Proposed new_proposed(const Tensor& logits, Rows& rows) {
   const ScalarType type = rows.wide_output ? ScalarType::Double : ScalarType::Float;
   const auto make = [&](ScalarType t) { return new_empty(logits, {rows.count}, t); };
   Proposed out{make(ScalarType::Long), make(type), make(type), make(type)};
@@ -99,7 +100,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> credit(
   STD_TORCH_CHECK(ids.dim() == 2 && ids.size(1) > 0, "ids must be (rows, slots), one slot or more");
   rows.slots = ids.size(1);
   rows.ids = dense<int64_t>("ids", ids, ScalarType::Long, logits, rows.count, rows.slots);
-  rows.credits = dense<float>("credits", credits, ScalarType::Float, logits, rows.count, rows.slots);
+  rows.credits =
+      dense<float>("credits", credits, ScalarType::Float, logits, rows.count, rows.slots);
   rows.alpha = alpha;
   rows.beta = beta;
   rows.gamma = gamma;
@@ -143,7 +145,8 @@ Tensor commit(const Tensor& tokens, const Tensor& proposed, const Tensor& confid
   c.relaxed = relaxed;
   c.radius = radius;
   c.quota = dense<int64_t>("quota", quota, ScalarType::Long, tokens, c.rows);
-  if (entropy) c.entropy = static_cast<const float*>(matrix("entropy", *entropy, ScalarType::Float));
+  if (entropy)
+    c.entropy = static_cast<const float*>(matrix("entropy", *entropy, ScalarType::Float));
   STD_TORCH_CHECK((c.rule != Rule::TopK || c.quota) && (c.rule != Rule::EntropyBound || c.entropy),
                   "the rule lacks its quota or entropy");
   c.minimum = minimum;
@@ -164,8 +167,8 @@ std::tuple<Tensor, Tensor> topm(const Tensor& logits, int64_t m) {
   return {ids, log_prob};
 }
 
-inline std::vector<Table> tables(const std::vector<Tensor>& keys, const std::vector<Tensor>& values,
-                                 const Tensor& like) {
+std::vector<Table> tables(const std::vector<Tensor>& keys, const std::vector<Tensor>& values,
+                          const Tensor& like) {
   STD_TORCH_CHECK(!keys.empty() && keys.size() == values.size(), "one array for each order");
   std::vector<Table> out;
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -176,16 +179,18 @@ inline std::vector<Table> tables(const std::vector<Tensor>& keys, const std::vec
   return out;
 }
 
-inline std::vector<int64_t> vector_of(const char* name, const Tensor& tensor) {
+std::vector<int64_t> vector_of(const char* name, const Tensor& tensor) {
   const int64_t n = tensor.dim() == 1 ? tensor.size(0) : 0;
   const int64_t* data = dense<int64_t>(name, tensor, ScalarType::Long, tensor, n);
   return std::vector<int64_t>(data, data + n);
 }
 
-inline std::tuple<Tensor, Tensor> path_search(
-    const Tensor& ids, const Tensor& log_prob, const Tensor& count, std::vector<Tensor> keys,
-    std::vector<Tensor> log_probs, std::vector<Tensor> contexts, std::vector<Tensor> weights,
-    double floor, const Tensor& prefix, int64_t beam, double lam, const Tensor& eos_ids) {
+std::tuple<Tensor, Tensor> path_search(const Tensor& ids, const Tensor& log_prob,
+                                       const Tensor& count, std::vector<Tensor> keys,
+                                       std::vector<Tensor> log_probs, std::vector<Tensor> contexts,
+                                       std::vector<Tensor> weights, double floor,
+                                       const Tensor& prefix, int64_t beam, double lam,
+                                       const Tensor& eos_ids) {
   STD_TORCH_CHECK(ids.dim() == 2 && ids.size(1) > 0 && beam >= 1, "ids must be (K, M), beam >= 1");
   const int64_t positions = ids.size(0), width = ids.size(1);
   const Lattice lattice{
@@ -197,11 +202,11 @@ inline std::tuple<Tensor, Tensor> path_search(
   }
   const NGram model{tables(keys, log_probs, ids), tables(contexts, weights, ids), floor};
   const std::vector<int64_t> last = vector_of("prefix", prefix);
-  STD_TORCH_CHECK(model.contexts.size() == model.grams.size() &&
-                      last.size() + 1 >= model.grams.size(),
-                  "prefix or contexts are too short for the model");
-  const ScoredPath best = cpu::path_search(lattice, model, last, beam, lam,
-                                           vector_of("eos_ids", eos_ids));
+  STD_TORCH_CHECK(
+      model.contexts.size() == model.grams.size() && last.size() + 1 >= model.grams.size(),
+      "prefix or contexts are too short for the model");
+  const ScoredPath best =
+      cpu::path_search(lattice, model, last, beam, lam, vector_of("eos_ids", eos_ids));
   Tensor path = new_empty(ids, {static_cast<int64_t>(best.ids.size())});
   std::memcpy(path.data_ptr(), best.ids.data(), best.ids.size() * sizeof(int64_t));
   Tensor score = new_empty(ids, {}, ScalarType::Double);
@@ -209,4 +214,5 @@ inline std::tuple<Tensor, Tensor> path_search(
   return {path, score};
 }
 
+}  // namespace
 }  // namespace dlmdecode

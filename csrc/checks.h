@@ -15,9 +15,7 @@ namespace dlmdecode {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline bool same_device(const Tensor& a, const Tensor& b) {
-  return a.device() == b.device();
-}
+inline bool same_device(const Tensor& a, const Tensor& b) { return a.device() == b.device(); }
 
 // A contiguous (rows, columns) tensor, or (rows,) with columns = 0.
 template <class T>

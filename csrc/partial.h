@@ -157,7 +157,8 @@ DLM_SHARED Partial<C, double> fused(const Rows& rows, int64_t row, Partial<C, do
   for (int64_t i = 0; i < rows.slots; ++i) {
     const int64_t old_id = rows.ids[start + i], id = rows.new_ids[start + i];
     if (old_id < 0 || old_id == rows.exclude) continue;
-    const C value = old_id == id ? boosted(rows, values[i], rows.new_credits[start + i]) : values[i];
+    const C value =
+        old_id == id ? boosted(rows, values[i], rows.new_credits[start + i]) : values[i];
     all = merge(all, point(rows, row, old_id, value));
   }
   return all;

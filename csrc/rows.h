@@ -44,8 +44,8 @@ DLM_SHARED C widen(Half value) {
 constexpr int64_t kUnneeded = -1, kBad = -2;
 
 struct Rows {
-  Kind kind;          // of logits and uncond
-  bool wide_output;   // log_prob, margin and entropy are float64
+  Kind kind;         // of logits and uncond
+  bool wide_output;  // log_prob, margin and entropy are float64
   int32_t device;
   int64_t count, vocabulary;
   const void* logits;

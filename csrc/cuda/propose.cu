@@ -27,8 +27,8 @@ struct ChunkResult {
 
 template <class In>
 struct Layout {
-  static constexpr int width = 16 / sizeof(In);          // logits in one load
-  static constexpr int loads = kPerThread / width;       // of one thread
+  static constexpr int width = 16 / sizeof(In);     // logits in one load
+  static constexpr int loads = kPerThread / width;  // of one thread
   // Where the thread's number i stands in the chunk: whole loads side by side across threads.
   static __device__ int offset(int i) {
     return (i / width * kThreads + static_cast<int>(threadIdx.x)) * width + i % width;
@@ -119,8 +119,8 @@ __device__ void set_apart(const Rows& rows, int64_t row, int64_t begin, int64_t 
 }
 
 template <class In, class C>
-__device__ void draw(const Rows& rows, int64_t row, int64_t begin, const C (&z)[kPerThread],
-                     C& key, int& drawn) {
+__device__ void draw(const Rows& rows, int64_t row, int64_t begin, const C (&z)[kPerThread], C& key,
+                     int& drawn) {
   constexpr int group = Layout<In>::width < 4 ? Layout<In>::width : 4;  // of one Philox call
   const C inverse = static_cast<C>(1 / rows.temperature);
   const int64_t stream = stream_of(rows, row), position = position_of(rows, row);
@@ -144,8 +144,8 @@ __device__ void draw(const Rows& rows, int64_t row, int64_t begin, const C (&z)[
 }
 
 template <class In, class C>
-__global__ void __launch_bounds__(kThreads) scan(const Rows rows, int chunks,
-                                                 ChunkResult<C>* results) {
+__global__ void __launch_bounds__(kThreads)
+    scan(const Rows rows, int chunks, ChunkResult<C>* results) {
   const int64_t row = blockIdx.x / chunks;
   if (rows.need && !rows.need[row]) return;
   const int64_t begin = static_cast<int64_t>(blockIdx.x % chunks) * kChunk;
@@ -206,8 +206,14 @@ __global__ void __launch_bounds__(kThreads) scan(const Rows rows, int chunks,
   }
   const bool any_bad = __syncthreads_or(bad);
   if (threadIdx.x == 0) {
-    results[blockIdx.x] = {top,   runner_up, top_key, rest, slope, first == none ? -1 : first,
-                           winner == none ? -1 : winner, any_bad};
+    results[blockIdx.x] = {top,
+                           runner_up,
+                           top_key,
+                           rest,
+                           slope,
+                           first == none ? -1 : first,
+                           winner == none ? -1 : winner,
+                           any_bad};
   }
 }
 
@@ -226,8 +232,8 @@ __device__ Partial<C, double> shuffled(const Partial<C, double>& mine, int offse
 }
 
 template <class In, class C>
-__global__ void __launch_bounds__(kWarp) finish_rows(const Rows rows, int chunks,
-                                                     const ChunkResult<C>* results) {
+__global__ void __launch_bounds__(kWarp)
+    finish_rows(const Rows rows, int chunks, const ChunkResult<C>* results) {
   extern __shared__ double slot_memory[];
   C* values = reinterpret_cast<C*>(slot_memory);
   const int64_t row = blockIdx.x;
@@ -270,8 +276,8 @@ void run(const Rows& rows) {
   const torch::stable::Tensor room =
       scratch(rows.device, rows.count * chunks * static_cast<int64_t>(sizeof(ChunkResult<C>)));
   ChunkResult<C>* results = static_cast<ChunkResult<C>*>(room.data_ptr());
-  scan<In, C><<<static_cast<unsigned>(rows.count * chunks), kThreads, 0, stream>>>(rows, chunks,
-                                                                                  results);
+  scan<In, C>
+      <<<static_cast<unsigned>(rows.count * chunks), kThreads, 0, stream>>>(rows, chunks, results);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   finish_rows<In, C><<<static_cast<unsigned>(rows.count), kWarp, rows.slots * sizeof(C), stream>>>(
       rows, chunks, results);
