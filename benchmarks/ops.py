@@ -1,10 +1,6 @@
 """What the fused ops cost, side by side with what they replace, in one run.
 
-<<<<<<< HEAD
-    python benchmarks/ops.py [--device cuda] [--rows 32] [--vocabulary 126464] [--threads 2]
-=======
     python benchmarks/ops.py [--device cuda] [--rows 32] [--vocabulary 126464] [--json FILE]
->>>>>>> ops
 
 Every line is the fastest of repeated calls, on inputs that rotate through more memory than caches
 hold. "fraction" is the bytes an op has to read over the time, over the read bandwidth measured in
@@ -154,13 +150,8 @@ def machine(device: str) -> str:
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     with open("/proc/cpuinfo") as lines:
         name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-<<<<<<< HEAD
-    threads = torch.get_num_threads()
-    return f"{name or platform.processor()}, {threads} threads, torch {torch.__version__}"
-=======
     name = name or platform.processor()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
->>>>>>> ops
 
 
 def main() -> None:
@@ -184,13 +175,8 @@ def main() -> None:
     print(f"{rows} x {vocabulary}; reads {bandwidth / 1e9:.1f} GB/s")
     for name, what in (("a", "eager"), ("b", "torch.compile"), ("c", f"float64, {CANVAS} rows")):
         print(f"({name}) {what}: {base[name] * 1e3:.3f} ms")
-<<<<<<< HEAD
-    print(f"{'op':24}{'ms':>9}{'MB':>8}{'GB/s':>8}{'fraction':>10}", end="")
-    print(f"{'x (a)':>8}{'x (b)':>8}{'x (c)':>8}")
-=======
     columns = ("MB", "GB/s", "fraction", "x (a)", "x (b)", "x (c)")
     print(f"{'op':24}{'ms':>9}" + "".join(f"{name:>9}" for name in columns))
->>>>>>> ops
     results = {}
     for name, (call, dtype, reads) in cases(full[0], args.slots).items():
         inputs = full if dtype == torch.float32 else [z.to(dtype) for z in full]
@@ -200,14 +186,9 @@ def main() -> None:
         ratios = {key: value / taken for key, value in base.items()}
         results[name] = {"seconds": taken, "bytes": moved, "fraction": fraction, **ratios}
         print(
-<<<<<<< HEAD
-            f"{name:24}{taken * 1e3:9.3f}{moved / 1e6:8.1f}{moved / taken / 1e9:8.1f}"
-            f"{fraction:10.2f}" + "".join(f"{ratio:8.1f}" for ratio in ratios.values())
-=======
             f"{name:24}{taken * 1e3:9.3f}{moved / 1e6:9.1f}{moved / taken / 1e9:9.1f}"
             + f"{fraction:9.2f}"
             + "".join(f"{ratio:9.1f}" for ratio in ratios.values())
->>>>>>> ops
         )
     committed, extra = commit_seconds(device), extra_memory(full[0])
     print(f"commit, 32 blocks of 32: {committed * 1e6:.1f} us; propose holds {extra} bytes more")
