@@ -109,7 +109,10 @@ class Runner:
 
     def model(self, name: str) -> Any:
         if name not in self.models:
-            self.models[name] = dlmdecode.load(self.folder / "models" / name, device="cpu")
+            folder = self.folder / "models" / name
+            if not folder.is_dir():  # cases alone: the checkpoints recorded here
+                folder = Path(__file__).parent / "models" / name
+            self.models[name] = dlmdecode.load(folder, device="cpu")
         return self.models[name]
 
     def judge(self, case: Case) -> Result:
