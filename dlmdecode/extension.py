@@ -14,7 +14,11 @@ def load(path: Path) -> bool:
     if os.environ.get("DLMDECODE_REFERENCE") == "1":
         return False
     if not path.exists():
-        logging.getLogger("dlmdecode").info("no extension at %s: ops run in plain torch", path)
+        logging.getLogger("dlmdecode").warning(
+            "the C++ extension was not built (no %s): ops run in plain torch; "
+            "DLMDECODE_REFERENCE=1 asks for that and is silent",
+            path.name,
+        )
         return False
     torch.ops.load_library(path)
     return True
