@@ -136,8 +136,9 @@ class PathSearch:
         top = TopM(*(part[:, : self.num_candidates].cpu() for part in top))
         lattice = candidates(top, self.mass, eos_ids)
         scorer = proxy.at(prefix)
-        run = fused if isinstance(scorer, NGram) and ops.is_available() else search
-        return run(lattice, prefix, scorer, self.beam, self.lam, eos_ids)[0]
+        if isinstance(scorer, NGram) and ops.is_available():
+            return fused(lattice, prefix, scorer, self.beam, self.lam, eos_ids)[0]
+        return search(lattice, prefix, scorer, self.beam, self.lam, eos_ids)[0]
 
 
 @dataclass(frozen=True)
