@@ -92,10 +92,10 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "+ adaptive length", drafted(new(drafter), verifier, length, **how)
 
 
-def training_ngram(tokenizer: Any, count: int, vocab_size: int) -> NGram:
+def training_ngram(tokenizer: Any, count: int, vocab_size: int, order: int) -> NGram:
     texts = [problem(seed, "train") for seed in range(count)]
     ids = tokenizer([one.question + one.solution for one in texts])["input_ids"]
-    return build([row + [tokenizer.eos_token_id] for row in ids], vocab_size)
+    return build([row + [tokenizer.eos_token_id] for row in ids], vocab_size, order)
 
 
 def main() -> None:
@@ -106,8 +106,9 @@ def main() -> None:
     add("--vocabulary", default="auto")
     add("--prompts", type=Path, help="one prompt per line; without it, arithmetic problems")
     add("--proxy", help="n-gram file; without it, training problems or the text itself")
-    add("--count", type=int, default=50, help="problems")
+    add("--count", type=int, default=100, help="problems")
     add("--ngram-texts", type=int, default=20_000, help="training problems for the n-gram")
+    add("--ngram-order", type=int, default=3)
     add("--max-new-tokens", type=int, default=96)
     add("--draft-length", type=int, default=20)
     add("--k-min", type=int, default=20)
@@ -124,7 +125,7 @@ def main() -> None:
     else:
         prompts = [problem(seed).question for seed in range(arguments.count)]
         proxy = arguments.proxy or training_ngram(
-            drafter.tokenizer, arguments.ngram_texts, drafter.vocab_size
+            drafter.tokenizer, arguments.ngram_texts, drafter.vocab_size, arguments.ngram_order
         )
     ids = [torch.tensor(verifier.tokenizer(text)["input_ids"]) for text in prompts]
     table = measure(dict(rows(arguments, drafter, verifier, proxy)), ids)

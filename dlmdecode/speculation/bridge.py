@@ -28,11 +28,11 @@ class FromCandidates:
     Ids are the verifier's.
     """
 
-    def __init__(self, generator: CandidateGenerator):
+    def __init__(self, generator: Any):
         self.generator = generator
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        candidates, _ = self.generator.get_candidates(torch.tensor([prefix]))  # type: ignore[arg-type]
+        candidates, _ = self.generator.get_candidates(torch.tensor([prefix]))
         return candidates[0, len(prefix) :][:length].tolist()
 
 
@@ -59,9 +59,7 @@ class AsCandidates(CandidateGenerator):
         self.source = Source(drafter, words, search, resolve_proxy(proxy, drafter), lengths.start())
         self.generated = 0
 
-    def get_candidates(  # type: ignore[override]  # no logits: None, as transformers allows
-        self, input_ids: Tensor, **kwargs: Any
-    ) -> tuple[Tensor, None]:
+    def get_candidates(self, input_ids: Tensor, **kwargs: Any) -> tuple[Any, Any]:
         """`input_ids` (1, L) with the draft behind it (1, L + k), and no logits."""
         del kwargs
         require(len(input_ids) == 1, "input_ids", tuple(input_ids.shape), "one sequence at a time")

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from dlmdecode.speculation.decoding import Stop
 from dlmdecode.speculation.draft_length import AdaptiveLength
 from dlmdecode.speculation.drafters import DiffusionDrafter
+from dlmdecode.speculation.forward import Stop
 from dlmdecode.speculation.lattice import Lattice, TopM
 from dlmdecode.speculation.path_search import search
 from dlmdecode.speculation.verification import verify

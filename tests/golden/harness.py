@@ -116,9 +116,14 @@ class Runner:
         return self.models[name]
 
     def judge(self, case: Case) -> Result:
+        from diffuspec_quirks import JUDGES
         from methods import DELIBERATE, METHODS
 
         method = case["method"]
+        if method in JUDGES:  # components of speculation, which run no decoding loop
+            model = self.model(case["model"]) if case["model"] else None
+            detail = JUDGES[method](case, self.folder, model)
+            return Result(case["id"], method, "mismatched" if detail else "matched", detail)
         if method not in METHODS:
             return Result(case["id"], method, "deliberate", "not a method of this library")
         for applies, reason in DELIBERATE.get(method, ()):
