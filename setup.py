@@ -1,4 +1,4 @@
-"""Packages by folder, and one extension: C++ always, CUDA where torch has CUDA and a toolkit is there.
+"""Packages by folder, and one extension: C++ always, CUDA where torch and a toolkit have it.
 
 Environment: `USE_CUDA=0` leaves the CUDA kernels out, `DEBUG=1` builds without optimisation,
 `TORCH_CUDA_ARCH_LIST` picks the GPU generations, `DLMDECODE_NO_EXTENSION=1` builds Python only.
