@@ -57,6 +57,7 @@ def extension():
             "cxx": [*CXX, *level, STABLE_ABI, *(["-DUSE_CUDA"] if cuda else [])],
             "nvcc": [*NVCC, "-O0" if debug else "-O3", STABLE_ABI, "-DUSE_CUDA"],
         },
+        depends=[str(path) for path in Path("csrc").rglob("*") if path.suffix in (".h", ".inc")],
         py_limited_api=True,
         optional=True,
     )

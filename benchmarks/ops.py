@@ -90,6 +90,7 @@ def credit_state(z: Tensor, slots: int) -> tuple[Tensor, Tensor]:
 def cases(z: Tensor, slots: int) -> dict[str, tuple[Callable[[Tensor], object], torch.dtype, int]]:
     """Name -> call, dtype of the logits, number of reads of them."""
     ids, credits = credit_state(z, slots)
+    uncond = z.flip(0)
     mask = z.shape[1] - 1
     credit = {"alpha": 0.65, "beta": 0.7, "gamma": 0.2, "exclude": mask}
     f32, bf16 = torch.float32, torch.bfloat16
@@ -99,7 +100,7 @@ def cases(z: Tensor, slots: int) -> dict[str, tuple[Callable[[Tensor], object], 
         "propose float16": (lambda z: ops.propose(z, exclude=mask), torch.float16, 1),
         "propose float64 sums": (lambda z: ops.propose(z, dtype=torch.float64), f32, 1),
         "propose temperature 1": (lambda z: ops.propose(z, temperature=1.0), f32, 1),
-        "propose guided": (lambda z: ops.propose(z, uncond=z.flip(0), cfg_scale=1.0), f32, 2),
+        "propose guided": (lambda z: ops.propose(z, uncond=uncond, cfg_scale=1.0), f32, 2),
         f"credit {slots} slots": (lambda z: ops.credit(z, ids, credits, **credit), f32, 1),
         "topm 15": (lambda z: ops.topm(z, 15), f32, 1),
     }

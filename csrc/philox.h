@@ -8,7 +8,7 @@
 
 #ifdef __CUDACC__
 #define DLM_SHARED __host__ __device__ __forceinline__
-#define DLM_UNROLL _Pragma("unroll")
+#define DLM_UNROLL  // nvcc unrolls by itself
 #else
 #define DLM_UNROLL _Pragma("GCC unroll 10")
 #define DLM_SHARED inline __attribute__((always_inline))

@@ -108,13 +108,4 @@ DLM_SHARED C noisy(C z, C inverse_temperature, float noise) {
   return add(mul(z, inverse_temperature), static_cast<C>(noise));
 }
 
-// Whether the sums leave a token out, so that it can be added with another value afterwards.
-DLM_SHARED bool apart(const Rows& rows, int64_t row, int64_t id) {
-  if (id == rows.exclude) return true;
-  for (int64_t i = row * rows.slots; i < (row + 1) * rows.slots; ++i) {
-    if (rows.ids[i] == id) return true;
-  }
-  return false;
-}
-
 }  // namespace dlmdecode
