@@ -9,7 +9,7 @@ all of them alike. Times are ratios to `vanilla` in the same run, without loadin
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,12 @@ def measure(
     batch_size: int,
     max_new_tokens: int,
     split: str = "heldout",
+    save: Callable[[list[Score]], None] = lambda scores: None,
 ) -> list[Score]:
-    """Decode the first `limit` problems of a split with every sampler; vanilla comes first."""
+    """Decode the first `limit` problems of a split with every sampler; vanilla comes first.
+
+    `save` gets the totals so far after every batch.
+    """
     scores = [Score(name) for name in dict.fromkeys([BASELINE, *names])]
     problems = [problem(seed, split=split) for seed in range(limit)]
     for score in scores:  # the first calls allocate and compile
@@ -94,12 +98,15 @@ def measure(
                 out = generate(model, questions, score.name, max_new_tokens=max_new_tokens)
                 score.add(out, batch)
                 progress.update()
+            save(scores)
     return scores
 
 
 def table(scores: Sequence[Score]) -> str:
     baseline = next(score.seconds for score in scores if score.name == BASELINE)
     head = [
+        f"{len(scores[0].right)} held-out problems",
+        "",
         "| sampler | accuracy [95 % interval] | NFE a problem | tokens per forward | speed |",
         "|---|---|---|---|---|",
     ]
@@ -125,9 +132,12 @@ def run(arguments: argparse.Namespace) -> None:
             )
     names = arguments.sampler or buildable([*list_samplers(), *COMPOSITIONS])
     model = load(arguments.model)
-    scores = measure(model, names, arguments.limit, arguments.batch_size, arguments.max_new_tokens)
-    text = table(scores)
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
+    output = arguments.output
+
+    def save(scores: list[Score]) -> None:
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(table(scores) + "\n", encoding="utf-8")
+
+    print(table(measure(model, names, *shape, save=save)))

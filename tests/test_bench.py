@@ -14,7 +14,7 @@ def lines():
 
     names = ["threshold", "prophet+threshold"]
     scores = bench.measure(load("tiny"), names, limit=4, batch_size=3, max_new_tokens=64)
-    return scores, bench.table(scores).splitlines()
+    return scores, bench.table(scores).splitlines()[2:]  # below the count of problems
 
 
 def test_vanilla_comes_first_and_every_problem_counts_once(lines):
@@ -61,7 +61,7 @@ def test_the_table_goes_to_a_file_too(tmp_path, capsys):
     argv = ["--sampler", "threshold", "--limit", "2", "--max-new-tokens", "32"]
     assert main(["bench", "samplers", *argv, "--output", str(path)]) == 0
     assert path.read_text() == capsys.readouterr().out
-    assert path.read_text().count("\n") == 4
+    assert path.read_text().count("\n") == 6
 
 
 def test_the_demo_shows_question_texts_and_forwards():
