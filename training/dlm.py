@@ -42,7 +42,7 @@ class MaskedDiffusion:
         model = ARCHITECTURES[self.config["model"]["model_type"]](self.config["model"])
         for name, weight in model.named_parameters():
             if weight.dim() == 2:
-                deep = (2 * model.num_layers) ** -0.5 if "out" in name else 1
+                deep = (2 * model.num_layers) ** -0.5 if "blocks" in name and "out" in name else 1
                 torch.nn.init.normal_(weight, std=0.02 if "wte" in name else deep * 0.06)
         if "initial" in self.config:
             files = weight_files(find_folder(self.config["initial"]))
