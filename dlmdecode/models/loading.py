@@ -22,7 +22,7 @@ from dlmdecode.models.dream import Dream
 from dlmdecode.models.llada import LLaDA
 
 ARCHITECTURES: dict[str, type[Transformer]] = {"llada": LLaDA, "Dream": Dream}
-EMBEDDED = {"tiny": Path(__file__).parent / "tiny"}
+EMBEDDED = {name: Path(__file__).parent / name for name in ("tiny", "tiny-dream")}
 END_OF_TURN = ("<|eot_id|>", "<|im_end|>")
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 
