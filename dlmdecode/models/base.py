@@ -138,6 +138,10 @@ class Transformer(nn.Module):
         raise NotImplementedError
 
     @property
+    def num_layers(self) -> int:
+        return sum(1 for _ in self.blocks)
+
+    @property
     def vocab_size(self) -> int:
         return self.embedding.num_embeddings
 
