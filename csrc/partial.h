@@ -62,9 +62,12 @@ struct Summary {
   double log_prob, entropy;  // of the best token, and of the whole row
 };
 
-// Adds the excluded token's mass, which may be larger than all the rest.
+// Adds the excluded token's mass, which may be larger than all the rest. The scans' exponentials stop
+// at their smallest number, also for logits of -inf: so little mass is none, and certain is certain.
 template <class C>
-DLM_SHARED Summary summary(const Partial<C, double>& all, C excluded) {
+DLM_SHARED Summary summary(const Partial<C, double>& found, C excluded) {
+  Partial<C, double> all = found;
+  if (all.rest < (sizeof(C) == sizeof(double) ? 1e-295 : 1e-32)) all.rest = all.slope = 0;
   const double gap = static_cast<double>(excluded) - static_cast<double>(all.best);
   const double weight = exp(-fabs(gap));
   if (gap <= 0) {

@@ -554,3 +554,12 @@ def test_other_bad_arguments_are_named_too():
     for name, call in calls.items():
         with pytest.raises(ValueError, match=f"^{name}"):
             call()
+
+
+def test_the_only_token_left_is_certain_to_the_last_bit():
+    logits = torch.full((3, 50257), -torch.inf)
+    logits[torch.arange(3), torch.tensor([5, 700, 50256])] = torch.tensor([3.2, -8.0, 0.1])
+    for dtype in (torch.float32, torch.float64):
+        found = ops.propose(logits, dtype=dtype)
+        assert found.log_prob.tolist() == [0, 0, 0]
+        assert found.entropy.tolist() == [0, 0, 0]
