@@ -1,12 +1,11 @@
 """Multi-step arithmetic word problems from a seed, with solutions worked out in sentences.
 
-    problem(0).question  "Sara finds 2 lemons in a box. She takes 10 more from a drawer. Now how …"
-    problem(0).solution  " Sara starts with 2 lemons. She takes 10 more …, so 2 + 10 = 12. #### 12"
+    problem(0).question  "Tom finds 20 lemons in a box. He sells 25 percent of them. Emma owns 4 …"
+    problem(0).solution  " Tom starts with 20 lemons. He sells 25 percent of them, 25 percent …"
 
-A *template* is an opening, one event per step and a final question, before names, things and
-numbers are filled in. Each template belongs to one split, so held-out problems share no template,
-and hence no text, with training. The solution begins with a space: question + solution reads as
-one text.
+A *template* is the sequence of sentence forms of a problem: an opening, one for each event, a final
+question. Each template belongs to one split, so held-out problems share no template, and hence no
+text, with training. The solution begins with a space: question + solution reads as one text.
 """
 
 from __future__ import annotations
@@ -16,75 +15,30 @@ import re
 import zlib
 from dataclasses import dataclass
 
-SPLITS = ("train", "calibration", "heldout")
-STEPS = (1, 2, 3)  # what the embedded model was trained for
-LARGEST = 40
+from dlmdecode.evals.arithmetic_forms import (
+    COMPARISONS,
+    DIFFERENCE,
+    EVENTS,
+    NAMES,
+    OPENINGS,
+    PERCENT,
+    QUESTIONS,
+    THINGS,
+    TOGETHER,
+)
 
-HE, SHE = ("He", "he", "him", "his"), ("She", "she", "her", "her")
-NAMES = {
-    **dict.fromkeys("Tom Ben Sam Leo Max Paul Omar Ivan Hugo Noah Liam Kofi Juan Ravi".split(), HE),
-    **dict.fromkeys(
-        "Anna Mia Lucy Emma Nina Rosa Sara Kate Zoe Lena Maya Aiko Ines Tara".split(), SHE
-    ),
-}
-THINGS = (
-    "apples pears plums lemons eggs cookies candies books pens pencils stickers stamps coins cards "
-    "marbles balls shells stones flowers beads buttons ribbons keys tickets"
-).split()
-OPENINGS = (
-    "{name} has {n} {things}.",
-    "{name} starts with {n} {things}.",
-    "{name} buys {n} {things} at the market.",
-    "{name} finds {n} {things} in a box.",
-    "{name} brings {n} {things} to school.",
-    "There are {n} {things} in the bag of {name}.",
-    "In the morning {name} has {n} {things}.",
-    "{name} keeps {n} {things} on a shelf.",
-)
-EVENTS = {
-    "+": (
-        "{He} buys {b} more",
-        "{He} finds {b} more",
-        "{He} wins {b} more",
-        "{He} gets {b} more from {friend}",
-        "{friend} gives {him} {b} more",
-        "{friend} brings {him} {b} more",
-        "{He} takes {b} more from a drawer",
-        "{His} mother adds {b} more",
-    ),
-    "-": (
-        "{He} loses {b}",
-        "{He} sells {b}",
-        "{He} gives {b} to {friend}",
-        "{He} gives away {b}",
-        "{He} throws {b} away",
-        "{friend} takes {b} of them",
-        "{friend} borrows {b}",
-        "{His} brother hides {b}",
-    ),
-    "*": (
-        "By Friday {he} has {b} times as many",
-        "After a week {he} has {b} times as many",
-        "{friend} helps until {he} has {b} times as many",
-    ),
-    "/": (
-        "{He} fills {b} equal bags and keeps one",
-        "{He} makes {b} equal piles and keeps one",
-        "{He} shares them equally in a group of {b}",
-    ),
-}
-QUESTIONS = (
-    "How many {things} does {name} have now?",
-    "How many {things} does {he} have in the end?",
-    "Now how many {things} does {name} have?",
-    "What is the number of {things} {he} has at last?",
-    "Can you say how many {things} {name} has?",
-)
+SPLITS = ("train", "calibration", "heldout")
+STEPS = (2, 3, 4, 5, 6)
+LARGEST = 60
+ENDINGS = ("one", "other", "together", "difference")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`question` as text, `solution` (begins with a space, ends in `#### answer`), `answer`."""
+    """`question` as text, `solution` (begins with a space, ends in `#### answer`), `answer`.
+
+    `steps` is the number of equations in the solution.
+    """
 
     question: str
     solution: str
@@ -98,12 +52,16 @@ def problem(
 ) -> Problem:
     """The problem of a seed, the same on every machine.
 
+    A problem follows one person's things through gains, losses, multiples, equal shares and
+    percentages; half of them then compare a second person with the first, follow that one, and may
+    ask for the total or the difference.
+
     Args:
         seed: any integer >= 0; each split has its own problems for it.
         split: "train", "calibration" or "heldout"; they share no template and no problem text.
-        steps: number of operations, 1 to 6; None draws 1, 2 or 3.
-        largest: no number in the problem exceeds it, 12 or more. The first number is at most half
-            of it, what is added or taken away at most a quarter.
+        steps: number of operations, 1 to 6; None draws 2 to 6. A percentage counts two.
+        largest: no number of things exceeds it, 12 or more. The first is at most half of it, what
+            is added or taken away at most a quarter.
 
     Raises:
         ValueError: an argument outside these ranges.
@@ -111,8 +69,8 @@ def problem(
     check(seed, split, steps, largest)
     random_ = random.Random(f"{split} {seed} {steps} {largest}")
     while True:
-        drawn = draw(random_, steps or random_.choice(STEPS), largest)
-        if split_of(drawn.template) == split:
+        drawn = Story(random_, steps or random_.choice(STEPS), largest).tell()
+        if drawn is not None and split_of(drawn.template) == split:
             return drawn
 
 
@@ -138,40 +96,104 @@ def check(seed: int, split: str, steps: int | None, largest: int) -> None:
         raise ValueError(f"largest={largest!r}: give an integer >= 12")
 
 
-def draw(random_: random.Random, steps: int, largest: int) -> Problem:
-    """A problem of whatever split its template falls into."""
-    words = cast(random_)
-    n = random_.randint(2, largest // 2)
-    forms = [random_.choice(OPENINGS)]
-    question = [forms[0].format(n=n, **words)]
-    solution = ["{name} starts with {n} {things}.".format(n=n, **words)]
-    for _ in range(steps):
-        sign, b, result = operation(random_, n, largest)
-        forms.append(random_.choice(EVENTS[sign]))
-        event = forms[-1].format(b=b, **words)
-        question.append(f"{event}.")
-        solution.append(f"{event}, so {n} {sign} {b} = {result}.")
-        n = result
-    forms.append(random_.choice(QUESTIONS))
-    question.append(forms[-1].format(**words))
-    text = " " + " ".join([*solution, f"#### {n}"])
-    return Problem(" ".join(question), text, n, " | ".join(forms), steps)
+class Story:
+    """A problem in the making: its sentences so far, and how many things its person has."""
 
+    def __init__(self, random_: random.Random, steps: int, largest: int):
+        self.random, self.steps, self.largest = random_, steps, largest
+        name, self.other, friend = random_.sample(list(NAMES), 3)
+        he = dict(zip(("He", "he", "him", "His"), NAMES[name], strict=True))
+        self.words = {"name": name, "other": self.other, "friend": friend, **he}
+        self.words |= {"his": he["His"].lower(), "things": random_.choice(THINGS)}
+        self.forms: list[str] = []
+        self.question: list[str] = []
+        self.solution: list[str] = []
+        self.n = random_.randint(2, largest // 2)
+        if random_.random() < 0.3:
+            self.n = max(10, self.n // 10 * 10)
 
-def cast(random_: random.Random) -> dict[str, str]:
-    """Who and what the problem is about, with the pronouns of its main person."""
-    name, friend = random_.sample(list(NAMES), 2)
-    he = dict(zip(("He", "he", "him", "his"), NAMES[name], strict=True))
-    return {"name": name, "friend": friend, "things": random_.choice(THINGS), **he} | {
-        "His": he["his"].capitalize()
-    }
+    def tell(self) -> Problem | None:
+        """The problem, of whatever split its template falls into; None where it has no end."""
+        ending = self.random.choices(ENDINGS, (3, 1, 1, 1))[0] if self.steps > 1 else "one"
+        events = self.steps - {"one": 0, "other": 1, "together": 2, "difference": 2}[ending]
+        if events < 0:
+            return None
+        self.say(OPENINGS, n=self.n)
+        self.solution.append("{name} starts with {n} {things}.".format(n=self.n, **self.words))
+        if ending == "one":
+            self.follow(events)
+            self.say(QUESTIONS)
+        elif not self.compare(events, ending):
+            return None
+        text = " " + " ".join([*self.solution, f"#### {self.n}"])
+        return Problem(" ".join(self.question), text, self.n, " | ".join(self.forms), self.steps)
 
+    def say(self, forms: tuple[str, ...], end: str = "", **numbers: object) -> str:
+        """Add one of `forms` to the question; what it says, without `end`."""
+        self.forms.append(self.random.choice(forms))
+        said = self.forms[-1].format(**numbers, **self.words)
+        self.question.append(said + end)
+        return said
 
-def operation(random_: random.Random, n: int, largest: int) -> tuple[str, int, int]:
-    """A sign, an operand and the result, which stays a whole number from 1 to `largest`."""
-    while True:
-        sign = random_.choices("+-*/", (4, 4, 1, 1))[0]
-        b = random_.randint(2, largest // 4 if sign in "+-" else 4)
-        result = {"+": n + b, "-": n - b, "*": n * b, "/": n // b}[sign]
-        if 1 <= result <= largest and (sign != "/" or n % b == 0):
-            return sign, b, result
+    def follow(self, steps: int) -> None:
+        """Events of the person whom the story is about."""
+        while steps > 0:
+            percent = self.percent() if steps > 1 and self.random.random() < 0.4 else None
+            if percent is not None:
+                said, taken = self.say(PERCENT, ".", b=percent), percent * self.n // 100
+                left = self.n - taken
+                self.solution.append(
+                    f"{said}, {percent} percent of {self.n} is {taken}, "
+                    f"so {self.n} - {taken} = {left}."
+                )
+                self.n, steps = left, steps - 2
+            else:
+                sign, b, result = self.operation("+-*/", (4, 4, 1, 1))
+                self.work_out(self.say(EVENTS[sign], ".", b=b), sign, b, result)
+                steps -= 1
+
+    def compare(self, events: int, ending: str) -> bool:
+        """Bring in the second person, follow that one, and ask; whether there is an answer."""
+        before = self.random.randint(0, events)
+        self.follow(before)
+        first = self.n
+        sign, b, result = self.operation("+-*", (2, 2, 1))
+        self.work_out(self.say(COMPARISONS[sign], ".", b=b), sign, b, result)
+        name, other = self.words["name"], self.words["other"]
+        # From here on a pronoun could mean either person.
+        self.words |= {"name": other, "other": name, **dict.fromkeys(("He", "he", "him"), other)}
+        self.words |= {"His": f"{other}'s", "his": f"{other}'s"}
+        self.follow(events - before)
+        if ending == "other":
+            self.say(QUESTIONS)
+        elif ending == "together":
+            self.say(TOGETHER)
+            total = first + self.n
+            self.solution.append(f"Together they have {first} + {self.n} = {total}.")
+            self.n = total
+        else:
+            most, least = max(first, self.n), min(first, self.n)
+            more, fewer = (name, other) if first == most else (other, name)
+            self.say(DIFFERENCE, more=more, fewer=fewer)
+            self.solution.append(f"The difference is {most} - {least} = {most - least}.")
+            self.n = most - least
+        return 1 <= self.n <= self.largest
+
+    def work_out(self, said: str, sign: str, b: int, result: int) -> None:
+        self.solution.append(f"{said}, so {self.n} {sign} {b} = {result}.")
+        self.n = result
+
+    def percent(self) -> int | None:
+        """A percentage that takes and leaves whole things; None where there is none."""
+        fitting = [p for p in (10, 20, 25, 50, 75) if p * self.n % 100 == 0]
+        return self.random.choice(fitting) if fitting else None
+
+    def operation(self, signs: str, weights: tuple[int, ...]) -> tuple[str, int, int]:
+        """A sign, an operand and the result, which stays a whole number from 1 to `largest`."""
+        while True:
+            sign = self.random.choices(signs, weights)[0]
+            b = self.random.randint(2, self.largest // 4 if sign in "+-" else 4)
+            n = self.n
+            result = {"+": n + b, "-": n - b, "*": n * b, "/": n // b}[sign]
+            if 1 <= result <= self.largest and (sign != "/" or n % b == 0):
+                return sign, b, result

@@ -57,7 +57,7 @@ class NextToken:
 
 
 def decode(
-    model: LlamaForCausalLM, questions: list[list[int]], end: int, canvas: int = 72
+    model: LlamaForCausalLM, questions: list[list[int]], end: int, canvas: int = 128
 ) -> list[list[int]]:
     """Greedy answers of at most `canvas` tokens."""
     longest = max(map(len, questions))

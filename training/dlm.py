@@ -107,7 +107,7 @@ class MaskedDiffusion:
 
 
 def decode(
-    model: Transformer, questions: list[list[int]], canvas: int = 64, block: int = 32
+    model: Transformer, questions: list[list[int]], canvas: int = 128, block: int = 32
 ) -> list[list[int]]:
     """Greedy answers: block by block, each step commits the surest position of the open block.
 

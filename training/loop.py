@@ -23,6 +23,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from dlmdecode.evals.arithmetic import final_answer, problem
+from dlmdecode.evals.functions import exercise
 from training.data import Batches
 
 
@@ -72,7 +73,9 @@ class Run:
         self.model = mixed_precision(objective.build()).to(device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = optimizers(self.model, config)
-        self.batches = Batches(tokenizer, config["batch"], config["seed"])
+        self.batches = Batches(
+            tokenizer, config["batch"], config["seed"], curriculum=config["curriculum"]
+        )
         self.step, self.seconds, self.best = 0, 0.0, -1.0
         self.folder.mkdir(parents=True, exist_ok=True)
         if (folder / "state.json").is_file():
@@ -109,16 +112,23 @@ class Run:
         return loss.item()
 
     @torch.inference_mode()
-    def accuracy(self, count: int, split: str = "calibration") -> float:
-        """Share of right final answers of the averaged weights."""
-        drawn = [problem(seed, split) for seed in range(count)]
-        questions = self.tokenizer([p.question for p in drawn]).input_ids
-        answers = []
-        for first in range(0, count, 50):
-            answers += self.objective.answer(self.average, questions[first : first + 50])
-        texts = [until(self.tokenizer.decode(a), self.tokenizer.eos_token) for a in answers]
+    def answers(self, questions: list[str]) -> list[str]:
+        """What the averaged weights write."""
+        asked, written = self.tokenizer(questions).input_ids, []
+        for first in range(0, len(asked), 50):
+            written += self.objective.answer(self.average, asked[first : first + 50])
+        return [until(self.tokenizer.decode(a), self.tokenizer.eos_token) for a in written]
+
+    def accuracy(self, count: int, split: str = "calibration") -> tuple[float, float]:
+        """Share of right final answers of word problems, and of functions written as expected."""
+        problems = [problem(seed, split) for seed in range(count)]
+        functions = [exercise(seed, split) for seed in range(count // 2)]
+        texts = self.answers([p.question for p in problems])
+        bodies = self.answers([f.question for f in functions])
         self.sample = texts[0]
-        return sum(final_answer(t) == p.answer for t, p in zip(texts, drawn, strict=True)) / count
+        right = sum(final_answer(t) == p.answer for t, p in zip(texts, problems, strict=True))
+        same = sum(body == f.solution for body, f in zip(bodies, functions, strict=True))
+        return right / len(problems), same / max(len(functions), 1)
 
     def train(self) -> None:
         bar = tqdm(total=self.config["steps"], initial=self.step, mininterval=5)
@@ -134,12 +144,13 @@ class Run:
 
     def record(self, loss: float) -> None:
         """Measure, log and save."""
-        accuracy = self.accuracy(self.config["check_problems"])
+        accuracy, functions = self.accuracy(self.config["check_problems"])
         entry = {
             "step": self.step,
             "minutes": round(self.seconds / 60, 2),
             "loss": round(loss, 4),
             "accuracy": accuracy,
+            "functions": functions,
             "sample": self.sample,
         }
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:

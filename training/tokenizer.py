@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dlmdecode.evals.arithmetic import problem
+from training.data import texts
 
 END, MASK = "<|endoftext|>", "<|mask|>"
 PIECE = Regex(r" ?\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
@@ -22,7 +22,7 @@ MAX_LENGTH = 512
 def train_tokenizer(
     num_problems: int = 20_000, vocab_size: int = 1024, max_length: int = MAX_LENGTH
 ) -> PreTrainedTokenizerFast:
-    """Train on `num_problems` training problems; any other text falls back to bytes.
+    """Train on `num_problems` training texts; any other text falls back to bytes.
 
     A digit is always a token of its own (" 1" and "1" differ), and a chat is its contents one after
     the other, so that a single user message is the bare question.
@@ -38,8 +38,7 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    drawn = (problem(seed, "train") for seed in range(num_problems))
-    tokenizer.train_from_iterator((p.question + p.solution for p in drawn), trainer)
+    tokenizer.train_from_iterator(map("".join, texts(0, num_problems)), trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
