@@ -7,7 +7,7 @@ from dlmdecode.generation import generate
 from dlmdecode.models.loading import load
 
 
-def compare(seed: int = 0, max_new_tokens: int = 64) -> str:
+def compare(seed: int = 0, max_new_tokens: int = 128) -> str:
     """Question, both texts with their forwards, and whether each answer is right."""
     model, asked = load("tiny"), problem(seed, split="heldout")
     lines = [asked.question, ""]

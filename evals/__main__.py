@@ -18,6 +18,7 @@ from typing import Any
 
 from dlmdecode.evals import arithmetic
 from dlmdecode.evals.arithmetic_task import Arithmetic
+from dlmdecode.evals.functions_task import Functions
 from dlmdecode.evals.gsm8k import GSM8K, SHOTS, TEMPLATES
 from dlmdecode.evals.humaneval import FORMS, HumanEval
 from dlmdecode.evals.report import Run, report, section
@@ -103,8 +104,19 @@ def humaneval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-code-execution", action="store_true")
 
 
+def functions_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", default="heldout", choices=arithmetic.SPLITS)
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each program")
+    parser.add_argument("--allow-code-execution", action="store_true")
+
+
 def build_arithmetic(args: argparse.Namespace) -> Task:
     return Arithmetic(200 if args.limit is None else args.limit, args.split, args.chat)
+
+
+def build_functions(args: argparse.Namespace) -> Task:
+    limit = 200 if args.limit is None else args.limit
+    return Functions(limit, args.split, args.chat, args.timeout, args.allow_code_execution)
 
 
 def build_gsm8k(args: argparse.Namespace) -> Task:
@@ -119,6 +131,7 @@ def build_humaneval(args: argparse.Namespace) -> Task:
 Build = Callable[[argparse.Namespace], Task]
 TASKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Build]] = {
     "arithmetic": (arithmetic_arguments, build_arithmetic),
+    "functions": (functions_arguments, build_functions),
     "gsm8k": (gsm8k_arguments, build_gsm8k),
     "humaneval": (humaneval_arguments, build_humaneval),
 }

@@ -1,7 +1,7 @@
 """The sentences of the arithmetic problems, before names, things and numbers are filled in.
 
-`{name}` is whom the sentence is about, with the pronouns `{He}`, `{he}`, `{him}`, `{His}`; `{other}`
-is the second person of a comparison; `{friend}` is somebody who only helps. No two forms of a group
+`{name}` is whom the sentence is about, with the pronouns `{He}`, `{he}`, `{him}`, `{His}`, `{his}`;
+`{other}` is the second person of a comparison; `{friend}` is somebody who only helps. No two forms
 read the same once filled in.
 """
 

@@ -30,7 +30,10 @@ LISTS: Operations = {
     "{x}[-{k}:]": ("keep the last {k} items", "take the last {k} items"),
     "[item + {k} for item in {x}]": ("add {k} to each item", "raise each item by {k}"),
     "[item - {k} for item in {x}]": ("subtract {k} from each item", "lower each item by {k}"),
-    "[item * {k} for item in {x}]": ("multiply each item by {k}", "make each item {k} times as big"),
+    "[item * {k} for item in {x}]": (
+        "multiply each item by {k}",
+        "make each item {k} times as big",
+    ),
     "[item for item in {x} if item > {k}]": ("keep the items above {k}", "keep what exceeds {k}"),
     "[item for item in {x} if item < {k}]": ("keep the items below {k}", "drop {k} and above"),
     "[item for item in {x} if item % 2 == 0]": ("keep the even items", "drop the odd items"),

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models import loading
 from training import ar, dlm, masks
-from training.data import Batches, examples
+from training.data import Batches, examples, texts
 from training.evaluate import MODELS, answerer, grade
 from training.export import export
 from training.loop import Run
@@ -78,7 +78,7 @@ def test_digits_are_single_tokens_and_words_are_whole(tokenizer):
     p = problem(0)
     words = tokenizer.convert_ids_to_tokens(tokenizer(p.solution).input_ids)
     assert "".join(words).replace("Ġ", " ") == p.solution
-    assert words[:4] == ["ĠSara", "Ġstarts", "Ġwith", "Ġ2"]
+    assert words[:4] == ["ĠMax", "Ġstarts", "Ġwith", "Ġ2"]
 
 
 def test_a_chat_of_one_message_is_the_bare_question(tokenizer):
@@ -91,14 +91,25 @@ def test_a_chat_of_one_message_is_the_bare_question(tokenizer):
 
 def test_problems_fit_the_lengths_that_the_models_are_trained_for(tokenizer):
     drawn = examples(tokenizer, 0, 2000)
-    assert max(len(example.answer) for example in drawn) <= 64
-    assert max(map(len, drawn)) <= 112
-    assert 40 <= sum(map(len, drawn)) / len(drawn) <= 96
+    assert max(len(example.answer) for example in drawn) <= 128
+    assert max(map(len, drawn)) <= 220
+    assert 80 <= sum(map(len, drawn)) / len(drawn) <= 120
+
+
+def test_a_curriculum_begins_with_short_problems(tokenizer):
+    batches = Batches(tokenizer, 8, group=2, curriculum=((0, 2), (2, 6)))
+    early, late = (max(map(len, batches[i] + batches[i + 1])) for i in (0, 2))
+    assert early < late
+
+
+def test_one_text_in_five_is_a_function():
+    drawn = [question for question, _ in texts(0, 20)]
+    assert [question.startswith("def ") for question in drawn] == [True, *[False] * 4] * 4
 
 
 def test_answers_end_in_one_end_token_and_join_with_the_question(tokenizer):
-    p, example = problem(5, "train"), examples(tokenizer, 5, 1)[0]
-    whole = tokenizer(p.question + p.solution).input_ids
+    pair, example = texts(4, 1)[0], examples(tokenizer, 4, 1)[0]
+    whole = tokenizer("".join(pair)).input_ids
     assert example.question + example.answer == [*whole, tokenizer.eos_token_id]
 
 
@@ -157,20 +168,20 @@ def test_what_two_streams_predict_does_not_depend_on_the_answer_to_come(micro, t
     objective = dlm.MaskedDiffusion(micro("tiny"), tokenizer)
     model = objective.build()
     batch = examples(tokenizer, 0, 4)
-    tokens, start, stop = masks.canvases(batch, 100, tokenizer.eos_token_id)
+    tokens, start, stop = masks.canvases(batch, 240, tokenizer.eos_token_id)
     other = tokens.clone()
-    other[:, 60:] = 7
+    other[:, 120:] = 7
 
     def predict(text):
         generator = torch.Generator().manual_seed(0)
         shown, position, attend, asked = masks.two_streams(
             text, start, stop, objective.mask, generator
         )
-        first = 200 - shown.shape[1]
-        return model.encode(shown, position, attend)[:, 100:], asked[:, first:], first
+        first = 480 - shown.shape[1]
+        return model.encode(shown, position, attend)[:, 240:], asked[:, first:], first
 
     (mine, asked, first), (theirs, _, _) = predict(tokens), predict(other)
-    before = asked & (torch.arange(first, 100) < 60 - 16)
+    before = asked & (torch.arange(first, 240) < 120 - 16)
     assert before.any()
     torch.testing.assert_close(mine[before], theirs[before])
 
@@ -264,7 +275,7 @@ def test_plain_decoding_fills_the_canvas_of_each_row_as_if_it_were_alone(micro, 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_embedded_checkpoint_answers_held_out_problems(name):
-    problems = [problem(seed, steps=1 + seed % 3) for seed in range(6)]
+    problems = [problem(seed, steps=2 + seed % 3) for seed in range(6)]
     right = [marked for _, _, marked in grade(answerer(name), problems, batch=6)]
     assert sum(right) >= 5
 

@@ -25,7 +25,7 @@ class Example:
 
 
 def texts(first: int, count: int, split: str = "train", longest: int = 6) -> list[tuple[str, str]]:
-    """Question and solution of `count` seeds from `first` on; word problems of 2 to `longest` steps."""
+    """Question and solution of `count` seeds from `first` on; `longest`: steps of word problems."""
     drawn = []
     for seed in range(first, first + count):
         if seed % FUNCTIONS == 0:

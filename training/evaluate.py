@@ -3,8 +3,9 @@
     python -m training.evaluate --model tiny --n 1000       diffusion, one token per step
     python -m training.evaluate --model tiny-ar --n 1000    autoregressive, greedy
 
-Decoding is that of training (greedy, blocks of 32, a canvas of 64 tokens), independent of the
-package's loop. `--show 3` prints the first problems with their answers.
+Decoding is that of training (greedy, blocks of 32, a canvas of 128 tokens), independent of the
+package's loop. `--functions 200` adds Python functions, counted right where they are written as the
+generator writes them. `--show 3` prints the first problems with their answers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
+from dlmdecode.evals.functions import exercise
 from dlmdecode.models import loading
 from training import ar, dlm
 from training.loop import until
@@ -62,6 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="tiny", help="embedded name or folder")
     parser.add_argument("--n", type=int, default=1000, help="number of problems")
+    parser.add_argument("--functions", type=int, default=0, metavar="N", help="functions as well")
     parser.add_argument("--split", default="heldout", choices=SPLITS)
     parser.add_argument("--largest", type=int, default=LARGEST, help="largest number")
     parser.add_argument("--batch", type=int, default=50)
@@ -72,7 +75,8 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     seeds = range(arguments.n)
     problems = [problem(s, arguments.split, largest=arguments.largest) for s in seeds]
-    graded = grade(answerer(arguments.model), problems, arguments.batch)
+    answer = answerer(arguments.model)
+    graded = grade(answer, problems, arguments.batch)
     for p, text, right in graded[: arguments.show]:
         print(f"{p.question}\n  {'right' if right else 'WRONG'}:{text}")
     for steps in STEPS:
@@ -81,6 +85,11 @@ def main() -> None:
             print(f"{steps} steps: {sum(marks) / len(marks):.3f} of {len(marks)}")
     marks = [right for *_, right in graded]
     print(f"all: {sum(marks) / len(marks):.3f} of {len(marks)}")
+    exercises = [exercise(seed, arguments.split) for seed in range(arguments.functions)]
+    if exercises:
+        bodies = answer([one.question for one in exercises])
+        same = sum(body == one.solution for body, one in zip(bodies, exercises, strict=True))
+        print(f"functions: {same / len(exercises):.3f} of {len(exercises)}")
 
 
 if __name__ == "__main__":
