@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import reference
+from dlmdecode.checks import require
 from dlmdecode.extension import LOADED, is_available
 from dlmdecode.op_arguments import (
     RULES,
@@ -24,7 +25,6 @@ from dlmdecode.op_arguments import (
     dense,
     dense_rows,
     flat,
-    require,
     selection,
 )
 from dlmdecode.reference import BAD, UNNEEDED, Proposed
@@ -123,12 +123,14 @@ def credit(
         logits, need, exclude, temperature, seed, stream, position, uncond, cfg_scale, edits, dtype
     )
     rows = len(logits)
-    require(ids.dim() == 2 and len(ids) == rows and ids.shape[1] > 0, "ids", ids, "(rows, slots)")
-    require(ids.dtype == torch.int64, "ids", ids, "int64")
-    require(credits.shape == ids.shape, "credits", credits, f"shape {tuple(ids.shape)} of ids")
-    require(credits.dtype == torch.float32, "credits", credits, "float32")
+    require(
+        ids.dim() == 2 and len(ids) == rows and ids.shape[1] > 0, "ids", ids, "give (rows, slots)"
+    )
+    require(ids.dtype == torch.int64, "ids", ids, "give int64")
+    require(credits.shape == ids.shape, "credits", credits, f"give shape {tuple(ids.shape)} of ids")
+    require(credits.dtype == torch.float32, "credits", credits, "give float32")
     for name, value in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
-        require(value >= 0 and math.isfinite(value), name, value, "finite and not negative")
+        require(value >= 0 and math.isfinite(value), name, value, "give a finite number, 0 or more")
     if is_available(logits.device):
         state = (ids.contiguous(), credits.contiguous())
         first, *rest = flat(arguments)
@@ -218,7 +220,7 @@ def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
     above -inf. Errors as for `propose`.
     """
     check_logits(logits)
-    require(1 <= m <= 32, "m", m, "a number from 1 to 32")
+    require(1 <= m <= 32, "m", m, "give a number from 1 to 32")
     if is_available(logits.device):
         ids, log_prob = torch.ops.dlmdecode.topm(dense_rows(logits), m)
     else:
@@ -258,19 +260,24 @@ def path_search(
     Returns the ids of the path, int64, and its score. Of equal scores the one found first wins.
     Raises ValueError for arguments that do not fit.
     """
-    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "(positions, candidates)")
-    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"{tuple(ids.shape)} like ids")
-    require(count.shape == ids.shape[:1], "count", count, f"({len(ids)},)")
+    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"give {tuple(ids.shape)} like ids")
+    require(count.shape == ids.shape[:1], "count", count, f"give ({len(ids)},)")
     fits = bool(((count >= 1) & (count <= ids.shape[1])).all())
-    require(fits, "count", count.tolist(), f"numbers from 1 to {ids.shape[1]}")
+    require(fits, "count", count.tolist(), f"give numbers from 1 to {ids.shape[1]}")
     sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
-    require(len(sizes) == 1 and len(keys) > 0, "keys", sizes, "one array of each for each order")
+    require(
+        len(sizes) == 1 and len(keys) > 0, "keys", sizes, "give one array of each for each order"
+    )
     enough = len(prefix) >= len(keys) - 1
     require(
-        enough, "prefix", prefix, f"at least {len(keys) - 1} tokens for an order of {len(keys)}"
+        enough,
+        "prefix",
+        prefix,
+        f"give at least {len(keys) - 1} tokens for an order of {len(keys)}",
     )
-    require(beam >= 1, "beam", beam, "at least 1")
-    require(0 <= lam <= 1, "lam", lam, "a weight from 0 to 1")
+    require(beam >= 1, "beam", beam, "give at least 1")
+    require(0 <= lam <= 1, "lam", lam, "give a weight from 0 to 1")
     search = torch.ops.dlmdecode.path_search if LOADED else reference.path_search
     path, score = search(
         ids.contiguous(),

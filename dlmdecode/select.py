@@ -18,7 +18,10 @@ from dlmdecode.checks import require, require_finite
 
 
 def by_rule(canvas: Canvas, rule: str, **parameters: Any) -> Tensor:
-    """Open positions that a rule of `ops.commit` takes, (B, L) bool; none where none passes."""
+    """Open positions that a rule of `ops.commit` takes by `canvas.confidence`, (B, L) bool.
+
+    Parameters and formulas are those of the op; nothing is taken where nothing passes.
+    """
     tokens = canvas.tokens.clone()
     ops.commit(
         tokens,

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from by_hand import chosen_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -282,37 +283,6 @@ def canvases(seed, length=14):
     return tokens, proposed, confidence, lo, hi
 
 
-def chosen_by_hand(rule, c, entropy, quota, how):
-    """Indices that a rule takes of confidences by position: the definition, in plain Python."""
-    order = sorted(c, key=lambda i: (-c[i], i))
-    prefix = [order[:n] for n in range(1, len(order) + 1)]
-    taken = {
-        "topk": lambda: order[:quota],
-        "threshold": lambda: [i for i in c if c[i] >= how["threshold"]],
-        "factor": lambda: longest(prefix, lambda p: (len(p) + 1) * (1 - c[p[-1]]) < how["factor"]),
-        "frechet": lambda: longest(
-            prefix,
-            lambda p: max(0, sum(c[i] for i in p) - (len(p) - 1)) - (1 - c[p[-1]]) > how["delta"],
-        ),
-        "entropy_bound": lambda: longest(
-            prefix,
-            lambda p: sum(entropy[i] for i in p) - max(entropy[i] for i in p) <= how["gamma"],
-        ),
-        "relaxed": lambda: [
-            i
-            for i in c
-            if c[i] >= how["threshold"]
-            or c[i] >= how["relaxed"]
-            and any(c[j] >= how["threshold"] and abs(i - j) <= how["radius"] for j in c)
-        ],
-    }[rule]()
-    return set(taken) | set(order[:1])
-
-
-def longest(prefixes, passes):
-    return max((p for p in prefixes if passes(p)), key=len, default=[])
-
-
 @pytest.mark.parametrize("rule", RULES)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
@@ -541,7 +511,7 @@ def test_other_bad_arguments_are_named_too():
     bounds = torch.zeros(2).long(), torch.zeros(2).long()
     calls = {
         "logits": lambda: ops.propose(z[0]),
-        "m ": lambda: ops.topm(z, 33),
+        "m=": lambda: ops.topm(z, 33),
         "beta": lambda: ops.credit(z, *slots, alpha=1.0, beta=-1.0, gamma=1.0),
         "ids": lambda: ops.credit(z, slots[0][:, :0], slots[1], alpha=1, beta=1, gamma=1),
         "rule": lambda: ops.commit(*canvas, *bounds, 9, "treshold"),
