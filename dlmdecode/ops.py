@@ -34,6 +34,7 @@ __all__ = [
     "UNNEEDED",
     "NoProposal",
     "Proposed",
+    "candidates",
     "check",
     "commit",
     "credit",
@@ -228,6 +229,25 @@ def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
     return ids, log_prob
 
 
+def candidates(
+    ids: Tensor, log_prob: Tensor, *, mass: float, eos_ids: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """DiffuSpec's entropy-adaptive candidate sets (arXiv 2510.02358); on the CPU.
+
+    A position keeps its fewest best tokens whose probabilities add up to `mass`, less those of
+    `eos_ids` (int64) at every position but the last. Tokens of log-probability -inf are never kept.
+
+    ids int64 and log_prob float32 (K, M), best first. Returns both with what is kept moved to the
+    front of each row, and how many that are, int64 (K,).
+    Raises ValueError for arguments that do not fit.
+    """
+    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "(positions, candidates)")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"{tuple(ids.shape)} like ids")
+    require(0 < mass <= 1, "mass", mass, "a probability above 0")
+    choose = torch.ops.dlmdecode.candidates if LOADED else reference.candidates
+    return choose(ids.contiguous(), log_prob.float().contiguous(), mass, eos_ids.contiguous())
+
+
 def path_search(
     ids: Tensor,
     log_prob: Tensor,
@@ -251,8 +271,8 @@ def path_search(
     ids int64 and log_prob float32 (K, M): the lattice; count int64 (K,): candidates in use, 1 to M.
     keys, log_probs: for each order n of the n-gram model, sorted int64 keys of n tokens and float32
         scores. contexts, weights: the same for contexts of n - 1 tokens and their back-off weights
-        (empty for order 1). Keys as in `dlmdecode.speculation.ngram`; `floor`: a token unknown to
-        order 1.
+        (not read for order 1). Keys as in `dlmdecode.speculation.ngram`; `floor`: a token unknown
+        to order 1.
     prefix: int64 (P,), the tokens before the lattice, at least as many as the order less one.
 
     Returns the ids of the path, int64, and its score. Of equal scores the one found first wins.
@@ -261,8 +281,9 @@ def path_search(
     require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "(positions, candidates)")
     require(log_prob.shape == ids.shape, "log_prob", log_prob, f"{tuple(ids.shape)} like ids")
     require(count.shape == ids.shape[:1], "count", count, f"({len(ids)},)")
-    fits = bool(((count >= 1) & (count <= ids.shape[1])).all())
-    require(fits, "count", count.tolist(), f"numbers from 1 to {ids.shape[1]}")
+    used = count.tolist()
+    fits = all(1 <= number <= ids.shape[1] for number in used)
+    require(fits, "count", used, f"numbers from 1 to {ids.shape[1]}")
     sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
     require(len(sizes) == 1 and len(keys) > 0, "keys", sizes, "one array of each for each order")
     enough = len(prefix) >= len(keys) - 1
