@@ -158,8 +158,8 @@ def report(
     table: dict[str, dict[str, float]], arguments: argparse.Namespace, count: int, dtype: str
 ) -> None:
     print(
-        f"{count} prompts, {platform.processor() or platform.machine()}, torch {torch.__version__}, "
-        f"verifier in {dtype}"
+        f"{count} prompts, {platform.processor() or platform.machine()}, "
+        f"torch {torch.__version__}, verifier in {dtype}"
     )
     print(f"{'':28} speed  accepted  rate  verifier  drafter  different")
     alone = table["verifier alone"]
