@@ -242,9 +242,9 @@ def candidates(
     Raises ValueError for arguments that do not fit.
     """
     require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "(positions, candidates)")
-    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"{tuple(ids.shape)} like ids")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, "of the same shape as ids")
     require(0 < mass <= 1, "mass", mass, "a probability above 0")
-    choose = torch.ops.dlmdecode.candidates if LOADED else reference.candidates
+    choose = torch.ops.dlmdecode.candidates.default if LOADED else reference.candidates
     return choose(ids.contiguous(), log_prob.float().contiguous(), mass, eos_ids.contiguous())
 
 
@@ -279,20 +279,18 @@ def path_search(
     Raises ValueError for arguments that do not fit.
     """
     require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "(positions, candidates)")
-    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"{tuple(ids.shape)} like ids")
-    require(count.shape == ids.shape[:1], "count", count, f"({len(ids)},)")
-    used = count.tolist()
-    fits = all(1 <= number <= ids.shape[1] for number in used)
-    require(fits, "count", used, f"numbers from 1 to {ids.shape[1]}")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, "of the same shape as ids")
+    require(count.shape == ids.shape[:1], "count", count, "one for each row of ids")
+    used = count.tolist() or [1]
+    fits = min(used) >= 1 and max(used) <= ids.shape[1]
+    require(fits, "count", used, "numbers from 1 to the width of ids")
     sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
     require(len(sizes) == 1 and len(keys) > 0, "keys", sizes, "one array of each for each order")
     enough = len(prefix) >= len(keys) - 1
-    require(
-        enough, "prefix", prefix, f"at least {len(keys) - 1} tokens for an order of {len(keys)}"
-    )
+    require(enough, "prefix", prefix, "at least as many tokens as the order less one")
     require(beam >= 1, "beam", beam, "at least 1")
     require(0 <= lam <= 1, "lam", lam, "a weight from 0 to 1")
-    search = torch.ops.dlmdecode.path_search if LOADED else reference.path_search
+    search = torch.ops.dlmdecode.path_search.default if LOADED else reference.path_search
     path, score = search(
         ids.contiguous(),
         log_prob.float().contiguous(),

@@ -6,6 +6,7 @@ Shapes: **K** draft positions, **M** candidates.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -54,5 +55,10 @@ def candidates(top: TopM, mass: float, eos_ids: tuple[int, ...]) -> Lattice:
     no candidate, and all paths are compared at the same length.
     """
     end = min(draft_end(top, eos_ids) + 1, len(top.ids))
-    eos = torch.tensor(eos_ids, dtype=torch.int64)
-    return Lattice(*ops.candidates(top.ids[:end], top.log_prob[:end], mass=mass, eos_ids=eos))
+    ids, log_prob = top.ids[:end], top.log_prob[:end]
+    return Lattice(*ops.candidates(ids, log_prob, mass=mass, eos_ids=as_tensor(eos_ids)))
+
+
+@cache
+def as_tensor(eos_ids: tuple[int, ...]) -> Tensor:
+    return torch.tensor(eos_ids, dtype=torch.int64)
