@@ -79,7 +79,7 @@ def drafted(drafter: Any, verifier: Any, length: int, **options: Any) -> Run:
 def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGram | None) -> Any:
     """Name and run of each row of the table."""
     length, fixed = arguments.max_new_tokens, arguments.draft_length
-    lookup = PromptLookup(tokenizer=drafter.tokenizer)
+    lookup = PromptLookup()
     new = DiffusionDrafter
     common = {"vocabulary": arguments.vocabulary}
     cps = common | {"proxy": proxy}
