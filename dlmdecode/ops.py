@@ -34,6 +34,7 @@ __all__ = [
     "UNNEEDED",
     "NoProposal",
     "Proposed",
+    "candidates",
     "check",
     "commit",
     "credit",
@@ -230,6 +231,25 @@ def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
     return ids, log_prob
 
 
+def candidates(
+    ids: Tensor, log_prob: Tensor, *, mass: float, eos_ids: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """DiffuSpec's entropy-adaptive candidate sets (arXiv 2510.02358); on the CPU.
+
+    A position keeps its fewest best tokens whose probabilities add up to `mass`, less those of
+    `eos_ids` (int64) at every position but the last. Tokens of log-probability -inf are never kept.
+
+    ids int64 and log_prob float32 (K, M), best first. Returns both with what is kept moved to the
+    front of each row, and how many that are, int64 (K,).
+    Raises ValueError for arguments that do not fit.
+    """
+    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, "give the shape of ids")
+    require(0 < mass <= 1, "mass", mass, "a probability above 0")
+    choose = torch.ops.dlmdecode.candidates.default if LOADED else reference.candidates
+    return choose(ids.contiguous(), log_prob.float().contiguous(), mass, eos_ids.contiguous())
+
+
 def path_search(
     ids: Tensor,
     log_prob: Tensor,
@@ -253,32 +273,28 @@ def path_search(
     ids int64 and log_prob float32 (K, M): the lattice; count int64 (K,): candidates in use, 1 to M.
     keys, log_probs: for each order n of the n-gram model, sorted int64 keys of n tokens and float32
         scores. contexts, weights: the same for contexts of n - 1 tokens and their back-off weights
-        (empty for order 1). Keys as in `dlmdecode.speculation.ngram`; `floor`: a token unknown to
-        order 1.
+        (not read for order 1). Keys as in `dlmdecode.speculation.ngram`; `floor`: a token unknown
+        to order 1.
     prefix: int64 (P,), the tokens before the lattice, at least as many as the order less one.
 
     Returns the ids of the path, int64, and its score. Of equal scores the one found first wins.
     Raises ValueError for arguments that do not fit.
     """
     require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
-    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"give {tuple(ids.shape)} like ids")
-    require(count.shape == ids.shape[:1], "count", count, f"give ({len(ids)},)")
-    fits = bool(((count >= 1) & (count <= ids.shape[1])).all())
-    require(fits, "count", count.tolist(), f"give numbers from 1 to {ids.shape[1]}")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, "give the shape of ids")
+    require(count.shape == ids.shape[:1], "count", count, "give one for each row of ids")
+    used = count.tolist() or [1]
+    fits = min(used) >= 1 and max(used) <= ids.shape[1]
+    require(fits, "count", used, "give numbers from 1 to the width of ids")
     sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
     require(
         len(sizes) == 1 and len(keys) > 0, "keys", sizes, "give one array of each for each order"
     )
     enough = len(prefix) >= len(keys) - 1
-    require(
-        enough,
-        "prefix",
-        prefix,
-        f"give at least {len(keys) - 1} tokens for an order of {len(keys)}",
-    )
+    require(enough, "prefix", prefix, "give at least as many tokens as the order less one")
     require(beam >= 1, "beam", beam, "give at least 1")
     require(0 <= lam <= 1, "lam", lam, "give a weight from 0 to 1")
-    search = torch.ops.dlmdecode.path_search if LOADED else reference.path_search
+    search = torch.ops.dlmdecode.path_search.default if LOADED else reference.path_search
     path, score = search(
         ids.contiguous(),
         log_prob.float().contiguous(),

@@ -374,6 +374,30 @@ def random_search(seed, order, lam):
     }
 
 
+@given(st.integers(0, 10**6), st.floats(0.01, 1.0), st.sampled_from([(), (3,), (3, 5)]))
+@settings(max_examples=60, deadline=None)
+def test_candidates_equal_the_reference(seed, mass, eos_ids):
+    z = 2 * torch.randn(6, 12, generator=torch.Generator().manual_seed(seed))
+    z[z < -1] = -torch.inf
+    log_prob, ids = z.log_softmax(1).topk(8)
+    how = {"mass": mass, "eos_ids": torch.tensor(eos_ids, dtype=torch.int64)}
+    *kept, count = ops.candidates(ids, log_prob, **how)
+    *expected, expected_count = reference.candidates(ids, log_prob, **how)
+    assert torch.equal(count, expected_count)
+    for one, other in zip(kept, expected, strict=True):
+        for k, n in enumerate(count.tolist()):
+            assert torch.equal(one[k, :n], other[k, :n])
+            assert torch.equal(one[k].sort().values, other[k].sort().values)
+
+
+@pytest.mark.parametrize("name, value", [("mass", 0.0), ("log_prob", torch.zeros(2, 1))])
+def test_candidates_name_what_does_not_fit(name, value):
+    ids = torch.tensor([[1, 2]])
+    how = {"ids": ids, "log_prob": torch.zeros(1, 2), "mass": 0.5, "eos_ids": ids[0]}
+    with pytest.raises(ValueError, match=name):
+        ops.candidates(**how | {name: value})
+
+
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]))
 @settings(max_examples=40, deadline=None)
 def test_path_search_equals_the_reference(seed, order, lam):
@@ -410,6 +434,8 @@ def test_opcheck_accepts_every_op():
     rule = (MASK, 1, 0.6, 0.0, 0, None, None, 1)
     opcheck(torch.ops.dlmdecode.commit, (tokens, proposed, confidence, lo, hi, *rule))
     opcheck(torch.ops.dlmdecode.topm, (z, 4))
+    log_prob, ids = z.float().log_softmax(1).topk(5)
+    opcheck(torch.ops.dlmdecode.candidates, (ids, log_prob, 0.8, torch.tensor([1])))
     # the length of a path is data: no test of fixed shapes
     opcheck(
         torch.ops.dlmdecode.path_search,
