@@ -245,7 +245,7 @@ def candidates(
     """
     require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
     require(log_prob.shape == ids.shape, "log_prob", log_prob, "give the shape of ids")
-    require(0 < mass <= 1, "mass", mass, "a probability above 0")
+    require(0 < mass <= 1, "mass", mass, "give a probability above 0")
     choose = torch.ops.dlmdecode.candidates.default if LOADED else reference.candidates
     return choose(ids.contiguous(), log_prob.float().contiguous(), mass, eos_ids.contiguous())
 
