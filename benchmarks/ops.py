@@ -1,6 +1,7 @@
 """What the fused ops cost, side by side with what they replace, in one run.
 
-    python benchmarks/ops.py [--device cuda] [--rows 32] [--vocabulary 126464] [--json FILE]
+    python benchmarks/ops.py [--device cuda] [--rows 32] [--vocabulary 126464] [--slots 32]
+        [--threads 1] [--budget 1.0] [--json FILE]
 
 Every line is the fastest of repeated calls, on inputs that rotate through more memory than caches
 hold. "fraction" is the bytes an op has to read over the time, over the read bandwidth measured in

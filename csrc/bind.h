@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <cstring>
 #include <tuple>
 #include <vector>
@@ -183,6 +184,24 @@ std::vector<int64_t> vector_of(const char* name, const Tensor& tensor) {
   const int64_t n = tensor.dim() == 1 ? tensor.size(0) : 0;
   const int64_t* data = dense<int64_t>(name, tensor, ScalarType::Long, tensor, n);
   return std::vector<int64_t>(data, data + n);
+}
+
+std::tuple<Tensor, Tensor, Tensor> candidates(const Tensor& ids, const Tensor& log_prob,
+                                              double mass, const Tensor& eos_ids) {
+  STD_TORCH_CHECK(ids.dim() == 2, "ids must be (K, M)");
+  const int64_t positions = ids.size(0), width = ids.size(1);
+  const auto* from = dense<int64_t>("ids", ids, ScalarType::Long, ids, positions, width);
+  const auto* own = dense<float>("log_prob", log_prob, ScalarType::Float, ids, positions, width);
+  Tensor kept = new_empty(ids, {positions, width});
+  Tensor kept_log_prob = new_empty(ids, {positions, width}, ScalarType::Float);
+  Tensor count = new_empty(ids, {positions});
+  auto* to = static_cast<int64_t*>(kept.data_ptr());
+  auto* to_log_prob = static_cast<float*>(kept_log_prob.data_ptr());
+  std::copy_n(from, positions * width, to);
+  std::copy_n(own, positions * width, to_log_prob);
+  cpu::candidates(positions, width, to, to_log_prob, static_cast<int64_t*>(count.data_ptr()), mass,
+                  vector_of("eos_ids", eos_ids));
+  return {kept, kept_log_prob, count};
 }
 
 std::tuple<Tensor, Tensor> path_search(const Tensor& ids, const Tensor& log_prob,

@@ -24,6 +24,10 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
       "Tensor? entropy, int minimum) -> Tensor");
   // The m best tokens of each row and their log-probabilities.
   m.def("topm(Tensor logits, int m) -> (Tensor, Tensor)");
+  // The tokens of each draft position that a path may take, moved to the front. On the CPU.
+  m.def(
+      "candidates(Tensor ids, Tensor log_prob, float mass, Tensor eos_ids) "
+      "-> (Tensor, Tensor, Tensor)");
   // The best path through a lattice of draft tokens, and its score. On the CPU.
   m.def(
       "path_search(Tensor ids, Tensor log_prob, Tensor count, Tensor[] keys, Tensor[] log_probs, "
@@ -50,5 +54,6 @@ STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CPU, m) {
   m.impl("credit", TORCH_BOX(&dlmdecode::credit<dlmdecode::cpu::propose>));
   m.impl("commit", TORCH_BOX(&dlmdecode::commit<dlmdecode::cpu::commit>));
   m.impl("topm", TORCH_BOX(&dlmdecode::topm<dlmdecode::cpu::topm>));
+  m.impl("candidates", TORCH_BOX(&dlmdecode::candidates));
   m.impl("path_search", TORCH_BOX(&dlmdecode::path_search));
 }

@@ -62,8 +62,9 @@ struct Summary {
   double log_prob, entropy;  // of the best token, and of the whole row
 };
 
-// Adds the excluded token's mass, which may be larger than all the rest. The scans' exponentials stop
-// at their smallest number, also for logits of -inf: so little mass is none, and certain is certain.
+// Adds the excluded token's mass, which may be larger than all the rest. The scans' exponentials
+// stop at their smallest number, also for logits of -inf: so little mass is none, and certain is
+// certain.
 template <class C>
 DLM_SHARED Summary summary(const Partial<C, double>& found, C excluded) {
   Partial<C, double> all = found;

@@ -1,4 +1,4 @@
-// A lattice of draft tokens and an n-gram model as the arrays they arrive in.
+// A lattice of draft tokens and an n-gram model as the arrays they arrive in, and the search.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,11 @@ struct ScoredPath {
 };
 
 namespace cpu {
+// Moves to the front of each row of ids and log_prob (positions, width) the tokens that have less
+// than `mass` before them, but for EOS above the last row; count (positions,) says how many.
+void candidates(int64_t positions, int64_t width, int64_t* ids, float* log_prob, int64_t* count,
+                double mass, const std::vector<int64_t>& eos_ids);
+
 // prefix: the last ids before the lattice, at least as many as the model's order less one.
 ScoredPath path_search(const Lattice& lattice, const NGram& model,
                        const std::vector<int64_t>& prefix, int64_t beam, double lam,

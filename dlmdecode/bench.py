@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from dlmdecode.evals.arithmetic import Problem, final_answer, problem
+from dlmdecode.evals.runner import Contender
 from dlmdecode.generation import generate
 from dlmdecode.models.loading import load
 from dlmdecode.registry import list_samplers, sampler
@@ -59,12 +60,13 @@ class Score:
         return f"| {self.name} | {accuracy} | {self.nfe / total:.1f} | {rate:.2f} | {speed:.2f}× |"
 
 
-def buildable(names: Sequence[str]) -> list[str]:
-    """Those of `names` that need no option to be built (a trained filter, say)."""
+def buildable(names: Sequence[str], model: Any) -> list[str]:
+    """Those of `names` that need no option with this model (a trained filter, say)."""
 
     def builds(name: str) -> bool:
+        context = {"max_new_tokens": 128, "block_length": 32, "steps": None}
         try:
-            sampler(name, context={"max_new_tokens": 128, "block_length": 32, "steps": None})
+            sampler(name, family=model.family, context=context).bind(model)
         except (ValueError, TypeError):
             return False
         return True
@@ -83,20 +85,26 @@ def measure(
 ) -> list[Score]:
     """Decode the first `limit` problems of a split with every sampler; vanilla comes first.
 
+    `names` as `generate` takes them, options behind commas: "threshold,threshold=0.5".
     `save` gets the totals so far after every batch.
     """
-    scores = [Score(name) for name in dict.fromkeys([BASELINE, *names])]
+    contenders = [Contender.parse(name) for name in dict.fromkeys([BASELINE, *names])]
+    scores = [Score(contender.label) for contender in contenders]
     problems = [problem(seed, split=split) for seed in range(limit)]
-    for score in scores:  # the first calls allocate and compile
-        generate(model, problems[0].question, score.name, max_new_tokens=max_new_tokens)
+
+    def decode(questions: str | list[str], contender: Contender) -> Any:
+        shape = {"max_new_tokens": max_new_tokens, **contender.options}
+        return generate(model, questions, contender.spec, **shape)
+
+    for contender in contenders:  # the first calls allocate and compile
+        decode(problems[0].question, contender)
     batches = [problems[i : i + batch_size] for i in range(0, limit, batch_size)]
     with tqdm(total=len(batches) * len(scores), unit="batch", disable=None) as progress:
         for batch in batches:
             questions = [one.question for one in batch]
-            for score in scores:
+            for score, contender in zip(scores, contenders, strict=True):
                 progress.set_postfix_str(score.name)
-                out = generate(model, questions, score.name, max_new_tokens=max_new_tokens)
-                score.add(out, batch)
+                score.add(decode(questions, contender), batch)
                 progress.update()
             save(scores)
     return scores
@@ -116,7 +124,10 @@ def table(scores: Sequence[Score]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
     parser.add_argument(
-        "--sampler", action="append", help="repeatable; without it all, and some compositions"
+        "--sampler",
+        action="append",
+        metavar="NAME[+NAME][,OPTION=VALUE]",
+        help="repeatable; without it all, and some compositions",
     )
     parser.add_argument("--limit", type=int, default=500, help="problems (500)")
     parser.add_argument("--batch-size", type=int, default=16, help="problems at a time (16)")
@@ -130,8 +141,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name.replace('_', '-')} {getattr(arguments, name)}: give 1 or more"
             )
-    names = arguments.sampler or buildable([*list_samplers(), *COMPOSITIONS])
     model = load(arguments.model)
+    names = arguments.sampler or buildable([*list_samplers(), *COMPOSITIONS], model)
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
     output = arguments.output
 

@@ -7,11 +7,15 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from torch import Tensor
+
 
 def require(holds: bool, name: str, value: Any, fix: str) -> None:
-    """Raise `ValueError` unless `holds`."""
+    """Raise `ValueError` unless `holds`; of a tensor it shows dtype, shape and device."""
     if not holds:
-        raise ValueError(f"{name}={value!r}: {fix}")
+        tensor = isinstance(value, Tensor)
+        shown = f"{value.dtype} {tuple(value.shape)} on {value.device}" if tensor else repr(value)
+        raise ValueError(f"{name}={shown}: {fix}")
 
 
 def require_finite(name: str, value: float, infinite: bool = False) -> None:

@@ -219,11 +219,15 @@ def hashable(value: Any) -> Any:
 def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Model, prompt and options of `generate` that the arguments mean."""
     from dlmdecode import load
+    from dlmdecode.models.domain import advise
+    from dlmdecode.models.loading import EMBEDDED
 
     text = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
     options = {name: getattr(arguments, name) for name in GENERATION if name in arguments}
     options |= dict(arguments.set)
     model = load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
+    if arguments.model in EMBEDDED:
+        advise(arguments.model, text, model.tokenizer, "--model FOLDER or OWNER/NAME")
     if arguments.raw or getattr(model.tokenizer, "chat_template", None) is None:
         return model, text, options
     return model, [{"role": "user", "content": text}], options

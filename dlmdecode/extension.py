@@ -59,6 +59,10 @@ def register_fakes() -> None:
             shape, dtype=torch.float32
         )
 
+    @torch.library.register_fake("dlmdecode::candidates")
+    def _(ids, log_prob, *rest):
+        return torch.empty_like(ids), torch.empty_like(log_prob), ids.new_empty(len(ids))
+
     @torch.library.register_fake("dlmdecode::path_search")
     def _(ids, *rest):
         length = torch.library.get_ctx().new_dynamic_size()

@@ -20,7 +20,7 @@ def denoise(
     """Yield the rows still being written, after every step, until none is left.
 
     Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than were committed.
+    every row, and a revision takes back fewer than the step before committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
     assert sampler.blocks is not None, "a complete recipe has blocks: build it with sampler()"

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from dlmdecode.checks import require
 from dlmdecode.reference import Selection
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -21,13 +22,6 @@ RULES = {
     "relaxed": ("threshold", "relaxed", "radius"),
 }
 LEVELS = ("threshold", "factor", "delta", "gamma")
-
-
-def require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        if isinstance(value, Tensor):
-            value = f"{value.dtype} {tuple(value.shape)} on {value.device}"
-        raise ValueError(f"{name} is {value}: give {fix}")
 
 
 def checked(
@@ -46,23 +40,27 @@ def checked(
     """The arguments by name, after every check that needs no look at the numbers."""
     check_logits(logits)
     rows, vocabulary = logits.shape
-    require(-1 <= exclude < vocabulary, "exclude", exclude, f"an id below {vocabulary}, or -1")
+    require(-1 <= exclude < vocabulary, "exclude", exclude, f"give an id below {vocabulary}, or -1")
     usable = temperature == 0 or (temperature >= 1e-6 and math.isfinite(temperature))
-    require(usable, "temperature", temperature, "0, or a finite number of at least 1e-6")
-    require(math.isfinite(cfg_scale), "cfg_scale", cfg_scale, "a finite number")
-    require(dtype in (torch.float32, torch.float64), "dtype", dtype, "torch.float32 or float64")
+    require(usable, "temperature", temperature, "give 0, or a finite number of at least 1e-6")
+    require(math.isfinite(cfg_scale), "cfg_scale", cfg_scale, "give a finite number")
+    require(
+        dtype in (torch.float32, torch.float64), "dtype", dtype, "give torch.float32 or float64"
+    )
     check_vector("need", need, torch.bool, logits)
     check_vector("stream", stream, torch.int64, logits)
     check_vector("position", position, torch.int64, logits)
     if uncond is not None:
-        like = f"{logits.dtype} {tuple(logits.shape)} like the logits"
+        like = f"give {logits.dtype} {tuple(logits.shape)} like the logits"
         fits = uncond.shape == logits.shape and uncond.dtype == logits.dtype
         require(fits and uncond.device == logits.device, "uncond", uncond, like)
     if edits is not None:
         ids, values = edits
-        require(ids.dim() == 2 and len(ids) == rows, "edits ids", ids, f"({rows}, T)")
-        require(ids.dtype == torch.int64, "edits ids", ids, "int64")
-        require(values.shape == ids.shape, "edits values", values, f"{tuple(ids.shape)} like ids")
+        require(ids.dim() == 2 and len(ids) == rows, "edits ids", ids, f"give ({rows}, T)")
+        require(ids.dtype == torch.int64, "edits ids", ids, "give int64")
+        require(
+            values.shape == ids.shape, "edits values", values, f"give {tuple(ids.shape)} like ids"
+        )
         edits = (ids, values.float())
     return {
         "logits": logits,
@@ -80,28 +78,30 @@ def checked(
 
 
 def check_logits(logits: Tensor) -> None:
-    require(logits.dim() == 2, "logits", logits, "a matrix (rows, vocabulary)")
-    require(logits.shape[1] > 0, "logits", logits, "a vocabulary of at least one token")
-    require(logits.dtype in FLOATS, "logits", logits, "float32, bfloat16, float16 or float64")
+    require(logits.dim() == 2, "logits", logits, "give a matrix (rows, vocabulary)")
+    require(logits.shape[1] > 0, "logits", logits, "give a vocabulary of at least one token")
+    require(logits.dtype in FLOATS, "logits", logits, "give float32, bfloat16, float16 or float64")
 
 
 def check_vector(name: str, value: Tensor | None, dtype: torch.dtype, logits: Tensor) -> None:
     if value is not None:
         fits = value.shape == logits.shape[:1] and value.dtype == dtype
-        require(fits and value.device == logits.device, name, value, f"{dtype} ({len(logits)},)")
+        require(
+            fits and value.device == logits.device, name, value, f"give {dtype} ({len(logits)},)"
+        )
 
 
 def selection(rule: str, given: dict, minimum: int) -> Selection:
     """The rule with its parameters, and no others."""
-    require(rule in RULES, "rule", repr(rule), f"one of {', '.join(RULES)}")
+    require(rule in RULES, "rule", rule, f"give one of {', '.join(RULES)}")
     wanted = RULES[rule]
     for name, value in given.items():
         fits = (value is not None) == (name in wanted)
-        require(fits, name, value, f"exactly {', '.join(wanted)} with rule {rule!r}")
-    require(minimum >= 0, "minimum", minimum, "0 or more")
+        require(fits, name, value, f"give exactly {', '.join(wanted)} with rule {rule!r}")
+    require(minimum >= 0, "minimum", minimum, "give 0 or more")
     levels = [given[name] for name in LEVELS if given[name] is not None]
-    require(all(map(math.isfinite, levels)), wanted[0], levels, "a finite number")
-    require((given["radius"] or 0) >= 0, "radius", given["radius"], "0 or more")
+    require(all(map(math.isfinite, levels)), wanted[0], levels, "give a finite number")
+    require((given["radius"] or 0) >= 0, "radius", given["radius"], "give 0 or more")
     return Selection(
         rule,
         level=levels[0] if levels else 0.0,
@@ -122,22 +122,24 @@ def check_canvas(
     how: Selection,
 ) -> None:
     usable = tokens.dim() == 2 and tokens.dtype == torch.int64
-    require(usable, "tokens", tokens, "int64 (rows, length)")
+    require(usable, "tokens", tokens, "give int64 (rows, length)")
     dense_enough = tokens.stride(1) == 1 or tokens.shape[1] <= 1
-    require(dense_enough, "tokens", tokens, "rows that are dense in memory")
+    require(dense_enough, "tokens", tokens, "give rows that are dense in memory")
     floats = (torch.float32, torch.float64)
     matrices = {"proposed": (proposed, (torch.int64,)), "confidence": (confidence, floats)}
     if how.entropy is not None:
         matrices["entropy"] = (how.entropy, (torch.float32,))
     for name, (value, dtypes) in matrices.items():
         fits = value.shape == tokens.shape and value.dtype in dtypes
-        require(fits, name, value, f"{dtypes} {tuple(tokens.shape)} like tokens")
-        require(value.device == tokens.device, name, value, f"it on {tokens.device} like tokens")
+        require(fits, name, value, f"give {dtypes} {tuple(tokens.shape)} like tokens")
+        require(
+            value.device == tokens.device, name, value, f"give it on {tokens.device} like tokens"
+        )
     for name, vector in {"lo": lo, "hi": hi, "quota": how.quota}.items():
         if vector is not None:
             fits = vector.shape == tokens.shape[:1] and vector.dtype == torch.int64
-            require(fits, name, vector, f"int64 ({len(tokens)},)")
-            require(vector.device == tokens.device, name, vector, f"it on {tokens.device}")
+            require(fits, name, vector, f"give int64 ({len(tokens)},)")
+            require(vector.device == tokens.device, name, vector, f"give it on {tokens.device}")
 
 
 def dense(value: Tensor | None) -> Tensor | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import reference
+from dlmdecode.checks import require
 from dlmdecode.extension import LOADED, is_available
 from dlmdecode.op_arguments import (
     RULES,
@@ -24,7 +25,6 @@ from dlmdecode.op_arguments import (
     dense,
     dense_rows,
     flat,
-    require,
     selection,
 )
 from dlmdecode.reference import BAD, UNNEEDED, Proposed
@@ -34,6 +34,7 @@ __all__ = [
     "UNNEEDED",
     "NoProposal",
     "Proposed",
+    "candidates",
     "check",
     "commit",
     "credit",
@@ -123,12 +124,14 @@ def credit(
         logits, need, exclude, temperature, seed, stream, position, uncond, cfg_scale, edits, dtype
     )
     rows = len(logits)
-    require(ids.dim() == 2 and len(ids) == rows and ids.shape[1] > 0, "ids", ids, "(rows, slots)")
-    require(ids.dtype == torch.int64, "ids", ids, "int64")
-    require(credits.shape == ids.shape, "credits", credits, f"shape {tuple(ids.shape)} of ids")
-    require(credits.dtype == torch.float32, "credits", credits, "float32")
+    require(
+        ids.dim() == 2 and len(ids) == rows and ids.shape[1] > 0, "ids", ids, "give (rows, slots)"
+    )
+    require(ids.dtype == torch.int64, "ids", ids, "give int64")
+    require(credits.shape == ids.shape, "credits", credits, f"give shape {tuple(ids.shape)} of ids")
+    require(credits.dtype == torch.float32, "credits", credits, "give float32")
     for name, value in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
-        require(value >= 0 and math.isfinite(value), name, value, "finite and not negative")
+        require(value >= 0 and math.isfinite(value), name, value, "give a finite number, 0 or more")
     if is_available(logits.device):
         state = (ids.contiguous(), credits.contiguous())
         first, *rest = flat(arguments)
@@ -218,7 +221,7 @@ def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
     above -inf. Errors as for `propose`.
     """
     check_logits(logits)
-    require(1 <= m <= 32, "m", m, "a number from 1 to 32")
+    require(1 <= m <= 32, "m", m, "give a number from 1 to 32")
     if is_available(logits.device):
         ids, log_prob = torch.ops.dlmdecode.topm(dense_rows(logits), m)
     else:
@@ -226,6 +229,25 @@ def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling():
         check_rows(ids[:, 0])
     return ids, log_prob
+
+
+def candidates(
+    ids: Tensor, log_prob: Tensor, *, mass: float, eos_ids: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """DiffuSpec's entropy-adaptive candidate sets (arXiv 2510.02358); on the CPU.
+
+    A position keeps its fewest best tokens whose probabilities add up to `mass`, less those of
+    `eos_ids` (int64) at every position but the last. Tokens of log-probability -inf are never kept.
+
+    ids int64 and log_prob float32 (K, M), best first. Returns both with what is kept moved to the
+    front of each row, and how many that are, int64 (K,).
+    Raises ValueError for arguments that do not fit.
+    """
+    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, "give the shape of ids")
+    require(0 < mass <= 1, "mass", mass, "give a probability above 0")
+    choose = torch.ops.dlmdecode.candidates.default if LOADED else reference.candidates
+    return choose(ids.contiguous(), log_prob.float().contiguous(), mass, eos_ids.contiguous())
 
 
 def path_search(
@@ -251,27 +273,28 @@ def path_search(
     ids int64 and log_prob float32 (K, M): the lattice; count int64 (K,): candidates in use, 1 to M.
     keys, log_probs: for each order n of the n-gram model, sorted int64 keys of n tokens and float32
         scores. contexts, weights: the same for contexts of n - 1 tokens and their back-off weights
-        (empty for order 1). Keys as in `dlmdecode.speculation.ngram`; `floor`: a token unknown to
-        order 1.
+        (not read for order 1). Keys as in `dlmdecode.speculation.ngram`; `floor`: a token unknown
+        to order 1.
     prefix: int64 (P,), the tokens before the lattice, at least as many as the order less one.
 
     Returns the ids of the path, int64, and its score. Of equal scores the one found first wins.
     Raises ValueError for arguments that do not fit.
     """
-    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "(positions, candidates)")
-    require(log_prob.shape == ids.shape, "log_prob", log_prob, f"{tuple(ids.shape)} like ids")
-    require(count.shape == ids.shape[:1], "count", count, f"({len(ids)},)")
-    fits = bool(((count >= 1) & (count <= ids.shape[1])).all())
-    require(fits, "count", count.tolist(), f"numbers from 1 to {ids.shape[1]}")
+    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
+    require(log_prob.shape == ids.shape, "log_prob", log_prob, "give the shape of ids")
+    require(count.shape == ids.shape[:1], "count", count, "give one for each row of ids")
+    used = count.tolist() or [1]
+    fits = min(used) >= 1 and max(used) <= ids.shape[1]
+    require(fits, "count", used, "give numbers from 1 to the width of ids")
     sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
-    require(len(sizes) == 1 and len(keys) > 0, "keys", sizes, "one array of each for each order")
-    enough = len(prefix) >= len(keys) - 1
     require(
-        enough, "prefix", prefix, f"at least {len(keys) - 1} tokens for an order of {len(keys)}"
+        len(sizes) == 1 and len(keys) > 0, "keys", sizes, "give one array of each for each order"
     )
-    require(beam >= 1, "beam", beam, "at least 1")
-    require(0 <= lam <= 1, "lam", lam, "a weight from 0 to 1")
-    search = torch.ops.dlmdecode.path_search if LOADED else reference.path_search
+    enough = len(prefix) >= len(keys) - 1
+    require(enough, "prefix", prefix, "give at least as many tokens as the order less one")
+    require(beam >= 1, "beam", beam, "give at least 1")
+    require(0 <= lam <= 1, "lam", lam, "give a weight from 0 to 1")
+    search = torch.ops.dlmdecode.path_search.default if LOADED else reference.path_search
     path, score = search(
         ids.contiguous(),
         log_prob.float().contiguous(),

@@ -274,6 +274,18 @@ def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
     return full_ids, full_log_prob
 
 
+def candidates(
+    ids: Tensor, log_prob: Tensor, mass: float, eos_ids: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    probability = log_prob.double().exp()
+    before = probability.cumsum(1).roll(1, 1)
+    before[:, :1] = 0
+    kept = (before < mass) & (log_prob > -torch.inf)
+    kept[:-1] &= ~torch.isin(ids[:-1], eos_ids)
+    order = kept.int().argsort(dim=1, descending=True, stable=True)
+    return ids.gather(1, order), log_prob.gather(1, order), kept.sum(1)
+
+
 def mix(z: int) -> int:
     """splitmix64's finaliser (Steele et al. 2014) of 64 bits."""
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64

@@ -8,26 +8,33 @@ rule names none. Ties go to the lowest position.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
+from dlmdecode import ops
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import require, require_finite
 
 
-def surest_first(canvas: Canvas) -> tuple[Tensor, Tensor]:
-    """Open positions by falling confidence: values (B, L), −inf behind the open ones, and order."""
-    ranked = canvas.confidence.masked_fill(~canvas.open, -torch.inf)
-    return ranked.sort(dim=1, descending=True, stable=True)
+def by_rule(canvas: Canvas, rule: str, **parameters: Any) -> Tensor:
+    """Open positions that a rule of `ops.commit` takes by `canvas.confidence`, (B, L) bool.
 
-
-def prefix(order: Tensor, count: Tensor) -> Tensor:
-    """Bool (B, L): the first `count` (B,) positions of `order` (B, L)."""
-    rank = torch.arange(order.shape[1], device=order.device)
-    where = (rank < count[:, None]).expand_as(order)
-    return torch.zeros_like(where).scatter(1, order, where)
+    Parameters and formulas are those of the op; nothing is taken where nothing passes.
+    """
+    tokens = canvas.tokens.clone()
+    ops.commit(
+        tokens,
+        canvas.proposal.token,
+        canvas.confidence,
+        canvas.lo,
+        canvas.hi,
+        canvas.mask_id,
+        rule,
+        minimum=0,
+        **parameters,
+    )
+    return tokens != canvas.tokens  # the mask is never proposed
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Threshold:
         require_finite("threshold", self.threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        return canvas.confidence >= self.threshold
+        return by_rule(canvas, "threshold", threshold=self.threshold)
 
 
 class Quota(Protocol):
@@ -68,8 +75,7 @@ class TopK:
     quota: Quota
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        _, order = surest_first(canvas)
-        return prefix(order, self.quota(canvas))
+        return by_rule(canvas, "topk", quota=self.quota(canvas))
 
 
 def steps_per_block(steps: int | None, max_new_tokens: int, block_length: int | None) -> int:

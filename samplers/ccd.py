@@ -6,7 +6,7 @@ among the surest positions. The paper's average of distributions is not in that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,12 @@ from dlmdecode.checks import require
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.scores import NegativeEntropy
-from dlmdecode.select import prefix, surest_first
+from dlmdecode.select import by_rule
+
+
+def surest(canvas: Canvas, count: int) -> Tensor:
+    """The `count` surest open positions, (B, L) bool."""
+    return by_rule(canvas, "topk", quota=torch.full_like(canvas.lo, count))
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,7 @@ class LastLook:
     candidates: int = 4
 
     def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
-        _, order = surest_first(rows)
-        seen = prefix(order, torch.full_like(rows.lo, self.candidates)) & rows.open
-        rows.memory[self, "candidates"] = seen
+        rows.memory[self, "candidates"] = surest(rows, self.candidates)
         rows.memory[self, "token"] = rows.proposal.token
         return logits
 
@@ -55,17 +58,14 @@ class CoherentContext:
         require(enough, "candidates", self.memory.candidates, f"give at least budget={self.budget}")
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        _, order = surest_first(canvas)
-        budget = torch.full_like(canvas.lo, self.budget)
-        surest = prefix(order, torch.full_like(canvas.lo, self.memory.candidates))
         before = canvas.memory[self.memory, "candidates"]
         same = canvas.memory[self.memory, "token"] == canvas.proposal.token
-        agree = surest & before & same & canvas.open
+        agree = surest(canvas, self.memory.candidates) & before & same
         enough = agree.sum(1) >= self.budget
         if not self.dynamic:
-            rank = agree.gather(1, order).long().cumsum(1)  # count along falling confidence
-            agree = agree & torch.zeros_like(agree).scatter(1, order, rank <= self.budget)
-        return torch.where(enough[:, None], agree, prefix(order, budget))
+            ranked = canvas.confidence.masked_fill(~agree, -torch.inf)
+            agree = surest(replace(canvas, confidence=ranked), self.budget)
+        return torch.where(enough[:, None], agree, surest(canvas, self.budget))
 
 
 @register_sampler("ccd", paper="arXiv 2512.02044")

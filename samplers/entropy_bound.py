@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dlmdecode.blocks import WholeCanvas, blocks_of
@@ -13,7 +12,7 @@ from dlmdecode.checks import require
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.scores import NegativeEntropy
-from dlmdecode.select import prefix, surest_first
+from dlmdecode.select import by_rule
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,8 @@ class EntropyBound:
         require(self.gamma >= 0, "gamma", self.gamma, "give a number of nats, 0 or more")
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        ranked, order = surest_first(canvas)
-        entropy = canvas.proposal.entropy.double().gather(1, order)
-        bound = entropy.cumsum(1) - entropy.cummax(1).values
-        passes = (bound <= self.gamma) & (ranked > -torch.inf)
-        return prefix(order, passes.long().cumprod(1).sum(1))
+        entropy = canvas.proposal.entropy
+        return by_rule(canvas, "entropy_bound", gamma=self.gamma, entropy=entropy)
 
 
 @register_sampler("entropy_bound", paper="arXiv 2505.24857")

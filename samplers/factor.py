@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import require_finite
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
-from dlmdecode.select import prefix, surest_first
+from dlmdecode.select import by_rule
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,7 @@ class Factor:
         require_finite("factor", self.factor)
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        ranked, order = surest_first(canvas)
-        n = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
-        passes = (n + 1) * (1 - ranked) < self.factor
-        return prefix(order, passes.long().cumprod(1).sum(1))
+        return by_rule(canvas, "factor", factor=self.factor)
 
 
 @register_sampler("factor", paper="arXiv 2505.22618")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import require_finite
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
-from dlmdecode.select import prefix, surest_first
+from dlmdecode.select import by_rule
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,7 @@ class FrechetProfile:
         require_finite("delta", self.delta)
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        ranked, order = surest_first(canvas)
-        n = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
-        joint = (ranked.cumsum(1) - (n - 1)).clamp(min=0)
-        passes = joint - (1 - ranked) > self.delta
-        return prefix(order, passes.long().cumprod(1).sum(1))
+        return by_rule(canvas, "frechet", delta=self.delta)
 
 
 @register_sampler("frechet", paper="arXiv 2606.02955")

@@ -11,7 +11,7 @@ from dlmdecode.canvas import Canvas
 from dlmdecode.checks import closest, require
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Choose, Sampler
-from dlmdecode.select import Threshold, prefix, surest_first
+from dlmdecode.select import Threshold, by_rule
 from dlmdecode.verify import Lookahead, fan_out
 
 MODES = ("batch", "tree")
@@ -29,8 +29,8 @@ class ConfidentLookahead(Lookahead):
 
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
         def surest(rows: Canvas) -> Tensor:
-            _, order = surest_first(replace(rows, confidence=rows.proposal.prob))
-            return prefix(order, torch.ones_like(rows.lo)) & rows.open
+            ranked = replace(rows, confidence=rows.proposal.prob)
+            return by_rule(ranked, "topk", quota=torch.ones_like(rows.lo))
 
         rows = fan_out(canvas, self.depth, surest)
         grown = torch.ones_like(rows.block_full)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from dlmdecode.registry import register_sampler
 from dlmdecode.revisions import first
 from dlmdecode.sampler import Sampler
 from dlmdecode.select import EvenQuota, TopK, steps_per_block
+
+BESIDE_THE_MODEL = "filter.safetensors"
 
 
 class AcceptanceFilter(nn.Module):
@@ -38,6 +40,19 @@ class AcceptanceFilter(nn.Module):
         save_file(self.state_dict(), path)
 
     @classmethod
+    def of(cls, model: Any) -> AcceptanceFilter:
+        """The filter in the folder that `model` was loaded from."""
+        folder = getattr(model, "folder", None)
+        path = None if folder is None else folder / BESIDE_THE_MODEL
+        if path is None or not path.is_file():
+            raise ValueError(
+                f"filter=None: {folder or 'the model'} comes with no {BESIDE_THE_MODEL}; give "
+                f"learn2pd a safetensors file (python -m training.filter trains one from a model's "
+                f"own traces)"
+            )
+        return cls.load(path)
+
+    @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AcceptanceFilter:
         """Read `linear1` and `linear2` from a safetensors file."""
         require(Path(path).is_file(), "filter", str(path), "there is no such file")
@@ -52,7 +67,8 @@ class AcceptanceFilter(nn.Module):
 class LearnedAcceptance:
     """Masked positions that the filter accepts, and the surest ones of a schedule.
 
-    The filter sees the model's confidence at every position of the block, the written ones too.
+    The filter sees the model's confidence at every position of the block, the written ones too;
+    None stands for the one beside the model's weights until `bind` reads it.
     """
 
     reads_committed = True
@@ -60,7 +76,7 @@ class LearnedAcceptance:
         "TraceCredit": "the filter was trained on the model's own confidences",
         "DelimiterBlocks": "the filter was trained on blocks of one length",
     }
-    filter: AcceptanceFilter
+    filter: AcceptanceFilter | None
     schedule: TopK
     threshold: float = 0.96
 
@@ -68,11 +84,13 @@ class LearnedAcceptance:
         require_finite("threshold", self.threshold)
 
     def bind(self, model: Any) -> LearnedAcceptance:
-        self.filter.to(model.device)
-        return self
+        filter = self.filter or AcceptanceFilter.of(model)
+        return replace(self, filter=filter.to(model.device))
 
     def check(self, sampler: Sampler) -> None:
         length = getattr(sampler.blocks, "length", None)
+        if self.filter is None:
+            return
         require(
             sampler.blocks is None or (length is not None and length <= self.filter.width),
             "block_length",
@@ -82,6 +100,7 @@ class LearnedAcceptance:
 
     def accepted(self, canvas: Canvas) -> Tensor:
         """Block positions the filter accepts, masked or not, (B, L)."""
+        assert self.filter is not None, "`bind` finds the filter"
         at = canvas.lo[:, None] + torch.arange(self.filter.width, device=canvas.lo.device)
         inside = at < canvas.hi[:, None]
         at = at.clamp(max=canvas.tokens.shape[1] - 1)
@@ -119,13 +138,12 @@ def learn2pd(
     max_new_tokens: int = 256,
     block_length: int | None = 32,
 ) -> Sampler:
-    """Commit what a trained filter accepts; `eot` cuts the text at an EOS proposal that sure."""
-    if filter is None:
-        raise ValueError(
-            "filter=None: learn2pd needs a trained filter; give a safetensors file "
-            "(python -m training.filter trains one from a model's own traces)"
-        )
-    loaded = filter if isinstance(filter, nn.Module) else AcceptanceFilter.load(filter)
+    """Commit what a trained filter accepts; `eot` cuts the text at an EOS proposal that sure.
+
+    `filter` is a safetensors file (`python -m training.filter` trains one) or the filter itself;
+    None takes `filter.safetensors` beside the model's weights.
+    """
+    loaded = AcceptanceFilter.load(filter) if isinstance(filter, str | os.PathLike) else filter
     schedule = TopK(EvenQuota(steps_per_block(steps, max_new_tokens, block_length)))
     return Sampler(
         select=LearnedAcceptance(loaded, schedule, threshold),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import require, require_finite
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
+from dlmdecode.select import by_rule
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,13 @@ class NearAnchor:
         require(self.radius >= 0, "radius", self.radius, "give a number of positions, 0 or more")
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        anchor = canvas.open & (canvas.confidence >= self.threshold)
-        width = 2 * self.radius + 1
-        near = F.max_pool1d(anchor[:, None].float(), width, stride=1, padding=self.radius)[:, 0] > 0
-        return anchor | (near & (canvas.confidence >= self.relaxed))
+        return by_rule(
+            canvas,
+            "relaxed",
+            threshold=self.threshold,
+            relaxed=self.relaxed,
+            radius=self.radius,
+        )
 
 
 @register_sampler("localleap", paper="arXiv 2510.07081")

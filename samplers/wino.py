@@ -13,7 +13,7 @@ from dlmdecode.canvas import Canvas, Span
 from dlmdecode.checks import require, require_finite
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Forward, Sampler
-from dlmdecode.select import prefix, surest_first
+from dlmdecode.select import by_rule
 
 SHADOW = "shadow"  # memory: probability of each standing token as its shadow sees it, (B, L)
 FIRST_LIMIT = 30
@@ -67,9 +67,9 @@ class WideIn:
         require_finite("threshold", self.threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        ranked, order = surest_first(canvas)
+        sure = canvas.open & (canvas.confidence > self.threshold)
         most = (0.7 * canvas.open.sum(1)).long().clamp(5, 20)
-        return prefix(order, torch.minimum((ranked > self.threshold).sum(1), most))
+        return by_rule(canvas, "topk", quota=torch.minimum(sure.sum(1), most))
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,9 @@ class NarrowOut:
         stands = canvas.block & canvas.text & ~canvas.masked & ~committed
         doubted = stands & (prob < self.threshold) & (accepted > 1)[:, None]
         order = prob.masked_fill(~doubted, torch.inf).argsort(dim=1, stable=True)
+        rank = order.argsort(dim=1)
         count = torch.minimum(doubted.sum(1), limit - 1)
-        canvas.remask(prefix(order, count))
+        canvas.remask(rank < count[:, None])
         canvas.memory[self] = accepted
 
 

@@ -1,8 +1,9 @@
 """The benchmark of samplers and the demo, on the embedded model."""
 
 import pytest
+from toy import micro
 
-from dlmdecode import bench, demo
+from dlmdecode import bench, demo, load
 from dlmdecode.cli import main
 from dlmdecode.evals.arithmetic import problem
 
@@ -10,8 +11,6 @@ from dlmdecode.evals.arithmetic import problem
 @pytest.fixture(scope="module")
 def lines():
     """A table of two samplers on four problems."""
-    from dlmdecode import load
-
     names = ["threshold", "prophet+threshold"]
     scores = bench.measure(load("tiny"), names, limit=4, batch_size=3, max_new_tokens=64)
     return scores, bench.table(scores).splitlines()[2:]  # below the count of problems
@@ -46,8 +45,17 @@ def test_intervals_are_wilsons():
     assert score.row(4.0) == "| x | 90.0% [59.6%, 98.2%] | 2.0 | 2.50 | 2.00× |"
 
 
-def test_samplers_that_need_a_trained_filter_are_left_out():
-    assert bench.buildable(["learn2pd", "vanilla", "nothing"]) == ["vanilla"]
+def test_samplers_that_cannot_be_built_for_a_model_are_left_out():
+    names = ["learn2pd", "vanilla", "nothing"]
+    assert bench.buildable(names, load("tiny")) == ["learn2pd", "vanilla"]
+    assert bench.buildable(names, micro("llada")) == ["vanilla"]
+
+
+def test_options_follow_the_name_and_stand_in_the_table():
+    name = "threshold,threshold=0.0"
+    scores = bench.measure(load("tiny"), [name], limit=1, batch_size=1, max_new_tokens=64)
+    assert [score.name for score in scores] == ["vanilla", name]
+    assert scores[1].nfe <= 2  # a forward for each block
 
 
 @pytest.mark.parametrize("option", ["--limit", "--batch-size", "--max-new-tokens"])

@@ -13,6 +13,9 @@ from toy import MODELS, give_llada_tokenizer
 import dlmdecode
 from dlmdecode import catalogue, cli
 from dlmdecode.cli import main, value_of
+from dlmdecode.evals.arithmetic import problem
+from dlmdecode.models.domain import is_foreign
+from dlmdecode.models.loading import EMBEDDED, load_tokenizer
 from dlmdecode.trace import Step
 
 PROMPT = "w1 w2 w3"
@@ -40,6 +43,12 @@ def run(capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def words():
+    """The tokenizer of the embedded model."""
+    return load_tokenizer(EMBEDDED["tiny"], "llada")
 
 
 class Terminal(io.StringIO):
@@ -337,3 +346,37 @@ def test_a_value_of_set_is_what_it_looks_like(text, value):
     parsed = value_of(text)
     assert parsed == value
     assert type(parsed) is type(value)
+
+
+# the embedded models
+
+
+def test_no_arithmetic_problem_is_foreign_to_the_embedded_model(words):
+    for split in ("train", "heldout"):
+        assert not [s for s in range(300) if is_foreign(problem(s, split).question, words)]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Why is the sky blue?",
+        "Write 3 lines about love and longing.",
+        "def f(x): return x + 1",
+        "Wie heißt die Hauptstadt von Frankreich, 2 Wörter?",
+        "空はなぜ青いのですか",
+        "",
+    ],
+)
+def test_other_prompts_are_foreign_to_the_embedded_model(words, prompt):
+    assert is_foreign(prompt, words)
+
+
+@pytest.mark.parametrize(
+    "command, option", [("generate", "--model"), ("trace", "--model"), ("speculate", "--verifier")]
+)
+def test_a_foreign_prompt_brings_a_line_about_the_embedded_model(run, command, option):
+    code, _, err = run(command, "Why is the sky blue?", "--max-new-tokens", 32)
+    (line,) = [line for line in err.splitlines() if "note" in line]
+    assert code == 0 and "short arithmetic word problems" in line and option in line
+    _, _, err = run(command, problem(0).question, "--max-new-tokens", 32)
+    assert "note" not in err

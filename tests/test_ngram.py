@@ -100,6 +100,15 @@ def test_the_online_model_learns_from_the_text_and_nothing_else():
     assert scores(proxy.at([4, 5]), (1, 2), 10)[3] < repeated[3]
 
 
+@given(texts, st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_the_online_models_one_table_scores_as_one_per_order_does(rows, order):
+    online = OnlineNGram(order, vocab_size=5).at(rows[0])
+    apart = build(rows[:1], vocab_size=5, order=order, smoothing="stupid")
+    for context in list(product(range(BEGIN, 5), repeat=order - 1))[:50]:
+        assert np.array_equal(scores(online, context, 5), scores(apart, context, 5))
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"not a file of ours", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "]
 )

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from by_hand import chosen_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -282,37 +283,6 @@ def canvases(seed, length=14):
     return tokens, proposed, confidence, lo, hi
 
 
-def chosen_by_hand(rule, c, entropy, quota, how):
-    """Indices that a rule takes of confidences by position: the definition, in plain Python."""
-    order = sorted(c, key=lambda i: (-c[i], i))
-    prefix = [order[:n] for n in range(1, len(order) + 1)]
-    taken = {
-        "topk": lambda: order[:quota],
-        "threshold": lambda: [i for i in c if c[i] >= how["threshold"]],
-        "factor": lambda: longest(prefix, lambda p: (len(p) + 1) * (1 - c[p[-1]]) < how["factor"]),
-        "frechet": lambda: longest(
-            prefix,
-            lambda p: max(0, sum(c[i] for i in p) - (len(p) - 1)) - (1 - c[p[-1]]) > how["delta"],
-        ),
-        "entropy_bound": lambda: longest(
-            prefix,
-            lambda p: sum(entropy[i] for i in p) - max(entropy[i] for i in p) <= how["gamma"],
-        ),
-        "relaxed": lambda: [
-            i
-            for i in c
-            if c[i] >= how["threshold"]
-            or c[i] >= how["relaxed"]
-            and any(c[j] >= how["threshold"] and abs(i - j) <= how["radius"] for j in c)
-        ],
-    }[rule]()
-    return set(taken) | set(order[:1])
-
-
-def longest(prefixes, passes):
-    return max((p for p in prefixes if passes(p)), key=len, default=[])
-
-
 @pytest.mark.parametrize("rule", RULES)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
@@ -404,6 +374,30 @@ def random_search(seed, order, lam):
     }
 
 
+@given(st.integers(0, 10**6), st.floats(0.01, 1.0), st.sampled_from([(), (3,), (3, 5)]))
+@settings(max_examples=60, deadline=None)
+def test_candidates_equal_the_reference(seed, mass, eos_ids):
+    z = 2 * torch.randn(6, 12, generator=torch.Generator().manual_seed(seed))
+    z[z < -1] = -torch.inf
+    log_prob, ids = z.log_softmax(1).topk(8)
+    how = {"mass": mass, "eos_ids": torch.tensor(eos_ids, dtype=torch.int64)}
+    *kept, count = ops.candidates(ids, log_prob, **how)
+    *expected, expected_count = reference.candidates(ids, log_prob, **how)
+    assert torch.equal(count, expected_count)
+    for one, other in zip(kept, expected, strict=True):
+        for k, n in enumerate(count.tolist()):
+            assert torch.equal(one[k, :n], other[k, :n])
+            assert torch.equal(one[k].sort().values, other[k].sort().values)
+
+
+@pytest.mark.parametrize("name, value", [("mass", 0.0), ("log_prob", torch.zeros(2, 1))])
+def test_candidates_name_what_does_not_fit(name, value):
+    ids = torch.tensor([[1, 2]])
+    how = {"ids": ids, "log_prob": torch.zeros(1, 2), "mass": 0.5, "eos_ids": ids[0]}
+    with pytest.raises(ValueError, match=name):
+        ops.candidates(**how | {name: value})
+
+
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]))
 @settings(max_examples=40, deadline=None)
 def test_path_search_equals_the_reference(seed, order, lam):
@@ -440,6 +434,8 @@ def test_opcheck_accepts_every_op():
     rule = (MASK, 1, 0.6, 0.0, 0, None, None, 1)
     opcheck(torch.ops.dlmdecode.commit, (tokens, proposed, confidence, lo, hi, *rule))
     opcheck(torch.ops.dlmdecode.topm, (z, 4))
+    log_prob, ids = z.float().log_softmax(1).topk(5)
+    opcheck(torch.ops.dlmdecode.candidates, (ids, log_prob, 0.8, torch.tensor([1])))
     # the length of a path is data: no test of fixed shapes
     opcheck(
         torch.ops.dlmdecode.path_search,
@@ -541,7 +537,7 @@ def test_other_bad_arguments_are_named_too():
     bounds = torch.zeros(2).long(), torch.zeros(2).long()
     calls = {
         "logits": lambda: ops.propose(z[0]),
-        "m ": lambda: ops.topm(z, 33),
+        "m=": lambda: ops.topm(z, 33),
         "beta": lambda: ops.credit(z, *slots, alpha=1.0, beta=-1.0, gamma=1.0),
         "ids": lambda: ops.credit(z, slots[0][:, :0], slots[1], alpha=1, beta=1, gamma=1),
         "rule": lambda: ops.commit(*canvas, *bounds, 9, "treshold"),

@@ -120,6 +120,11 @@ def test_a_finished_path_keeps_its_score_and_competes():
     assert (path, score) == ([9], -1.0)
 
 
+def test_where_each_position_has_one_candidate_the_proxy_is_not_asked():
+    top = TopM(torch.tensor([[5, 2], [9, 3]]), torch.tensor([[0.9, 0.1], [0.9, 0.1]]).log())
+    assert PathSearch(mass=0.8)(top, [0, 1], proxy=None, eos_ids=EOS) == [5, 9]
+
+
 def test_the_proxy_changes_the_path():
     ngram = build([[1, 2, 3]] * 9, vocab_size=10)
     top = TopM(torch.tensor([[5, 2], [6, 3]]), torch.tensor([[0.5, 0.4], [0.5, 0.4]]).log())

@@ -6,7 +6,7 @@
 namespace dlmdecode::cpu {
 
 // Rows are cut here whatever the number of threads, so that sums do not depend on it.
-constexpr int64_t kSegment = 32768;
+constexpr int64_t kSegment = 65536;
 
 // Statistics of tokens [begin, end) of a row, leaving out those that stand apart.
 template <class C>

@@ -10,6 +10,7 @@ Shapes: **N** rows, **W** queries, **T** keys, **H** heads, **D** width, **V** v
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -128,6 +129,7 @@ class Transformer(nn.Module):
     head_dim: int
     rope_theta: float
     tokenizer: Any = None
+    folder: Path | None = None  # where it was loaded from
 
     @property
     def embedding(self) -> nn.Embedding:

@@ -66,6 +66,7 @@ def load(
     except KeyError as error:
         raise ValueError(f"{folder / 'config.json'} lacks the field {error}") from error
     fill(model, files, pick_device(device), pick_dtype(dtype, config))
+    model.folder = folder
     model.tokenizer = load_tokenizer(folder, kind)
     model.mask_id, model.eos_ids = special_ids(folder, config, model.tokenizer)
     return model.eval()

@@ -40,10 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Draft and verify, showing what is accepted and what is not as it goes."""
+    from dlmdecode.models.domain import advise
     from dlmdecode.speculation.decoding import speculate
-    from dlmdecode.speculation.verifier import load_verifier
+    from dlmdecode.speculation.verifier import EMBEDDED, load_verifier
 
     verifier = load_verifier(arguments.verifier)
+    if arguments.verifier in EMBEDDED:
+        options = "--verifier MODEL and --drafter DIFFUSION_MODEL"
+        advise(arguments.verifier, arguments.prompt, verifier.tokenizer, options)
     prompt: Any = arguments.prompt
     if arguments.chat:
         prompt = [{"role": "user", "content": prompt}]

@@ -6,11 +6,13 @@ Shapes: **K** draft positions, **M** candidates.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from dlmdecode import ops
 
 
 class TopM(NamedTuple):
@@ -53,13 +55,10 @@ def candidates(top: TopM, mass: float, eos_ids: tuple[int, ...]) -> Lattice:
     no candidate, and all paths are compared at the same length.
     """
     end = min(draft_end(top, eos_ids) + 1, len(top.ids))
-    ids, log_prob = top.ids[:end].numpy(), top.log_prob[:end].numpy()
-    probability = np.exp(log_prob.astype(np.float64))
-    kept = probability.cumsum(1) - probability < mass
-    kept[:, 0] = True
-    kept &= log_prob > -np.inf
-    for eos in eos_ids:
-        kept[: end - 1] &= ids[: end - 1] != eos
-    order = np.argsort(~kept, axis=1, kind="stable")
-    ids, log_prob = (np.take_along_axis(array, order, 1) for array in (ids, log_prob))
-    return Lattice(*map(torch.from_numpy, (ids, log_prob, kept.sum(1))))
+    ids, log_prob = top.ids[:end], top.log_prob[:end]
+    return Lattice(*ops.candidates(ids, log_prob, mass=mass, eos_ids=as_tensor(eos_ids)))
+
+
+@cache
+def as_tensor(eos_ids: tuple[int, ...]) -> Tensor:
+    return torch.tensor(eos_ids, dtype=torch.int64)

@@ -48,7 +48,7 @@ class Order:
 
     key: Tensor  # (E,) int64
     log_prob: Tensor  # (E,) float32
-    context: Tensor  # (C,) int64; empty for order 1
+    context: Tensor  # (C,) int64; nothing is looked up in that of order 1
     weight: Tensor  # (C,) float32
 
 
@@ -94,6 +94,16 @@ class NGram:
         """The tensors as numpy sees them, without copies."""
         names = Order.__annotations__
         return [tuple(getattr(order, name).numpy() for name in names) for order in self.orders]
+
+    @cached_property
+    def tables(self) -> dict[str, list[Tensor]]:
+        """The tensors by kind, as `ops.path_search` takes them."""
+        return {
+            "keys": [order.key for order in self.orders],
+            "log_probs": [order.log_prob for order in self.orders],
+            "contexts": [order.context for order in self.orders],
+            "weights": [order.weight for order in self.orders],
+        }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file."""
@@ -166,7 +176,10 @@ class OnlineNGram:
         self.order, self.vocab_size = order, vocab_size
 
     def at(self, prefix: list[int]) -> NGram:
-        return build([prefix], self.vocab_size, self.order, "stupid")
+        keys, contexts = grams([BEGIN] * (self.order - 1) + prefix, self.order)
+        # keys of one order are none of another, so that one table serves all
+        every = relative_frequencies(np.concatenate(keys), np.concatenate(contexts))
+        return NGram((every,) * self.order, STUPID_WEIGHT - log(self.vocab_size))
 
 
 def build(
@@ -193,28 +206,39 @@ def build(
     require(smoothing in SMOOTHINGS, "smoothing", smoothing, f"give one of {SMOOTHINGS}")
     rows = [[BEGIN] * (order - 1) + list(text) for text in texts if len(text)]
     require(bool(rows), "texts", "nothing", "give at least one text with a token")
-    ids = np.array([token for row in rows for token in row], dtype=np.int64)
-    end = np.flatnonzero(ids != BEGIN)  # where an n-gram may end
-    window = ids[end[:, None] - np.arange(order - 1, -1, -1)]  # (positions, order)
-    sizes = range(1, order + 1)
-    keys = [chain(window[:, order - size :]) for size in sizes]
-    contexts = [chain(window[:, order - size : -1]) for size in sizes]
+    keys, contexts = grams([token for row in rows for token in row], order)
     make = kneser_ney if smoothing == "kneser_ney" else stupid
     return make(keys, contexts, vocab_size, tokenizer)
+
+
+def grams(ids: list[int], order: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Keys of the n-grams that end at each id but `BEGIN`, and of their contexts, per order."""
+    token = np.array(ids, dtype=np.int64)
+    at = np.flatnonzero(token != BEGIN)
+    keys, contexts = [], []
+    key = np.zeros_like(token)
+    for _ in range(order):
+        context = np.roll(key, 1)
+        key = extend(context, token)
+        keys.append(key[at])
+        contexts.append(context[at])
+    return keys, contexts
 
 
 def stupid(
     keys: list[np.ndarray], contexts: list[np.ndarray], vocab_size: int, tokenizer: str
 ) -> NGram:
     """Relative frequencies from the keys and contexts of every position, per order."""
-    orders: list[Order] = []
-    for key, context in zip(keys, contexts, strict=True):
-        unique, first, count = np.unique(key, return_index=True, return_counts=True)
-        seen, which, total = np.unique(context, return_inverse=True, return_counts=True)
-        score = np.log(count / total[which[first]])
-        weight = np.full(len(seen), STUPID_WEIGHT)
-        orders.append(make_order(unique, score, seen, weight, first_order=not orders))
+    orders = map(relative_frequencies, keys, contexts)
     return NGram(tuple(orders), STUPID_WEIGHT - log(vocab_size), tokenizer)
+
+
+def relative_frequencies(keys: np.ndarray, contexts: np.ndarray) -> Order:
+    """How often n-grams follow their contexts, given those of every position (N,)."""
+    unique, first, count = np.unique(keys, return_index=True, return_counts=True)
+    seen, which, total = np.unique(contexts, return_inverse=True, return_counts=True)
+    score = np.log(count / total[which[first]])
+    return make_order(unique, score, seen, np.full(len(seen), STUPID_WEIGHT))
 
 
 def kneser_ney(
@@ -238,7 +262,7 @@ def kneser_ney(
         p = (count - discount) / total[which] + weight[which] * below
         lower = p[np.searchsorted(unique, key)]
         floor = floor or log(weight[0] / vocab_size)
-        orders.append(make_order(unique, np.log(p), seen, np.log(weight), number == 1))
+        orders.append(make_order(unique, np.log(p), seen, np.log(weight)))
     return NGram(tuple(orders), floor, tokenizer)
 
 
@@ -249,13 +273,10 @@ def discount_of(count: np.ndarray) -> float:
 
 
 def make_order(
-    key: np.ndarray, score: np.ndarray, context: np.ndarray, weight: np.ndarray, first_order: bool
+    key: np.ndarray, score: np.ndarray, context: np.ndarray, weight: np.ndarray
 ) -> Order:
-    if first_order:  # its context is empty and never looked up
-        context, weight = context[:0], weight[:0]
-    floats = (torch.from_numpy(array).float() for array in (score, weight))
-    log_prob, weights = floats
-    return Order(torch.from_numpy(key), log_prob, torch.from_numpy(context), weights)
+    arrays = (key, score.astype(np.float32), context, weight.astype(np.float32))
+    return Order(*map(torch.from_numpy, arrays))
 
 
 def fingerprint(tokenizer: Any) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from dlmdecode import ops
 from dlmdecode.checks import require
-from dlmdecode.speculation.lattice import Lattice, TopM, candidates, draft_end
+from dlmdecode.speculation.lattice import Lattice, TopM, as_tensor, candidates, draft_end
 from dlmdecode.speculation.ngram import BEGIN, NGram
 
 
@@ -85,15 +85,12 @@ def fused(
         lattice.ids,
         lattice.log_prob,
         lattice.count,
-        keys=[order.key for order in ngram.orders],
-        log_probs=[order.log_prob for order in ngram.orders],
-        contexts=[order.context for order in ngram.orders],
-        weights=[order.weight for order in ngram.orders],
+        **ngram.tables,
         floor=ngram.floor,
         prefix=torch.tensor(last(prefix, ngram.order - 1), dtype=torch.int64),
         beam=beam,
         lam=lam,
-        eos_ids=torch.tensor(eos_ids, dtype=torch.int64),
+        eos_ids=as_tensor(eos_ids),
     )
     return path.tolist(), score
 
@@ -133,8 +130,11 @@ class PathSearch:
         self, top: TopM, prefix: list[int], proxy: Proxy, eos_ids: tuple[int, ...]
     ) -> list[int]:
         """Token ids of the best path; it may end in an EOS."""
-        top = TopM(*(part[:, : self.num_candidates].cpu() for part in top))
+        most = self.num_candidates
+        top = TopM(top.ids[:, :most].cpu(), top.log_prob[:, :most].cpu())
         lattice = candidates(top, self.mass, eos_ids)
+        if max(lattice.count.tolist()) == 1:  # there is one path
+            return lattice.ids[:, 0].tolist()
         scorer = proxy.at(prefix)
         if isinstance(scorer, NGram) and ops.is_available():
             return fused(lattice, prefix, scorer, self.beam, self.lam, eos_ids)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from math import log
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,16 @@ KENLM_ENDINGS = (".arpa", ".bin", ".binary", ".klm", ".arpa.gz")
 class KenLM:
     """A KenLM model whose words are the tokenizer's tokens; needs the `kenlm` package.
 
+    It is made by `lmplz` from a file with one text per line, its tokens separated by spaces.
+
     Args:
         path: an ARPA or binary file.
-        tokenizer: gives the word of each id.
+        tokenizer: gives the word of each id; its EOS is the end of a line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        OSError: not a file of KenLM's.
+        ValueError: no `kenlm` package, or no tokenizer.
     """
 
     def __init__(self, path: str | os.PathLike[str], tokenizer: Any):
@@ -31,6 +39,8 @@ class KenLM:
                 f"proxy={os.fspath(path)!r}: a KenLM file needs `pip install kenlm`"
             ) from error
         require(tokenizer is not None, "proxy", os.fspath(path), "the drafter has no tokenizer")
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no KenLM file {os.fspath(path)!r}")
         self.kenlm, self.model = kenlm, kenlm.Model(os.fspath(path))
         self.order, self.tokenizer = self.model.order, tokenizer
 
@@ -47,11 +57,15 @@ class KenLM:
         state, after = self.kenlm.State(), self.kenlm.State()
         begin = not context or context[0] < 0
         (self.model.BeginSentenceWrite if begin else self.model.NullContextWrite)(state)
-        for word in self.tokenizer.convert_ids_to_tokens([i for i in context if i >= 0]):
-            self.model.BaseScore(state, word, after)
-            state, after = after, state
-        word = self.tokenizer.convert_ids_to_tokens(token)
-        return self.model.BaseScore(state, word, after) * log(10)
+        for one in context:
+            if one >= 0:
+                self.model.BaseScore(state, self.word(one), after)
+                state, after = after, state
+        return self.model.BaseScore(state, self.word(token), after) * log(10)
+
+    def word(self, token: int) -> str:
+        ends = token == self.tokenizer.eos_token_id
+        return "</s>" if ends else self.tokenizer.convert_ids_to_tokens(token)
 
 
 def resolve_proxy(proxy: Any, drafter: Any) -> Proxy:

@@ -17,7 +17,13 @@ from dlmdecode.caches import BlockCache
 from dlmdecode.canvas import Canvas, Span
 from dlmdecode.revisions import first
 from dlmdecode.samplers.freedave import ConfidentLookahead
-from dlmdecode.select import prefix, surest_first
+from dlmdecode.select import by_rule
+
+
+def surest_first(canvas: Canvas) -> tuple[Tensor, Tensor]:
+    """Open positions by falling confidence: values (B, L), −inf behind the open ones, and order."""
+    ranked = canvas.confidence.masked_fill(~canvas.open, -torch.inf)
+    return ranked.sort(dim=1, descending=True, stable=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +113,13 @@ class FactorWithLast:
     factor: float
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        ranked, order = surest_first(canvas)
+        ranked, _ = surest_first(canvas)
         n = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
         passes = (ranked >= 1 - self.factor / (n + 1)) | (n == 1)
         count = passes.long().cumprod(1).sum(1)
         open = canvas.open.sum(1)
-        return prefix(order, torch.where(count >= open - 1, open, count))
+        count = torch.where(count >= open - 1, open, count)
+        return by_rule(canvas, "topk", quota=count)
 
 
 @dataclass(frozen=True)
