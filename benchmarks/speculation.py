@@ -93,6 +93,8 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "+ path search", drafted(new(drafter), verifier, length, **how)
     how = cps | {"draft_length": adaptive}
     yield "+ adaptive length", drafted(new(drafter), verifier, length, **how)
+    how = common | {"draft_length": adaptive}
+    yield "same, the text's own n-gram", drafted(new(drafter), verifier, length, **how)
 
 
 def training_ngram(tokenizer: Any, count: int, vocab_size: int, order: int) -> NGram:
@@ -174,7 +176,7 @@ def report(
             f"{row['draft_acceptance_rate']:5.2f} {row['verifier_forwards']:9.0f} "
             f"{row['drafter_forwards']:8.0f} {row['different']:10.0f}"
         )
-    for name in ("+ path search", "+ adaptive length"):
+    for name in ("+ path search", "+ adaptive length", "same, the text's own n-gram"):
         search, draft = table[name]["search_seconds"], table[name]["draft_seconds"]
         forwards = table[name]["drafter_forwards"]
         print(

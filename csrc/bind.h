@@ -233,5 +233,21 @@ std::tuple<Tensor, Tensor> path_search(const Tensor& ids, const Tensor& log_prob
   return {path, score};
 }
 
+template <class T>
+Tensor tensor_of(const std::vector<T>& values, ScalarType type, const Tensor& like) {
+  Tensor tensor = new_empty(like, {static_cast<int64_t>(values.size())}, type);
+  std::copy(values.begin(), values.end(), static_cast<T*>(tensor.data_ptr()));
+  return tensor;
+}
+
+std::tuple<Tensor, Tensor, Tensor> count_ngrams(const Tensor& ids, int64_t order) {
+  STD_TORCH_CHECK(order >= 1, "order must be at least 1");
+  const std::vector<int64_t> text = vector_of("ids", ids);
+  const Counts counts = cpu::count_ngrams(text.data(), static_cast<int64_t>(text.size()), order);
+  return {tensor_of(counts.keys, ScalarType::Long, ids),
+          tensor_of(counts.log_prob, ScalarType::Float, ids),
+          tensor_of(counts.contexts, ScalarType::Long, ids)};
+}
+
 }  // namespace
 }  // namespace dlmdecode

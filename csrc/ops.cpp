@@ -33,6 +33,9 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
       "path_search(Tensor ids, Tensor log_prob, Tensor count, Tensor[] keys, Tensor[] log_probs, "
       "Tensor[] contexts, Tensor[] weights, float floor, Tensor prefix, int beam, float lam, "
       "Tensor eos_ids) -> (Tensor, Tensor)");
+  // Sorted keys of a text's n-grams, their log relative frequencies, and sorted keys of their
+  // contexts, of all orders together. On the CPU.
+  m.def("count_ngrams(Tensor ids, int order) -> (Tensor, Tensor, Tensor)");
 }
 
 namespace {
@@ -56,4 +59,5 @@ STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CPU, m) {
   m.impl("topm", TORCH_BOX(&dlmdecode::topm<dlmdecode::cpu::topm>));
   m.impl("candidates", TORCH_BOX(&dlmdecode::candidates));
   m.impl("path_search", TORCH_BOX(&dlmdecode::path_search));
+  m.impl("count_ngrams", TORCH_BOX(&dlmdecode::count_ngrams));
 }

@@ -30,6 +30,12 @@ struct ScoredPath {
   double score;
 };
 
+struct Counts {
+  std::vector<int64_t> keys;      // sorted
+  std::vector<float> log_prob;    // of the last token after the others
+  std::vector<int64_t> contexts;  // sorted
+};
+
 namespace cpu {
 // Moves to the front of each row of ids and log_prob (positions, width) the tokens that have less
 // than `mass` before them, but for EOS above the last row; count (positions,) says how many.
@@ -40,6 +46,8 @@ void candidates(int64_t positions, int64_t width, int64_t* ids, float* log_prob,
 ScoredPath path_search(const Lattice& lattice, const NGram& model,
                        const std::vector<int64_t>& prefix, int64_t beam, double lam,
                        const std::vector<int64_t>& eos_ids);
+// The n-grams of orders 1 to `order` of a text, relative to their contexts; -1 stands before it.
+Counts count_ngrams(const int64_t* ids, int64_t length, int64_t order);
 }  // namespace cpu
 
 }  // namespace dlmdecode

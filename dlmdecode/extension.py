@@ -63,6 +63,12 @@ def register_fakes() -> None:
     def _(ids, log_prob, *rest):
         return torch.empty_like(ids), torch.empty_like(log_prob), ids.new_empty(len(ids))
 
+    @torch.library.register_fake("dlmdecode::count_ngrams")
+    def _(ids, order):
+        size = torch.library.get_ctx().new_dynamic_size
+        keys = ids.new_empty(size())
+        return keys, torch.empty_like(keys, dtype=torch.float32), ids.new_empty(size())
+
     @torch.library.register_fake("dlmdecode::path_search")
     def _(ids, *rest):
         length = torch.library.get_ctx().new_dynamic_size()

@@ -37,6 +37,7 @@ __all__ = [
     "candidates",
     "check",
     "commit",
+    "count_ngrams",
     "credit",
     "is_available",
     "path_search",
@@ -310,6 +311,22 @@ def path_search(
         eos_ids.contiguous(),
     )
     return path, score.item()
+
+
+def count_ngrams(ids: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The n-grams of a text, of orders 1 to `order`, relative to their contexts; on the CPU.
+
+    ids: int64 (T,), none negative. -1 stands before the first.
+
+    Returns sorted int64 keys of the n-grams, the float32 log of their counts over those of their
+    contexts, and sorted int64 keys of the contexts. Keys as in `dlmdecode.speculation.ngram`; those
+    of one order are none of another, so that one table serves all orders of `path_search`.
+    Raises ValueError for arguments that do not fit.
+    """
+    require(ids.dim() == 1 and ids.dtype == torch.int64, "ids", ids, "give int64 (T,)")
+    require(order >= 1, "order", order, "give at least 1")
+    count = torch.ops.dlmdecode.count_ngrams if LOADED else reference.count_ngrams
+    return count(ids.contiguous(), order)
 
 
 class NoProposal(ValueError):

@@ -6,6 +6,8 @@ described there. Nothing is fused, so each makes several tensors of the size of 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import NamedTuple
 
 import torch
@@ -351,3 +353,18 @@ def path_search(
         paths = sorted(found, key=lambda pair: -pair[0])[:beam]
     score, path = paths[0]
     return torch.tensor(path, dtype=torch.int64), torch.tensor(score, dtype=torch.float64)
+
+
+def count_ngrams(ids: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
+    text = [-1] * (order - 1) + ids.tolist()
+    ends = range(order, len(text) + 1)
+    spans = [(end - n, end) for n in range(1, order + 1) for end in ends]
+    pairs = [(key_of(text[a:b]), key_of(text[a : b - 1])) for a, b in spans]
+    total = Counter(context for _, context in pairs)
+    found = sorted(Counter(pairs).items())
+    scores = [math.log(count / total[context]) for (_, context), count in found]
+    return (
+        torch.tensor([key for (key, _), _ in found], dtype=torch.int64),
+        torch.tensor(scores, dtype=torch.float32),
+        torch.tensor(sorted(total), dtype=torch.int64),
+    )

@@ -420,6 +420,24 @@ def test_a_wide_beam_finds_the_best_of_all_paths():
     assert score == pytest.approx(best, rel=1e-12)
 
 
+@given(st.lists(st.integers(0, 4), max_size=40), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_count_ngrams_equals_the_reference(ids, order):
+    ids = torch.tensor(ids, dtype=torch.int64)
+    found, expected = ops.count_ngrams(ids, order), reference.count_ngrams(ids, order)
+    for array, wanted in zip(found, expected, strict=True):
+        assert array.dtype == wanted.dtype
+        torch.testing.assert_close(array, wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    "name, how", [("ids", (torch.zeros(3), 2)), ("order", (torch.zeros(3).long(), 0))]
+)
+def test_count_ngrams_names_what_does_not_fit(name, how):
+    with pytest.raises(ValueError, match=f"^{name}="):
+        ops.count_ngrams(*how)
+
+
 @needs_extension
 def test_opcheck_accepts_every_op():
     from torch.library import opcheck
@@ -436,6 +454,8 @@ def test_opcheck_accepts_every_op():
     opcheck(torch.ops.dlmdecode.topm, (z, 4))
     log_prob, ids = z.float().log_softmax(1).topk(5)
     opcheck(torch.ops.dlmdecode.candidates, (ids, log_prob, 0.8, torch.tensor([1])))
+    dynamic = ("test_schema", "test_faketensor")
+    opcheck(torch.ops.dlmdecode.count_ngrams, (ids[0], 2), test_utils=dynamic)
     # the length of a path is data: no test of fixed shapes
     opcheck(
         torch.ops.dlmdecode.path_search,

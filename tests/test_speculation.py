@@ -59,6 +59,21 @@ def test_greedy_text_is_the_verifiers_with_other_tokenizers_both_ways(vocabulary
     assert out.stats["num_draft_tokens"] > 0
 
 
+@torch.inference_mode()
+def test_in_bfloat16_texts_part_only_where_two_tokens_are_almost_equally_likely():
+    model, ids = llama().bfloat16(), prompts(*[6] * 20)
+    plain = alone(model, ids).tolist()
+    out = decode(
+        micro("dream"), model, ids, max_new_tokens=30, vocabulary="identity", draft_length=6
+    )
+    for text, own in zip(out.sequences.tolist(), plain, strict=True):
+        pairs = enumerate(zip(text, own, strict=False))
+        at = next((i for i, (one, other) in pairs if one != other), None)
+        if at is not None:  # a block of positions was rounded otherwise than one position
+            scores = model(torch.tensor([own[:at]])).logits[0, -1].float()
+            assert (scores[text[at]] - scores[own[at]]).abs() < 2**-5 * scores.abs().max()
+
+
 @pytest.mark.parametrize("wrong", [0, 1, 2, 3, 7])
 @pytest.mark.parametrize("length", ["adaptive", 1, 4, 16])
 def test_whatever_is_drafted_the_text_stays_and_only_the_forwards_change(wrong, length):

@@ -1,5 +1,5 @@
 // DiffuSpec's candidate sets, and its beam search over their lattice, scored with a back-off n-gram
-// model (arXiv 2510.02358).
+// model (arXiv 2510.02358); such a model counted from a text.
 #include "../path_search.h"
 
 #include <algorithm>
@@ -138,6 +138,34 @@ ScoredPath path_search(const Lattice& lattice, const NGram& model,
     paths = std::move(longer);
   }
   return {{paths[0].ids.begin() + before, paths[0].ids.end()}, paths[0].score};
+}
+
+Counts count_ngrams(const int64_t* ids, int64_t length, int64_t order) {
+  std::vector<std::pair<int64_t, int64_t>> grams;  // keys of the n-gram and of its context
+  std::vector<int64_t> contexts;
+  for (int64_t n = 1; n <= order; ++n) {
+    for (int64_t end = 0; end < length; ++end) {
+      int64_t context = 0;
+      for (int64_t i = end - n + 1; i < end; ++i) context = extend(context, i < 0 ? -1 : ids[i]);
+      grams.emplace_back(extend(context, ids[end]), context);
+      contexts.push_back(context);
+    }
+  }
+  std::sort(grams.begin(), grams.end());
+  std::sort(contexts.begin(), contexts.end());
+  Counts counts;
+  for (auto first = grams.begin(); first != grams.end();) {
+    const auto last = std::upper_bound(first, grams.end(), *first);
+    const auto among = std::equal_range(contexts.begin(), contexts.end(), first->second);
+    const double total = static_cast<double>(among.second - among.first);
+    counts.keys.push_back(first->first);
+    counts.log_prob.push_back(
+        static_cast<float>(std::log(static_cast<double>(last - first) / total)));
+    first = last;
+  }
+  contexts.erase(std::unique(contexts.begin(), contexts.end()), contexts.end());
+  counts.contexts = std::move(contexts);
+  return counts;
 }
 
 }  // namespace dlmdecode::cpu

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from dlmdecode.checks import require
 
-GREEN, RED, BOLD, DIM, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[2m", "\033[0m"
+GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         prompt = [{"role": "user", "content": prompt}]
     length = arguments.draft_length
     show = not (arguments.quiet or arguments.json)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     out = speculate(
         arguments.drafter,
         verifier,
@@ -65,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         draft_steps=arguments.draft_steps,
         vocabulary=arguments.vocabulary,
         seed=arguments.seed,
-        on_step=Progress(verifier.tokenizer, sys.stdout.isatty()).show if show else None,
+        on_step=Progress(verifier.tokenizer, colour).show if show else None,
     )
     text = out.texts[0] if out.texts is not None else ""
     if arguments.json:

@@ -8,30 +8,25 @@ here, and what they refuse is refused. Only the loop that follows is ours.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.generation.stopping_criteria import StopStringCriteria
 
-from dlmdecode.checks import closest, require
 from dlmdecode.noise import streams, uniform
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, resolve_drafter
 from dlmdecode.speculation.forward import Forward, Stop, process
 from dlmdecode.speculation.lattice import TopM, draft_end
+from dlmdecode.speculation.options import check_options, no_stop_strings, with_stop_strings
 from dlmdecode.speculation.path_search import BestTokens, PathSearch, Proxy, resolve_search
 from dlmdecode.speculation.proxies import resolve_proxy
 from dlmdecode.speculation.verification import verify
-from dlmdecode.speculation.verifier import Verifier, check_context, pad, resolve_verifier
+from dlmdecode.speculation.verifier import check_context, pad, resolve_verifier
 from dlmdecode.speculation.vocabulary import Vocabulary, match
-
-REFUSED = {"num_beams": 1, "num_return_sequences": 1}
-OURS = ("generation_config", "max_length", "do_sample", "custom_generate", "assistant_model")
 
 
 @dataclass(frozen=True)
@@ -168,45 +163,6 @@ def speculate(
         stats,
         [step for loop in loops for step in loop.steps],
     )
-
-
-def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier) -> None:
-    """Refuse what this loop does not do, and unknown names."""
-    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    fits = number and 0 <= temperature < float("inf")
-    require(fits, "temperature", temperature, "give a finite number, 0 or more")
-    defaults = verifier.model.generation_config
-    for name, only in REFUSED.items():
-        value = options.get(name, getattr(defaults, name, None))
-        require(value in (None, only), name, value, f"speculation works for {only} only")
-    for name in OURS:
-        require(name not in options, name, options.get(name), "speculate sets it")
-    known = [*vars(type(defaults)()), "stopping_criteria", "logits_processor"]
-    for name in options:
-        if name not in known:
-            raise TypeError(f"speculate has no option {name!r}{closest(name, known)}")
-
-
-def with_stop_strings(options: dict[str, Any], verifier: Verifier) -> dict[str, Any]:
-    """Stop strings as a stopping criterion: `generate` gives a custom loop no tokenizer."""
-    defaults = verifier.model.generation_config
-    strings = options.pop("stop_strings", None) or defaults.stop_strings
-    if not strings:
-        return options
-    words = verifier.tokenizer
-    require(words is not None, "stop_strings", strings, "pass the verifier's tokenizer=")
-    given = options.get("stopping_criteria") or []
-    return options | {"stopping_criteria": [*given, StopStringCriteria(words, strings)]}
-
-
-@contextmanager
-def no_stop_strings(config: Any) -> Iterator[None]:
-    """Hide the stop strings of a generation config, which are a criterion by now."""
-    kept, config.stop_strings = config.stop_strings, None
-    try:
-        yield
-    finally:
-        config.stop_strings = kept
 
 
 @dataclass

@@ -52,9 +52,7 @@ class PrefixCache:
 
     def reuse(self, prefix: list[int]) -> int:
         """Keep what the text shares with the last one, all but its last token; how much that is."""
-        pairs = zip(self.ids, prefix[:-1], strict=False)
-        shared = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-        length = min(len(self.ids), len(prefix) - 1) if shared is None else shared
+        length = num_shared(self.ids, prefix[:-1])
         self.store = {
             layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self.store.items()
         }
@@ -228,21 +226,16 @@ class CausalDrafter:
 
     def rewind(self, prefix: list[int]) -> None:
         """Crop the cache to what it shares with the text, all but its last token."""
-        pairs = zip(self.ids, prefix[:-1], strict=False)
-        shared = sum(1 for _ in iter_equal(pairs))
-        if self.cache is None or not self.ids:
-            return
+        shared = num_shared(self.ids, prefix[:-1])
         if len(self.ids) > shared:
             self.cache.crop(shared - len(self.ids))
         self.ids = self.ids[:shared]
 
 
-def iter_equal(pairs: Any) -> Any:
-    """Pairs up to the first unequal one."""
-    for a, b in pairs:
-        if a != b:
-            return
-        yield a
+def num_shared(ids: list[int], others: list[int]) -> int:
+    """With how many equal tokens two texts begin."""
+    pairs = enumerate(zip(ids, others, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(ids), len(others)))
 
 
 def ids_of(value: Any) -> tuple[int, ...]:

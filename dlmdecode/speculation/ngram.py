@@ -33,6 +33,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dlmdecode import ops
 from dlmdecode.checks import require
 
 BEGIN = -1
@@ -176,9 +177,8 @@ class OnlineNGram:
         self.order, self.vocab_size = order, vocab_size
 
     def at(self, prefix: list[int]) -> NGram:
-        keys, contexts = grams([BEGIN] * (self.order - 1) + prefix, self.order)
-        # keys of one order are none of another, so that one table serves all
-        every = relative_frequencies(np.concatenate(keys), np.concatenate(contexts))
+        keys, log_prob, contexts = ops.count_ngrams(torch.tensor(prefix), self.order)
+        every = Order(keys, log_prob, contexts, torch.full((len(contexts),), STUPID_WEIGHT))
         return NGram((every,) * self.order, STUPID_WEIGHT - log(self.vocab_size))
 
 
