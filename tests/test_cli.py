@@ -1,6 +1,7 @@
 """The command: what it prints to a pipe and to a terminal, and how it says what is wrong."""
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import dlmdecode
 from dlmdecode import catalogue, cli
 from dlmdecode.cli import main, value_of
 from dlmdecode.evals.arithmetic import problem
+from dlmdecode.evals.functions import exercise
 from dlmdecode.models.domain import is_foreign
 from dlmdecode.models.loading import EMBEDDED, load_tokenizer
 from dlmdecode.trace import Step
@@ -351,9 +353,9 @@ def test_a_value_of_set_is_what_it_looks_like(text, value):
 # the embedded models
 
 
-def test_no_arithmetic_problem_is_foreign_to_the_embedded_model(words):
-    for split in ("train", "heldout"):
-        assert not [s for s in range(300) if is_foreign(problem(s, split).question, words)]
+def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model(words):
+    for split, draw in itertools.product(("train", "heldout"), (problem, exercise)):
+        assert not [s for s in range(300) if is_foreign(draw(s, split).question, words)]
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ def test_no_arithmetic_problem_is_foreign_to_the_embedded_model(words):
     [
         "Why is the sky blue?",
         "Write 3 lines about love and longing.",
-        "def f(x): return x + 1",
+        "class Matrix: rows = 2, columns = 3",
         "Wie heißt die Hauptstadt von Frankreich, 2 Wörter?",
         "空はなぜ青いのですか",
         "",
@@ -377,6 +379,6 @@ def test_other_prompts_are_foreign_to_the_embedded_model(words, prompt):
 def test_a_foreign_prompt_brings_a_line_about_the_embedded_model(run, command, option):
     code, _, err = run(command, "Why is the sky blue?", "--max-new-tokens", 32)
     (line,) = [line for line in err.splitlines() if "note" in line]
-    assert code == 0 and "short arithmetic word problems" in line and option in line
+    assert code == 0 and "arithmetic word problems" in line and option in line
     _, _, err = run(command, problem(0).question, "--max-new-tokens", 32)
     assert "note" not in err
