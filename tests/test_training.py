@@ -144,22 +144,29 @@ def test_block_masks_hide_everything_right_of_the_block_and_ask_for_the_block():
     assert not (masked & (place < start)).any()
 
 
-def test_in_two_streams_a_masked_token_sees_the_true_text_left_of_its_block_and_no_more():
+@pytest.mark.parametrize("shift", [0, 1])
+def test_in_two_streams_a_position_sees_the_true_text_left_of_its_block_and_no_more(shift):
     """Visible from a noised token: clean tokens left of its block, and noised ones of its block."""
     tokens = torch.arange(20).repeat(16, 1) + 100
     start, stop = torch.tensor([[4], [6]] * 8), torch.tensor([[18], [15]] * 8)
     generator = torch.Generator().manual_seed(0)
-    shown, position, attend, asked = masks.two_streams(tokens, start, stop, 1, generator)
-    assert position[0].tolist() == [*range(20), *range(4, 20)]
-    assert torch.equal(shown[:, 20:] == 1, asked[:, 4:])
+    shown, position, attend, asked = masks.two_streams(tokens, start, stop, 1, generator, shift)
+    first = 4 - shift
+    assert position[0].tolist() == [*range(20), *range(first, 20)]
+    noised = shown[:, 20:]
     for row in range(16):
-        for i in range(4, 20):
-            sees = attend[row, 0, 16 + i]
-            clean, own = sees[:20].nonzero().flatten(), 4 + sees[20:].nonzero().flatten()
+        for i in range(first, 20):
+            sees = attend[row, 0, 20 + i - first]
+            clean, own = sees[:20].nonzero().flatten(), first + sees[20:].nonzero().flatten()
             assert i in own
-            if start[row] <= i < stop[row]:
+            if start[row] <= i + shift < stop[row]:
                 assert clean.tolist() == list(range(own[0]))
-                assert start[row] <= own[0] and own[-1] < stop[row]
+                assert start[row] <= own[0] + shift and own[-1] + shift < stop[row]
+                told = [*tokens[row, clean], *noised[row, own - first]]
+                assert not asked[row, i] or 100 + i + shift not in told
+    for row, at in (noised == 1).nonzero():
+        assert asked[row, first + at - shift]
+    assert shift or torch.equal(noised == 1, asked[:, first:])
     assert torch.equal(attend[0, 0, :20, :20], torch.ones(20, 20).tril().bool())
     assert not attend[:, 0, :20, 20:].any()
 
@@ -175,7 +182,7 @@ def test_what_two_streams_predict_does_not_depend_on_the_answer_to_come(micro, t
     def predict(text):
         generator = torch.Generator().manual_seed(0)
         shown, position, attend, asked = masks.two_streams(
-            text, start, stop, objective.mask, generator
+            text, start, stop, objective.mask, generator, 0
         )
         first = 480 - shown.shape[1]
         return model.encode(shown, position, attend)[:, 240:], asked[:, first:], first
@@ -204,7 +211,7 @@ def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(
     name, micro, tokenizer, tmp_path
 ):
     config = micro(name) | {"warmup": 2, "lr": 0.005}
-    if name == "tiny":
+    if name != "tiny-ar":
         config["streams"] = [[0, 0], [4, 2]]
 
     def start(folder):

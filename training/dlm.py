@@ -10,8 +10,7 @@ right of it, which is what decoding block by block meets.
 Two-stream steps (arXiv 2503.09573) ask for nearly every token of an answer at once, each given the
 true text to its left. A random mask seldom hides the result of an equation and shows all of its
 operands, so these steps are what makes arithmetic converge within an hour on one core. `streams`
-in the configuration says when they happen: [from this step on, every n-th step (0: none)]. They
-need a model that predicts a token at its own place (`shift` 0).
+in the configuration says when they happen: [from this step on, every n-th step (0: none)].
 """
 
 from __future__ import annotations
@@ -72,12 +71,12 @@ class MaskedDiffusion:
     ) -> Tensor:
         """Mean loss of a masked token given the true text left of its block."""
         tokens, start, stop = canvases(batch, max(map(len, batch)), self.end)
-        streams = two_streams(tokens, start, stop, self.mask, generator)
+        streams = two_streams(tokens, start, stop, self.mask, generator, model.shift)
         shown, position, attend, asked = (part.to(model.device) for part in streams)
         first = 2 * tokens.shape[1] - shown.shape[1]
         hidden = model.encode(shown, position, attend)[:, tokens.shape[1] :]
         logits = model.head(hidden[asked[:, first:]]).float()
-        return F.cross_entropy(logits, tokens.to(model.device)[asked])
+        return F.cross_entropy(logits, tokens.roll(-model.shift, 1).to(model.device)[asked])
 
     def canvas_loss(
         self, model: Transformer, batch: list[Example], generator: torch.Generator
@@ -111,8 +110,8 @@ def decode(
 ) -> list[list[int]]:
     """Greedy answers: block by block, each step commits the surest position of the open block.
 
-    `block` must divide `canvas`. Plain on purpose and independent of the package's decoding loop,
-    which it can be compared with.
+    A row is finished after the block with its first end token. `block` must divide `canvas`. Plain
+    on purpose and independent of the package's decoding loop, which it can be compared with.
     """
     longest = max(map(len, questions))
     tokens = torch.full((len(questions), longest + canvas), model.eos_ids[0])
@@ -121,11 +120,25 @@ def decode(
     start = torch.tensor([[len(question)] for question in questions])
     place = torch.arange(longest + canvas)
     tokens = tokens.masked_fill((place >= start) & (place < start + canvas), model.mask_id)
-    tokens, start, place = (x.to(model.device) for x in (tokens, start, place))
-    attend = (place < start + canvas)[:, None, None]
-    rows = torch.arange(len(questions), device=model.device)[:, None]
-    for step in range(canvas):
-        at = start + step // block * block + torch.arange(block, device=model.device)
+    tokens, start = tokens.to(model.device), start.to(model.device)
+    unfinished = torch.arange(len(questions), device=model.device)
+    for lo in range(0, canvas, block):
+        if not len(unfinished):
+            break
+        at = start[unfinished] + torch.arange(lo, lo + block, device=model.device)
+        tokens[unfinished] = fill(model, tokens[unfinished], at, canvas - lo)
+        written = tokens[unfinished[:, None], at]
+        unfinished = unfinished[(written != model.eos_ids[0]).all(1)]
+    tokens = tokens.masked_fill(tokens == model.mask_id, model.eos_ids[0])
+    return [tokens[i, len(q) : len(q) + canvas].tolist() for i, q in enumerate(questions)]
+
+
+def fill(model: Transformer, tokens: Tensor, at: Tensor, reach: int) -> Tensor:
+    """`tokens` (N, L) with the block `at` (N, K) filled, seeing `reach` positions from its start."""
+    place = torch.arange(tokens.shape[1], device=tokens.device)
+    attend = (place < at[:, :1] + reach)[:, None, None]
+    rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+    for _ in range(at.shape[1]):
         hidden = model.encode(tokens, place.expand_as(tokens), attend)
         logits = model.head(hidden[rows, at - model.shift]).float()
         logits[..., model.mask_id] = -torch.inf
@@ -133,7 +146,7 @@ def decode(
         prob = prob.masked_fill(tokens[rows, at] != model.mask_id, -1)
         best = prob.argmax(-1, keepdim=True)
         tokens.scatter_(1, at.gather(1, best), token.gather(1, best))
-    return [tokens[i, len(q) : len(q) + canvas].tolist() for i, q in enumerate(questions)]
+    return tokens
 
 
 if __name__ == "__main__":

@@ -52,26 +52,31 @@ def block_masks(
 
 
 def two_streams(
-    tokens: Tensor, start: Tensor, stop: Tensor, mask: int, generator: torch.Generator
+    tokens: Tensor, start: Tensor, stop: Tensor, mask: int, generator: torch.Generator, shift: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Every block of every answer masked at once, each given the true text to its left.
 
     The clean text (B, L) is followed by a noised copy of it, in blocks of 1 to 16 tokens. A clean
     token sees the clean tokens before it; a noised one sees the clean tokens left of its block
-    and its own block (arXiv 2503.09573). Returns tokens and positions (B, S), who sees whom
-    (B, 1, S, S), and which positions are asked for (B, L): the S - L noised ones are the last of L.
+    and its own block (arXiv 2503.09573). With `shift` 1 a position speaks for the token to its
+    right, so that a block begins one position earlier, with a token that is known. Returns tokens
+    and positions (B, S), who sees whom (B, 1, S, S), and which positions are asked for their token
+    (B, L): the S - L noised ones are the last of L.
     """
-    place, first = torch.arange(tokens.shape[1]), int(start.min())
+    place, first = torch.arange(tokens.shape[1]), int(start.min()) - shift
     width = 2 ** torch.randint(0, 5, start.shape, generator=generator)
     width = torch.where(torch.rand(start.shape, generator=generator) < 0.5, 1, width)
-    answer = (place >= start) & (place < stop)
+    spoken = place + shift
+    answer = (spoken >= start) & (spoken < stop)
     share = torch.rand(start.shape, generator=generator).masked_fill(width == 1, 1.0)
     asked = answer & (torch.rand(tokens.shape, generator=generator) < share)
-    block = torch.where(answer, (place - start) // width, -1 - place)[:, first:]
-    left = (start + block * width).clamp(0)
+    known = (spoken - start) % width == 0 if shift else torch.tensor(False)
+    hidden = asked.roll(shift, 1) & ~known
+    block = torch.where(answer, (spoken - start) // width, -1 - place)[:, first:]
+    left = (start - shift + block * width).clamp(0)
     clean = (place <= place[:, None]).expand(len(tokens), -1, -1)
     noised = torch.cat([place < left[..., None], block[..., None] == block[:, None]], -1)
     clean = torch.cat([clean, torch.zeros(len(tokens), len(place), block.shape[1]).bool()], -1)
-    both = torch.cat([tokens, tokens.masked_fill(asked, mask)[:, first:]], 1)
+    both = torch.cat([tokens, tokens.masked_fill(hidden, mask)[:, first:]], 1)
     position = torch.cat([place, place[first:]]).expand_as(both)
     return both, position, torch.cat([clean, noised], 1)[:, None], asked
