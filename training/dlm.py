@@ -134,7 +134,7 @@ def decode(
 
 
 def fill(model: Transformer, tokens: Tensor, at: Tensor, reach: int) -> Tensor:
-    """`tokens` (N, L) with the block `at` (N, K) filled, seeing `reach` positions from its start."""
+    """`tokens` (N, L), its block `at` (N, K) filled, seeing `reach` positions from there on."""
     place = torch.arange(tokens.shape[1], device=tokens.device)
     attend = (place < at[:, :1] + reach)[:, None, None]
     rows = torch.arange(len(tokens), device=tokens.device)[:, None]
