@@ -51,13 +51,15 @@ def export(config: dict[str, Any], run: Path, output: Path) -> None:
 
 
 def learning_curve(log: Path, image: Path) -> None:
-    """Loss and calibration accuracy over training minutes."""
+    """Loss, and accuracy on the calibration split, over training minutes."""
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     minutes = [entry["minutes"] for entry in entries]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     left.semilogy(minutes, [entry["loss"] for entry in entries])
     left.set(xlabel="minutes", ylabel="loss per answer token")
-    right.plot(minutes, [entry["accuracy"] for entry in entries], marker=".")
+    for key, label in {"accuracy": "word problems", "functions": "functions"}.items():
+        right.plot(minutes, [entry[key] for entry in entries], marker=".", label=label)
+    right.legend(loc="lower right")
     right.set(xlabel="minutes", ylabel="accuracy, calibration split", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
