@@ -8,9 +8,15 @@ from pathlib import Path
 
 import torch
 
+OPS = ("propose", "credit", "commit", "topm", "candidates", "count_ngrams", "path_search")
+
 
 def load(path: Path) -> bool:
-    """Load the extension if it was built and is wanted; one that is broken raises its own error."""
+    """Load the extension if it was built and is wanted; one that is broken raises its own error.
+
+    Raises:
+        ImportError: it was built from older sources.
+    """
     if os.environ.get("DLMDECODE_REFERENCE") == "1":
         return False
     if not path.exists():
@@ -21,6 +27,12 @@ def load(path: Path) -> bool:
         )
         return False
     torch.ops.load_library(path)
+    missing = [name for name in OPS if not hasattr(torch.ops.dlmdecode, name)]
+    if missing:
+        raise ImportError(
+            f"{path} is older than the Python code (no op {missing[0]}): build it again with "
+            "pip install --no-build-isolation -e ."
+        )
     return True
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -530,6 +531,13 @@ def test_a_missing_extension_is_said_and_a_broken_one_raises(tmp_path, caplog, m
     (tmp_path / "_C.abi3.so").write_bytes(b"not a library")
     with pytest.raises(OSError, match="_C.abi3.so"):
         extension.load(tmp_path / "_C.abi3.so")
+
+
+@needs_extension
+def test_an_extension_built_from_older_sources_says_how_to_mend_it(monkeypatch):
+    monkeypatch.setattr(extension, "OPS", (*extension.OPS, "newer"))
+    with pytest.raises(ImportError, match="no op newer.*build it again"):
+        extension.load(Path(extension.__file__).with_name("_C.abi3.so"))
 
 
 BAD_PROPOSE = {
