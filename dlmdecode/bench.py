@@ -32,6 +32,7 @@ COMPOSITIONS = (
     "adablock+credit+localleap+prophet",
     "freedave+prophet",
 )
+BARS = tuple(f"threshold,threshold={bar}" for bar in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
 
 
 @dataclass
@@ -61,12 +62,14 @@ class Score:
 
 
 def buildable(names: Sequence[str], model: Any) -> list[str]:
-    """Those of `names` that need no option with this model (a trained filter, say)."""
+    """Those of `names` that this model has all for (a trained filter, say)."""
 
     def builds(name: str) -> bool:
+        contender = Contender.parse(name)
         context = {"max_new_tokens": 128, "block_length": 32, "steps": None}
+        options = {"family": model.family, "context": context, **contender.options}
         try:
-            sampler(name, family=model.family, context=context).bind(model)
+            sampler(contender.spec, **options).bind(model)
         except (ValueError, TypeError):
             return False
         return True
@@ -127,7 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sampler",
         action="append",
         metavar="NAME[+NAME][,OPTION=VALUE]",
-        help="repeatable; without it all, and some compositions",
+        help="repeatable; without it all, some compositions and bars of threshold",
     )
     parser.add_argument("--limit", type=int, default=500, help="problems (500)")
     parser.add_argument("--batch-size", type=int, default=16, help="problems at a time (16)")
@@ -142,7 +145,7 @@ def run(arguments: argparse.Namespace) -> None:
                 f"--{name.replace('_', '-')} {getattr(arguments, name)}: give 1 or more"
             )
     model = load(arguments.model)
-    names = arguments.sampler or buildable([*list_samplers(), *COMPOSITIONS], model)
+    names = arguments.sampler or buildable([*list_samplers(), *BARS, *COMPOSITIONS], model)
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
     output = arguments.output
 

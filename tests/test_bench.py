@@ -46,9 +46,9 @@ def test_intervals_are_wilsons():
 
 
 def test_samplers_that_cannot_be_built_for_a_model_are_left_out():
-    names = ["learn2pd", "vanilla", "nothing"]
-    assert bench.buildable(names, load("tiny")) == ["learn2pd", "vanilla"]
-    assert bench.buildable(names, micro("llada")) == ["vanilla"]
+    names = ["learn2pd", "threshold,threshold=0.5", "threshold,radius=3", "nothing"]
+    assert bench.buildable(names, load("tiny")) == names[:2]
+    assert bench.buildable(names, micro("llada")) == names[1:2]
 
 
 def test_options_follow_the_name_and_stand_in_the_table():

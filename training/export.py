@@ -60,7 +60,7 @@ def learning_curve(log: Path, image: Path) -> None:
     for key, label in {"accuracy": "word problems", "functions": "functions"}.items():
         right.plot(minutes, [entry[key] for entry in entries], marker=".", label=label)
     right.legend(loc="lower right")
-    right.set(xlabel="minutes", ylabel="accuracy, calibration split", ylim=(0, 1))
+    right.set(xlabel="minutes", ylabel="accuracy, calibration split", ylim=(0, 1.03))
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.savefig(image, dpi=110)

@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--block-length", type=int, default=32)
-    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=2000)
     parser.add_argument("--threshold", type=float, default=0.96, help="for the printed quality")
     parser.add_argument("--output", type=Path, required=True)
