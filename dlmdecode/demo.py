@@ -1,4 +1,4 @@
-"""What `make demo` prints: a held-out word problem, decoded by `vanilla` and by `prophet`."""
+"""What `make demo` prints: a held-out word problem, decoded by `vanilla`, `prophet` and `threshold`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def compare(seed: int = 0, max_new_tokens: int = 128) -> str:
     """Question, both texts with their forwards, and whether each answer is right."""
     model, asked = load("tiny"), problem(seed, split="heldout")
     lines = [asked.question, ""]
-    for name in ("vanilla", "prophet"):
+    for name in ("vanilla", "prophet", "threshold"):
         out = generate(model, asked.question, name, max_new_tokens=max_new_tokens)
         text = (out.texts or [""])[0].strip()
         verdict = "right" if final_answer(text) == asked.answer else f"wrong: {asked.answer}"

@@ -19,9 +19,11 @@ from dlmdecode.sampler import Sampler
 class AnswerSettled:
     """The mean logit gap over the answer reaches a bar that falls with progress.
 
-    `answer` is (first position, length) from the start of the text; None means all positions still
-    masked (beyond the paper). A gap of 7.5 is odds of 1808 : 1, 5 is 148 : 1, 2.5 is 12 : 1.
-    Progress is steps used over `steps` where those are given, else the share of the text written.
+    `answer` is (first position, length) from the start of the text. None (beyond the paper) is an
+    answer that may stand anywhere: the least gap of all positions still masked counts, for in their
+    mean a sure tail of end tokens hides unsure digits. A gap of 7.5 is odds of 1808 : 1, 5 is
+    148 : 1, 2.5 is 12 : 1. Progress is steps used over `steps` where those are given, else the
+    share of the text written.
     Under the dual cache the gaps are known, and the rule decides, only at refreshes.
     """
 
@@ -44,6 +46,12 @@ class AnswerSettled:
         inside = (canvas.position >= first[:, None]) & canvas.text
         return inside & (canvas.position < first[:, None] + self.answer[1])
 
+    def gap(self, canvas: Canvas, region: Tensor) -> Tensor:
+        margin = canvas.proposal.margin
+        if self.answer is None:
+            return margin.masked_fill(~region, torch.inf).amin(1)
+        return (margin * region).sum(1) / region.sum(1).clamp(min=1)
+
     def progress(self, canvas: Canvas) -> Tensor:
         length = (canvas.stop - canvas.start).double()
         if self.steps is None:
@@ -58,11 +66,10 @@ class AnswerSettled:
     def __call__(self, canvas: Canvas) -> Tensor:
         region = self.region(canvas)
         known = (~region | canvas.fresh.contains(canvas.position)).all(1)
-        gap = (canvas.proposal.margin * region).sum(1) / region.sum(1).clamp(min=1)
         progress = self.progress(canvas)
         bar = torch.where(progress < 0.67, self.mid, self.late)
         bar = torch.where(progress < 0.33, self.early, bar)
-        return known & region.any(1) & (gap >= bar)
+        return known & region.any(1) & (self.gap(canvas, region) >= bar)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,11 @@ def prophet(
     steps: int | None = None,
     block_length: int | None = 32,
 ) -> Sampler:
-    """Commit all that is left once the answer's mean top-2 logit gap passes a falling bar."""
+    """Commit all that is left once the answer's mean top-2 logit gap passes a falling bar.
+
+    Without `answer_start` or `constraints` the answer may stand anywhere, and every position that
+    is left must pass.
+    """
     if answer_start is None and constraints:
         answer_start = max(constraints) + 2
     fixed = tuple(sorted((int(offset), what) for offset, what in (constraints or {}).items()))

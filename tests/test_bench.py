@@ -76,4 +76,4 @@ def test_the_demo_shows_question_texts_and_forwards():
     shown = demo.compare(seed=0)
     assert shown.startswith(problem(0).question)
     assert "vanilla: " in shown and "prophet: " in shown
-    assert shown.count("NFE ") == 2
+    assert shown.count("NFE ") == 3 and shown.count(", right") == 3
