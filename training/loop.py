@@ -3,7 +3,8 @@
 An objective has `build() -> module`, `loss(module, batch, step) -> scalar` and
 `answer(module, questions) -> token ids`. The loop stops after `steps` steps or `minutes` minutes,
 whichever comes first, and the learning rate falls linearly to zero at that point. A run continues
-from its last checkpoint when it is started again; what is exported are the averaged weights.
+from its last checkpoint when it is started again. What is exported are the averaged weights: those
+of the end, where the learning rate is zero, or the best so far of a run that did not get there.
 """
 
 from __future__ import annotations
@@ -155,8 +156,8 @@ class Run:
         }
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
-        if accuracy >= self.best:
-            self.best = accuracy
+        if accuracy >= self.best or self.progress >= 1:
+            self.best = max(self.best, accuracy)
             save_file(self.average.state_dict(), self.folder / "best.safetensors")
         self.save()
 
