@@ -115,7 +115,7 @@ def main() -> None:
     add("--count", type=int, default=100, help="problems")
     add("--ngram-texts", type=int, default=20_000, help="training problems for the n-gram")
     add("--ngram-order", type=int, default=3)
-    add("--max-new-tokens", type=int, default=96)
+    add("--max-new-tokens", type=int, default=128)
     add("--draft-length", type=int, default=20)
     add("--k-min", type=int, default=20)
     add("--k-max", type=int, default=30)

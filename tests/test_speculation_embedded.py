@@ -31,8 +31,8 @@ def test_the_embedded_pair_writes_the_verifiers_text(path_search):
     drafter = dlmdecode.load("tiny", device="cpu")
     verifier = load_verifier("tiny-ar", device="cpu")
     questions = [problem(seed).question for seed in range(500 if SLOW else 12)]
-    plain = verifier.generate(questions, max_new_tokens=80)
-    out = decode(drafter, verifier, questions, max_new_tokens=80, path_search=path_search)
+    plain = verifier.generate(questions, max_new_tokens=128)
+    out = decode(drafter, verifier, questions, max_new_tokens=128, path_search=path_search)
     assert torch.equal(out.sequences, plain.sequences)
     assert out.texts == plain.texts
     assert out.stats["mean_accepted_tokens"] > 2
