@@ -1,6 +1,6 @@
 """The command `dlmdecode`. Each subcommand imports what it needs, so that none breaks another.
 
-dlmdecode generate "Tom has 12 apples. He buys 7 more. How many apples does Tom have now?"
+dlmdecode generate "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How many …"
 dlmdecode samplers
 dlmdecode COMMAND --help
 """

@@ -1,4 +1,4 @@
-"""What `make demo` prints: a held-out word problem, decoded by `vanilla`, `prophet` and `threshold`."""
+"""What `make demo` prints: a held-out word problem decoded by three samplers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from training import ar, dlm, masks
 from training.data import Batches, examples, texts
 from training.evaluate import MODELS, answerer, grade
 from training.export import export
-from training.loop import Run
+from training.loop import Run, compiled
 from training.tokenizer import train_tokenizer
 
 CONFIGS = Path(__file__).parent.parent / "training" / "configs"
@@ -225,6 +225,23 @@ def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(
     second = start("halves")
     assert second.step == 6
     assert halves + [second.train_step() for _ in range(6)] == pytest.approx(losses, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at activations' too
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_compiled_layers_train_as_the_others_do(name, micro, tokenizer):
+    """What a GPU runs, traced here and run without code generation."""
+    objective = OBJECTIVES[name](micro(name), tokenizer)
+    plain, traced = objective.build(), compiled(objective.build(), backend="aot_eager")
+    assert plain.state_dict().keys() == traced.state_dict().keys()
+    for step, first in enumerate((0, 4)):
+        batch = examples(tokenizer, first, 4)
+        losses = [objective.loss(model, batch, step) for model in (plain, traced)]
+        torch.testing.assert_close(*losses)
+        for loss in losses:
+            loss.backward()
+    for mine, theirs in zip(plain.parameters(), traced.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ def mixed_precision(model: nn.Module) -> nn.Module:
     return model
 
 
+def compiled(model: nn.Module, **options: Any) -> nn.Module:
+    """The layers compiled in place, for texts of any length; names of weights stay."""
+    for name, module in model.named_modules():
+        if re.fullmatch(r"(.*\.)?(blocks|layers)\.\d+", name):
+            module.compile(dynamic=True, **options)
+    return model
+
+
 def optimizers(model: nn.Module, config: dict[str, Any]) -> list[torch.optim.Optimizer]:
     """Muon (orthogonal updates) for the matrices of the layers, AdamW for the rest."""
     matrices: list[nn.Parameter] = []
@@ -65,14 +74,20 @@ def optimizers(model: nn.Module, config: dict[str, Any]) -> list[torch.optim.Opt
 
 
 class Run:
-    """A run in a folder: `log.jsonl`, `state.safetensors` with `state.json`, `best.safetensors`."""
+    """A run in a folder: `log.jsonl`, `state.safetensors` with `state.json`, `best.safetensors`.
+
+    On a GPU the layers are compiled and run under bfloat16 autocast.
+    """
 
     def __init__(self, objective: Any, config: dict[str, Any], tokenizer: Any, folder: Path):
         self.objective, self.config, self.tokenizer = objective, config, tokenizer
         self.folder = folder
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = mixed_precision(objective.build()).to(device)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = objective.build().to(self.device)
+        self.model = mixed_precision(model) if self.device == "cpu" else model
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        if self.device == "cuda":
+            compiled(self.model)
         self.optimizers = optimizers(self.model, config)
         self.batches = Batches(
             tokenizer, config["batch"], config["seed"], curriculum=config["curriculum"]
@@ -99,7 +114,8 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = self.rate()
-        loss = self.objective.loss(self.model, self.batches[self.step], self.step)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            loss = self.objective.loss(self.model, self.batches[self.step], self.step)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:

@@ -1,6 +1,6 @@
 """The commands `dlmdecode speculate` and `dlmdecode ngram`.
 
-dlmdecode speculate "Tom has 12 apples. He buys 7 more. How many apples does Tom have now?"
+dlmdecode speculate "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How many …"
 dlmdecode ngram build corpus.txt --tokenizer tiny --output corpus.safetensors
 dlmdecode speculate PROMPT --proxy corpus.safetensors
 """
