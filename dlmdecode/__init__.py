@@ -2,7 +2,9 @@
 
 import dlmdecode
 
-out = dlmdecode.generate("tiny", "Tom has 3 apples. He buys 4 more.", sampler="prophet")
+question = "Tom has 12 apples. He gives 5 to Emma. He buys 8 more. How many apples has he now?"
+out = dlmdecode.generate("tiny", question, sampler="prophet")
+print(out.texts[0])
 """
 
 from importlib import import_module

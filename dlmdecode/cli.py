@@ -152,7 +152,7 @@ def add_demo(commands: Any) -> None:
 def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", help="the text to answer, or - to read it from standard input")
     parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
-    parser.add_argument("--sampler", default="prophet", help="a name, or a+b+c (prophet)")
+    parser.add_argument("--sampler", default="threshold", help="a name, or a+b+c (threshold)")
     add_set(parser)
     whole: dict[str, Any] = {"type": int, "metavar": "N", "default": argparse.SUPPRESS}
     number: dict[str, Any] = {"type": float, "metavar": "X", "default": argparse.SUPPRESS}

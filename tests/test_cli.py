@@ -65,14 +65,14 @@ def test_generate_prints_the_text_and_nothing_else_when_piped(run, folder):
     code, out, err = run("generate", PROMPT, "--model", folder, *SMALL)
     model = dlmdecode.load(folder)
     messages = [{"role": "user", "content": PROMPT}]
-    same = dlmdecode.generate(model, messages, "prophet", max_new_tokens=16, block_length=8)
+    same = dlmdecode.generate(model, messages, "threshold", max_new_tokens=16, block_length=8)
     assert (code, out, err) == (0, same.texts[0] + "\n", "")
 
 
 def test_raw_leaves_the_chat_template_out(run, folder):
     _, out, _ = run("generate", PROMPT, "--raw", "--model", folder, *SMALL)
     same = dlmdecode.generate(
-        dlmdecode.load(folder), PROMPT, "prophet", max_new_tokens=16, block_length=8
+        dlmdecode.load(folder), PROMPT, "threshold", max_new_tokens=16, block_length=8
     )
     assert out == same.texts[0] + "\n"
     assert out != run("generate", PROMPT, "--model", folder, *SMALL)[1]
@@ -127,7 +127,7 @@ def test_json_is_one_object_with_text_and_counts(run, folder):
     record = json.loads(out)
     assert record["text"] + "\n" == text
     assert record["nfe"] == record["stats"]["nfe"] > 0
-    assert record["sampler"] == "prophet"
+    assert record["sampler"] == "threshold"
 
 
 def test_a_terminal_sees_the_canvas_fill_and_then_the_text(run, folder, monkeypatch):
@@ -250,7 +250,7 @@ def test_reasons_are_lettered_beyond_z():
 
 ERRORS = {
     "an unknown sampler": (["--sampler", "profet"], "did you mean 'prophet'"),
-    "an unknown option": (["--set", "erly=1"], "did you mean 'early'"),
+    "an unknown option": (["--set", "treshold=1"], "did you mean 'threshold'"),
     "a bad value": (["--temperature", "nan"], "temperature=nan"),
     "a bad length": (["--max-new-tokens", "0"], "max_new_tokens=0"),
     "beyond the context": (["--max-new-tokens", "9984"], "give at most"),
