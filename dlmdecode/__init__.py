@@ -2,7 +2,7 @@
 
 import dlmdecode
 
-question = "Tom has 12 apples. He gives 5 to Emma. He buys 8 more. How many apples has he now?"
+question = "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How many apples does Tom have?"
 out = dlmdecode.generate("tiny", question, sampler="prophet")
 print(out.texts[0])
 """
