@@ -227,3 +227,7 @@ def main(objective: Any, description: str | None) -> None:
     config = json.loads(arguments.config.read_text())
     tokenizer = PreTrainedTokenizerFast.from_pretrained(config["tokenizer"])
     Run(objective(config, tokenizer), config, tokenizer, arguments.run).train()
+    print(
+        f"trained; `python -m training.export --config {arguments.config} --run {arguments.run} "
+        "--output FOLDER` writes the checkpoint and its learning curve"
+    )
