@@ -60,19 +60,22 @@ struct Words {
   uint32_t a, b, c, d;
 };
 
+constexpr uint32_t kPhilox0 = 0xD2511F53, kPhilox1 = 0xCD9E8D57;
+constexpr uint32_t kPhiloxKey0 = 0x9E3779B9, kPhiloxKey1 = 0xBB67AE85;
+
 // Philox4x32-10 (Salmon et al., SC 2011).
 DLM_SHARED Words philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed) {
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
   DLM_UNROLL
   for (int round = 0; round < 10; ++round) {
-    const uint64_t first = static_cast<uint64_t>(c0) * 0xD2511F53u;
-    const uint64_t second = static_cast<uint64_t>(c2) * 0xCD9E8D57u;
+    const uint64_t first = static_cast<uint64_t>(c0) * kPhilox0;
+    const uint64_t second = static_cast<uint64_t>(c2) * kPhilox1;
     c0 = static_cast<uint32_t>(second >> 32) ^ c1 ^ k0;
     c1 = static_cast<uint32_t>(second);
     c2 = static_cast<uint32_t>(first >> 32) ^ c3 ^ k1;
     c3 = static_cast<uint32_t>(first);
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+    k0 += kPhiloxKey0;
+    k1 += kPhiloxKey1;
   }
   return {c0, c1, c2, c3};
 }

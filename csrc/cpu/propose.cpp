@@ -54,6 +54,22 @@ Kernels<C> kernels(Kind kind) {
   }
 }
 
+int64_t segments_of(const Rows& rows) { return (rows.vocabulary + kSegment - 1) / kSegment; }
+
+template <class C>
+Partial<C, double> scan_segment(Scan<C> scan, const Rows& rows, int64_t row, int64_t segment) {
+  const int64_t begin = segment * kSegment, end = begin + kSegment;
+  return scan(rows, row, begin, end < rows.vocabulary ? end : rows.vocabulary);
+}
+
+template <class C>
+Partial<C, double> scan_row(Scan<C> scan, const Rows& rows, int64_t row) {
+  Partial<C, double> all;
+  const int64_t segments = segments_of(rows);
+  for (int64_t s = 0; s < segments; ++s) all = merge(all, scan_segment(scan, rows, row, s));
+  return all;
+}
+
 template <class In, class C>
 void finish_row(const Rows& rows, int64_t row, const Partial<C, double>& all) {
   thread_local std::vector<C> values;
@@ -87,17 +103,11 @@ void run(const Rows& rows) {
       wanted.push_back(row);
     }
   }
-  const int64_t count = wanted.size(), segments = (rows.vocabulary + kSegment - 1) / kSegment;
-  const auto scan_segment = [&](int64_t row, int64_t segment) {
-    const int64_t begin = segment * kSegment, end = begin + kSegment;
-    return scan(rows, row, begin, end < rows.vocabulary ? end : rows.vocabulary);
-  };
+  const int64_t count = wanted.size(), segments = segments_of(rows);
   if (segments == 1 || count >= 4 * static_cast<int64_t>(torch::stable::get_num_threads())) {
     torch::stable::parallel_for(0, count, grain(rows), [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
-        Partial<C, double> all;
-        for (int64_t s = 0; s < segments; ++s) all = merge(all, scan_segment(wanted[i], s));
-        finish_row<In, C>(rows, wanted[i], all);
+        finish_row<In, C>(rows, wanted[i], scan_row(scan, rows, wanted[i]));
       }
     });
     return;
@@ -106,7 +116,7 @@ void run(const Rows& rows) {
   parts.resize(count * segments);
   torch::stable::parallel_for(0, count * segments, 1, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
-      parts[i] = scan_segment(wanted[i / segments], i % segments);
+      parts[i] = scan_segment(scan, rows, wanted[i / segments], i % segments);
     }
   });
   for (int64_t i = 0; i < count; ++i) {
@@ -124,7 +134,7 @@ void run_top(const Rows& rows, const Top& top) {
       int64_t* ids = top.ids + row * top.m;
       float* log_prob = top.log_prob + row * top.m;
       C values[kMostTop];
-      const Partial<C, double> all = kernel.scan(rows, row, 0, rows.vocabulary);
+      const Partial<C, double> all = scan_row(kernel.scan, rows, row);
       const bool bad = all.bad || all.token < 0;
       const int64_t kept = bad ? 0 : kernel.select(rows, row, top.m, ids, values);
       for (int64_t i = 0; i < top.m; ++i) {

@@ -1,6 +1,8 @@
 // The vector kernels of one row, compiled once per instruction set and chosen at run time.
 #pragma once
 
+#include <cstring>
+
 #include "../partial.h"
 
 namespace dlmdecode::cpu {
