@@ -7,11 +7,13 @@ Every line is the fastest of repeated calls, on inputs that rotate through more 
 hold. "fraction" is the bytes an op has to read over the time, over the read bandwidth measured in
 the same run (a sum over the same kind of memory). Ratios:
 
-    (a) eager PyTorch on the same rows: softmax in float32, max, top-2
-    (b) torch.compile of (a)
+    (a) eager PyTorch doing the same to the same rows: for `propose`, softmax in float32, max, top-2
+    (b) torch.compile of that softmax, max and top-2 in float32
     (c) float64 softmax over a canvas of 256 positions, as the published codes do it
 
-Other work on the machine makes all numbers worse and ratios unsteady: run it alone.
+The last line takes all 256 rows of a canvas, and there (a) and (b) do so too. Above 32 MB malloc
+asks the system for each buffer anew, as it does in a decoding step: eager's time then is mostly
+page faults. Other work on the machine makes all numbers worse and ratios unsteady: run it alone.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,11 +73,22 @@ def cuda_seconds(
     return min(times)
 
 
-def eager(z: Tensor) -> tuple[Tensor, ...]:
-    p = z.float().softmax(-1)
+def eager(z: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    p = z.to(dtype).softmax(-1)
     top = p.topk(2, -1).values
     best = p.max(-1)
     return best.values, best.indices, top[:, 0] - top[:, 1]
+
+
+def eager_sampled(z: Tensor) -> tuple[Tensor, ...]:
+    noise = -torch.rand_like(z).log_().neg_().log_()
+    return (z + noise).argmax(-1), *eager(z)
+
+
+def eager_credit(z: Tensor, trace: Tensor, alpha: float, beta: float, gamma: float) -> object:
+    best = z.softmax(-1).max(-1)
+    trace.mul_(beta).scatter_add_(-1, best.indices[:, None], best.values[:, None] ** gamma)
+    return eager(z + alpha * trace.log1p())
 
 
 def whole_canvas(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,27 +97,42 @@ def whole_canvas(z: Tensor) -> tuple[Tensor, Tensor]:
     return token, p.gather(-1, token[:, None])
 
 
-def credit_state(z: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+class Case(NamedTuple):
+    call: Callable[[Tensor], object]
+    eager: Callable[[Tensor], object]
+    dtype: torch.dtype = torch.float32
+    reads: int = 1  # of the logits
+
+
+def cases(z: Tensor, slots: int) -> dict[str, Case]:
     ids = torch.randint(0, z.shape[1], (len(z), slots), device=z.device)
-    return ids, torch.rand(len(z), slots, device=z.device)
-
-
-def cases(z: Tensor, slots: int) -> dict[str, tuple[Callable[[Tensor], object], torch.dtype, int]]:
-    """Name -> call, dtype of the logits, number of reads of them."""
-    ids, credits = credit_state(z, slots)
+    credits = torch.rand(len(z), slots, device=z.device)
+    trace = torch.zeros_like(z).scatter_(-1, ids, credits)
     uncond = z.flip(0)
     mask = z.shape[1] - 1
-    credit = {"alpha": 0.65, "beta": 0.7, "gamma": 0.2, "exclude": mask}
-    f32, bf16 = torch.float32, torch.bfloat16
+    credit = {"alpha": 0.65, "beta": 0.7, "gamma": 0.2}
+
+    def propose(z: Tensor) -> object:
+        return ops.propose(z, exclude=mask)
+
     return {
-        "propose float32": (lambda z: ops.propose(z, exclude=mask), f32, 1),
-        "propose bfloat16": (lambda z: ops.propose(z, exclude=mask), bf16, 1),
-        "propose float16": (lambda z: ops.propose(z, exclude=mask), torch.float16, 1),
-        "propose float64 sums": (lambda z: ops.propose(z, dtype=torch.float64), f32, 1),
-        "propose temperature 1": (lambda z: ops.propose(z, temperature=1.0), f32, 1),
-        "propose guided": (lambda z: ops.propose(z, uncond=uncond, cfg_scale=1.0), f32, 2),
-        f"credit {slots} slots": (lambda z: ops.credit(z, ids, credits, **credit), f32, 1),
-        "topm 15": (lambda z: ops.topm(z, 15), f32, 1),
+        "propose float32": Case(propose, eager),
+        "propose bfloat16": Case(propose, eager, torch.bfloat16),
+        "propose float16": Case(propose, eager, torch.float16),
+        "propose float64 sums": Case(
+            lambda z: ops.propose(z, dtype=torch.float64), lambda z: eager(z, torch.float64)
+        ),
+        "propose temperature 1": Case(lambda z: ops.propose(z, temperature=1.0), eager_sampled),
+        "propose guided": Case(
+            lambda z: ops.propose(z, uncond=uncond, cfg_scale=1.0),
+            lambda z: eager(uncond + 2.0 * (z - uncond)),
+            reads=2,
+        ),
+        f"credit {slots} slots": Case(
+            lambda z: ops.credit(z, ids, credits, exclude=mask, **credit),
+            lambda z: eager_credit(z, trace, **credit),
+        ),
+        "topm 15": Case(lambda z: ops.topm(z, 15), lambda z: z.log_softmax(-1).topk(15, -1)),
     }
 
 
@@ -165,9 +194,9 @@ def main() -> None:
     size = rows * vocabulary * 4
     copies = max(2, -(-200_000_000 // size))
     full = [random_logits(rows, vocabulary, torch.float32, device) for _ in range(copies)]
+    canvas = [random_logits(CANVAS, vocabulary, torch.float32, device) for _ in range(2)]
     bandwidth = size / seconds(lambda z: z.sum(), full, args.budget)
-    compiled = torch.compile(eager)
-    canvas = [random_logits(CANVAS, vocabulary, torch.float32, device)]
+    compiled = torch.compile(eager, dynamic=False)
     base = {
         "a": seconds(eager, full, args.budget),
         "b": seconds(compiled, full, args.budget),
@@ -177,21 +206,34 @@ def main() -> None:
     print(f"{rows} x {vocabulary}; reads {bandwidth / 1e9:.1f} GB/s")
     for name, what in (("a", "eager"), ("b", "torch.compile"), ("c", f"float64, {CANVAS} rows")):
         print(f"({name}) {what}: {base[name] * 1e3:.3f} ms")
-    columns = ("MB", "GB/s", "fraction", "x (a)", "x (b)", "x (c)")
+    columns = ("MB", "GB/s", "fraction", "(a) ms", "x (a)", "x (b)", "x (c)")
     print(f"{'op':24}{'ms':>9}" + "".join(f"{name:>9}" for name in columns))
     results = {}
-    for name, (call, dtype, reads) in cases(full[0], args.slots).items():
-        inputs = full if dtype == torch.float32 else [z.to(dtype) for z in full]
-        taken = seconds(call, inputs, args.budget)
-        moved = reads * rows * vocabulary * dtype.itemsize
+
+    def line(name: str, case: Case, inputs: list[Tensor], compiled: float) -> None:
+        taken, replaced = (seconds(call, inputs, args.budget) for call in (case.call, case.eager))
+        moved = case.reads * inputs[0].numel() * case.dtype.itemsize
         fraction = moved / taken / bandwidth
-        ratios = {key: value / taken for key, value in base.items()}
-        results[name] = {"seconds": taken, "bytes": moved, "fraction": fraction, **ratios}
+        ratios = {"a": replaced / taken, "b": compiled / taken, "c": base["c"] / taken}
+        results[name] = {
+            "seconds": taken,
+            "bytes": moved,
+            "fraction": fraction,
+            "eager_seconds": replaced,
+            **ratios,
+        }
         print(
             f"{name:24}{taken * 1e3:9.3f}{moved / 1e6:9.1f}{moved / taken / 1e9:9.1f}"
-            + f"{fraction:9.2f}"
+            + f"{fraction:9.2f}{replaced * 1e3:9.2f}"
             + "".join(f"{ratio:9.1f}" for ratio in ratios.values())
         )
+
+    listed = cases(full[0], args.slots)
+    for name, case in listed.items():
+        inputs = full if case.dtype == torch.float32 else [z.to(case.dtype) for z in full]
+        line(name, case, inputs, base["b"])
+    whole = seconds(compiled, canvas, args.budget)
+    line(f"propose, {CANVAS} rows", listed["propose float32"], canvas, whole)
     committed, extra = commit_seconds(device), extra_memory(full[0])
     print(f"commit, 32 blocks of 32: {committed * 1e6:.1f} us; propose holds {extra} bytes more")
     if args.json:
