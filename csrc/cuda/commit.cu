@@ -2,7 +2,7 @@
 #include "../commit.h"
 
 #include "../ops.h"
-#include "device.h"
+#include "launch.h"
 
 namespace dlmdecode::cuda {
 namespace {
@@ -52,13 +52,11 @@ __global__ void __launch_bounds__(kThreads) commit_rows(const Commit c, int* ord
 }  // namespace
 
 void commit(const Commit& c) {
-  const torch::stable::accelerator::DeviceGuard guard(c.device);
-  const cudaStream_t stream = current_stream(c.device);
+  const Device device(c.device);
   const int64_t size = c.rows * c.length;
-  const torch::stable::Tensor room = scratch(c.device, 2 * size * sizeof(int));
+  const torch::stable::Tensor room = device.scratch(2 * size * sizeof(int));
   int* order = static_cast<int*>(room.data_ptr());
-  commit_rows<<<static_cast<unsigned>(c.rows), kThreads, 0, stream>>>(c, order, order + size);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  device.launch(commit_rows, c.rows, kThreads, 0, c, order, order + size);
 }
 
 }  // namespace dlmdecode::cuda

@@ -4,7 +4,7 @@
 // does not start at a multiple of 16 bytes is read element by element.
 #include "../ops.h"
 #include "../partial.h"
-#include "device.h"
+#include "reduce.h"
 
 namespace dlmdecode::cuda {
 namespace {
@@ -234,8 +234,7 @@ __device__ Partial<C, double> shuffled(const Partial<C, double>& mine, int offse
 template <class In, class C>
 __global__ void __launch_bounds__(kWarp)
     finish_rows(const Rows rows, int chunks, const ChunkResult<C>* results) {
-  extern __shared__ double slot_memory[];
-  C* values = reinterpret_cast<C*>(slot_memory);
+  C* values = reinterpret_cast<C*>(dynamic_shared());
   const int64_t row = blockIdx.x;
   if (rows.need && !rows.need[row]) {
     if (threadIdx.x == 0) skip_row(rows, row);
@@ -270,18 +269,14 @@ __global__ void __launch_bounds__(kWarp)
 
 template <class In, class C>
 void run(const Rows& rows) {
-  const torch::stable::accelerator::DeviceGuard guard(rows.device);
-  const cudaStream_t stream = current_stream(rows.device);
+  const Device device(rows.device);
   const int chunks = static_cast<int>((rows.vocabulary + kChunk - 1) / kChunk);
   const torch::stable::Tensor room =
-      scratch(rows.device, rows.count * chunks * static_cast<int64_t>(sizeof(ChunkResult<C>)));
+      device.scratch(rows.count * chunks * static_cast<int64_t>(sizeof(ChunkResult<C>)));
   ChunkResult<C>* results = static_cast<ChunkResult<C>*>(room.data_ptr());
-  scan<In, C>
-      <<<static_cast<unsigned>(rows.count * chunks), kThreads, 0, stream>>>(rows, chunks, results);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-  finish_rows<In, C><<<static_cast<unsigned>(rows.count), kWarp, rows.slots * sizeof(C), stream>>>(
-      rows, chunks, results);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  device.launch(scan<In, C>, rows.count * chunks, kThreads, 0, rows, chunks, results);
+  device.launch(finish_rows<In, C>, rows.count, kWarp, rows.slots * sizeof(C), rows, chunks,
+                results);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // A block for each row: the best token left, m times. A thread looks again through its own share
 // of the row only after one of its tokens was taken.
 #include "../ops.h"
-#include "device.h"
+#include "reduce.h"
 
 namespace dlmdecode::cuda {
 namespace {
@@ -61,10 +61,7 @@ __global__ void __launch_bounds__(kThreads) top(const Rows rows, const Top out) 
 
 template <class In, class C>
 void run(const Rows& rows, const Top& out) {
-  const torch::stable::accelerator::DeviceGuard guard(rows.device);
-  const cudaStream_t stream = current_stream(rows.device);
-  top<In, C><<<static_cast<unsigned>(rows.count), kThreads, 0, stream>>>(rows, out);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  Device(rows.device).launch(top<In, C>, rows.count, kThreads, 0, rows, out);
 }
 
 }  // namespace

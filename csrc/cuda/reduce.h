@@ -1,27 +1,12 @@
-// Streams, scratch memory and reductions: what every kernel file needs.
+// Reductions over a warp and a block.
 #pragma once
 
-#include <cuda_runtime.h>
-#include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/macros.h>
-#include <torch/csrc/stable/ops.h>
+#include "launch.h"
 
 namespace dlmdecode::cuda {
 
 constexpr int kWarp = 32;
 constexpr unsigned kAll = 0xFFFFFFFFu;
-
-inline cudaStream_t current_stream(int32_t device) {
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
-  return static_cast<cudaStream_t>(stream);
-}
-
-// From torch's allocator: ordered on the stream, and part of a graph that is being captured.
-inline torch::stable::Tensor scratch(int32_t device, int64_t bytes) {
-  return torch::stable::empty({bytes}, torch::headeronly::ScalarType::Byte, std::nullopt,
-                              torch::stable::Device(torch::headeronly::DeviceType::CUDA, device));
-}
 
 template <class T, class Pick>
 __device__ T reduce_warp(T value, Pick pick) {

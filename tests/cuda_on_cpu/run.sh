@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The tests of the ops against the CUDA kernels, which run on the CPU (see launch.h):
+#
+#   tests/cuda_on_cpu/run.sh [pytest arguments]
+#
+# Shows whether the kernels compute what they should; not how fast, and not what only a GPU does.
+# SANITIZE=1: under AddressSanitizer and UndefinedBehaviorSanitizer.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source tests/build_beside.sh
+prepare
+cp -r csrc "$work/csrc"
+cp tests/cuda_on_cpu/launch.h "$work/csrc/cuda/launch.h"
+cp tests/cuda_on_cpu/kernels.cpp "$work/csrc/"
+flags="-O2"
+test=run_tests
+if [ "${SANITIZE:-0}" = 1 ]; then
+  flags=$sanitizing
+  test=run_sanitized_tests
+fi
+# shellcheck disable=SC2086
+compile $flags -DUSE_CUDA "$work"/csrc/{ops,kernels}.cpp "$work/csrc/cpu/path_search.cpp" \
+  "$work"/csrc/cuda/{propose,topm,commit}.cu
+$test "$root/tests/test_ops.py" "$@"
