@@ -3,15 +3,11 @@
 // Chunks depend on the vocabulary alone, so a row's numbers do not depend on its batch. A row that
 // does not start at a multiple of 16 bytes is read element by element.
 #include "../ops.h"
-#include "../partial.h"
-#include "reduce.h"
+#include "chunk.h"
 
 namespace dlmdecode::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kPerThread = 32;  // logits of a chunk that a thread holds in registers
-constexpr int kChunk = kThreads * kPerThread;
 constexpr int kMostTouched = 128;  // ids of a chunk that are edited or stand apart, at a time
 
 __device__ float exp_below(float d) { return exp2f(d * 1.44269504f); }
@@ -24,39 +20,6 @@ struct ChunkResult {
   int token, drawn;
   bool bad;
 };
-
-template <class In>
-struct Layout {
-  static constexpr int width = 16 / sizeof(In);     // logits in one load
-  static constexpr int loads = kPerThread / width;  // of one thread
-  // Where the thread's number i stands in the chunk: whole loads side by side across threads.
-  static __device__ int offset(int i) {
-    return (i / width * kThreads + static_cast<int>(threadIdx.x)) * width + i % width;
-  }
-};
-
-template <class In, class C>
-__device__ void load(const In* from, int64_t left, C (&z)[kPerThread]) {
-  using L = Layout<In>;
-  const bool aligned = reinterpret_cast<uintptr_t>(from) % 16 == 0;
-#pragma unroll
-  for (int k = 0; k < L::loads; ++k) {
-    const int start = L::offset(k * L::width);
-    if (aligned && start + L::width <= left) {
-      const uint4 raw = __ldg(reinterpret_cast<const uint4*>(from + start));
-      In values[L::width];
-      memcpy(values, &raw, sizeof raw);
-#pragma unroll
-      for (int e = 0; e < L::width; ++e) z[k * L::width + e] = widen<C>(values[e]);
-    } else {
-#pragma unroll
-      for (int e = 0; e < L::width; ++e) {
-        z[k * L::width + e] =
-            start + e < left ? widen<C>(from[start + e]) : -static_cast<C>(__builtin_inf());
-      }
-    }
-  }
-}
 
 // Adds a value to the logit at an offset of the chunk, in the thread that holds it.
 template <class In, class C>
@@ -217,20 +180,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <class C>
-__device__ Partial<C, double> shuffled(const Partial<C, double>& mine, int offset) {
-  Partial<C, double> other;
-  other.best = __shfl_xor_sync(kAll, mine.best, offset);
-  other.second = __shfl_xor_sync(kAll, mine.second, offset);
-  other.key = __shfl_xor_sync(kAll, mine.key, offset);
-  other.token = __shfl_xor_sync(kAll, mine.token, offset);
-  other.drawn = __shfl_xor_sync(kAll, mine.drawn, offset);
-  other.rest = __shfl_xor_sync(kAll, mine.rest, offset);
-  other.slope = __shfl_xor_sync(kAll, mine.slope, offset);
-  other.bad = __shfl_xor_sync(kAll, mine.bad, offset);
-  return other;
-}
-
 template <class In, class C>
 __global__ void __launch_bounds__(kWarp)
     finish_rows(const Rows rows, int chunks, const ChunkResult<C>* results) {
@@ -254,7 +203,7 @@ __global__ void __launch_bounds__(kWarp)
     one.bad = r.bad;
     all = merge(all, one);
   }
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) all = merge(all, shuffled(all, offset));
+  all = merge_warp(all);
   for (int64_t i = threadIdx.x; i < rows.slots; i += kWarp) {
     const int64_t id = rows.ids[row * rows.slots + i];
     values[i] = id >= 0 ? logit_at<In, C>(rows, row, id) : 0;
@@ -270,7 +219,7 @@ __global__ void __launch_bounds__(kWarp)
 template <class In, class C>
 void run(const Rows& rows) {
   const Device device(rows.device);
-  const int chunks = static_cast<int>((rows.vocabulary + kChunk - 1) / kChunk);
+  const int chunks = chunks_of(rows);
   const torch::stable::Tensor room =
       device.scratch(rows.count * chunks * static_cast<int64_t>(sizeof(ChunkResult<C>)));
   ChunkResult<C>* results = static_cast<ChunkResult<C>*>(room.data_ptr());

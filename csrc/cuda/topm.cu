@@ -1,67 +1,134 @@
-// A block for each row: the best token left, m times. A thread looks again through its own share
-// of the row only after one of its tokens was taken.
+// Two launches: the m best of each chunk, then a warp for each row that merges the chunks' lists.
 #include "../ops.h"
-#include "reduce.h"
+#include "chunk.h"
 
 namespace dlmdecode::cuda {
 namespace {
 
-constexpr int kThreads = 512;
-constexpr int64_t kNone = 0x7FFFFFFFFFFFFFFF;
+constexpr int kNone = 0x7FFFFFFF;
+
+// The best tokens of a chunk, best first; ids count from the start of the row.
+template <class C>
+struct ChunkTop {
+  C value[kMostTop];
+  int id[kMostTop];
+  int count;
+  C rest;  // sum of exp(z - value[0]) over the chunk's other tokens
+  bool bad;
+};
 
 template <class C>
 struct Candidate {
   C value;
-  int64_t id;
+  int id;
 };
 
-// The best token of this thread's share that comes after `last` in the order of the result.
 template <class In, class C>
-__device__ Candidate<C> best_after(const Rows& rows, int64_t row, Candidate<C> last) {
-  Candidate<C> best{-static_cast<C>(__builtin_inf()), kNone};
-  for (int64_t id = threadIdx.x; id < rows.vocabulary; id += kThreads) {
-    const C z = logit_at<In, C>(rows, row, id);
-    const bool left = z < last.value || (z == last.value && id > last.id);
-    if (left && z > best.value) best = {z, id};
+__global__ void __launch_bounds__(kThreads)
+    top_of_chunk(const Rows rows, int64_t m, int chunks, ChunkTop<C>* tops) {
+  __shared__ C room[kThreads / kWarp];
+  __shared__ int room_of_ids[kThreads / kWarp];
+  constexpr C infinity = static_cast<C>(__builtin_inf());
+  const int64_t row = blockIdx.x / chunks;
+  const int64_t begin = static_cast<int64_t>(blockIdx.x % chunks) * kChunk;
+  const int64_t end = begin + kChunk < rows.vocabulary ? begin + kChunk : rows.vocabulary;
+  ChunkTop<C>& top = tops[blockIdx.x];
+  C z[kPerThread];
+  load(static_cast<const In*>(rows.logits) + row * rows.stride + begin, end - begin, z);
+  const auto id_of = [&](int i) { return static_cast<int>(begin) + Layout<In>::offset(i); };
+
+  // The thread's best token that comes after `last` in the order of the result.
+  const auto best_after = [&](Candidate<C> last) {
+    Candidate<C> best{-infinity, kNone};
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) {  // ids rise with i
+      const bool left = z[i] < last.value || (z[i] == last.value && id_of(i) > last.id);
+      if (left && z[i] > best.value) best = {z[i], id_of(i)};
+    }
+    return best;
+  };
+  Candidate<C> mine = best_after({infinity, -1});
+  Candidate<C> first{-infinity, kNone};
+  int count = 0;
+  for (; count < m; ++count) {
+    const C value = reduce_block(mine.value, room, Larger{});
+    const int id = reduce_block(mine.value == value ? mine.id : kNone, room_of_ids, Smaller{});
+    if (id == kNone) break;
+    if (count == 0) first = {value, id};
+    if (mine.id == id) {
+      top.value[count] = value;
+      top.id[count] = id;
+      mine = best_after(mine);
+    }
   }
-  return best;
+  bool bad = false;
+  C rest = 0;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    bad |= !(z[i] < infinity);
+    if (z[i] > -infinity && id_of(i) != first.id) rest += exp(z[i] - first.value);
+  }
+  rest = reduce_block(rest, room, Plus{});
+  bad = __syncthreads_or(bad);
+  if (threadIdx.x == 0) {
+    top.count = count;
+    top.rest = rest;
+    top.bad = bad;
+  }
 }
 
-template <class In, class C>
-__global__ void __launch_bounds__(kThreads) top(const Rows rows, const Top out) {
-  __shared__ C room[kThreads / kWarp];
-  __shared__ int64_t room_of_ids[kThreads / kWarp];
+template <class C>
+__global__ void __launch_bounds__(kWarp)
+    merge_tops(int chunks, const ChunkTop<C>* tops, const Top out) {
   constexpr C infinity = static_cast<C>(__builtin_inf());
+  int* given = reinterpret_cast<int*>(dynamic_shared());  // of each chunk's list
   const int64_t row = blockIdx.x;
-  bool bad = false;
-  for (int64_t id = threadIdx.x; id < rows.vocabulary; id += kThreads) {
-    bad |= !(logit_at<In, C>(rows, row, id) < infinity);
-  }
-  Candidate<C> mine = best_after<In, C>(rows, row, {infinity, -1});
-  const C best = reduce_block(mine.value, room, Larger{});
-  bad = __syncthreads_or(bad) || best == -infinity;
-  C rest = 0;
-  const int64_t first = reduce_block(mine.value == best ? mine.id : kNone, room_of_ids, Smaller{});
-  for (int64_t id = threadIdx.x; !bad && id < rows.vocabulary; id += kThreads) {
-    if (id != first) rest += exp(logit_at<In, C>(rows, row, id) - best);
-  }
-  const double normaliser = log1p(static_cast<double>(reduce_block(rest, room, Plus{})));
-  for (int64_t i = 0; i < out.m; ++i) {
-    const C value = reduce_block(mine.value, room, Larger{});
-    const int64_t id = reduce_block(mine.value == value ? mine.id : kNone, room_of_ids, Smaller{});
-    const bool given = !bad && id != kNone && value > -infinity;
-    if (threadIdx.x == 0) {
-      out.ids[row * out.m + i] = given ? id : bad ? kBad : kUnneeded;
-      out.log_prob[row * out.m + i] =
-          given ? static_cast<float>(static_cast<double>(value) - best - normaliser) : -INFINITY;
+  tops += row * chunks;
+  Partial<C, double> all;
+  for (int i = threadIdx.x; i < chunks; i += kWarp) {
+    given[i] = 0;
+    Partial<C, double> one;
+    one.bad = tops[i].bad;
+    if (tops[i].count > 0) {
+      one.best = tops[i].value[0];
+      one.token = tops[i].id[0];
+      one.rest = tops[i].rest;
     }
-    if (given && mine.id == id) mine = best_after<In, C>(rows, row, mine);
+    all = merge(all, one);
+  }
+  all = merge_warp(all);
+  const bool bad = all.bad || all.token < 0;
+  const double normaliser = log1p(all.rest);
+  for (int64_t k = 0; k < out.m; ++k) {
+    Candidate<C> mine{-infinity, kNone};
+    int from = -1;
+    for (int i = threadIdx.x; i < chunks; i += kWarp) {  // a thread's ids rise with i
+      if (given[i] < tops[i].count && tops[i].value[given[i]] > mine.value) {
+        mine = {tops[i].value[given[i]], tops[i].id[given[i]]};
+        from = i;
+      }
+    }
+    const C value = reduce_warp(mine.value, Larger{});
+    const int id = reduce_warp(mine.value == value ? mine.id : kNone, Smaller{});
+    if (id != kNone && id == mine.id) ++given[from];
+    if (threadIdx.x == 0) {
+      const bool found = !bad && id != kNone;
+      const double below = static_cast<double>(value) - static_cast<double>(all.best);
+      out.ids[row * out.m + k] = found ? id : bad ? kBad : kUnneeded;
+      out.log_prob[row * out.m + k] = found ? static_cast<float>(below - normaliser) : -INFINITY;
+    }
   }
 }
 
 template <class In, class C>
 void run(const Rows& rows, const Top& out) {
-  Device(rows.device).launch(top<In, C>, rows.count, kThreads, 0, rows, out);
+  const Device device(rows.device);
+  const int chunks = chunks_of(rows);
+  const torch::stable::Tensor room =
+      device.scratch(rows.count * chunks * static_cast<int64_t>(sizeof(ChunkTop<C>)));
+  ChunkTop<C>* tops = static_cast<ChunkTop<C>*>(room.data_ptr());
+  device.launch(top_of_chunk<In, C>, rows.count * chunks, kThreads, 0, rows, out.m, chunks, tops);
+  device.launch(merge_tops<C>, rows.count, kWarp, chunks * sizeof(int), chunks, tops, out);
 }
 
 }  // namespace
