@@ -14,7 +14,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | 
 export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-9.0}
 step "$python" setup.py build_ext --inplace >"$out/build.log" 2>&1
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-step "$python" -m pytest -q tests/test_ops.py tests/test_ops_cuda.py
+step "$python" -m pytest -q tests/test_ops_*.py
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck; do
     step compute-sanitizer --tool "$tool" --error-exitcode 1 \

@@ -9,7 +9,7 @@ prepare
 compile $sanitizing csrc/ops.cpp csrc/cpu/*.cpp
 for isa in portable avx2 avx512; do
   echo "== $isa"
-  DLMDECODE_ISA=$isa run_sanitized_tests "$root/tests/test_ops.py" "$@"
+  DLMDECODE_ISA=$isa run_sanitized_tests "$@"
 done
 echo "== cuda on cpu"
 SANITIZE=1 tests/cuda_on_cpu/run.sh "$@"

@@ -21,4 +21,4 @@ fi
 # shellcheck disable=SC2086
 compile $flags -DUSE_CUDA "$work"/csrc/{ops,kernels}.cpp "$work/csrc/cpu/path_search.cpp" \
   "$work"/csrc/cuda/{propose,topm,commit}.cu
-$test "$root/tests/test_ops.py" "$@"
+$test "$@"

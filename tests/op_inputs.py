@@ -1,0 +1,67 @@
+"""Logits, canvases and lattices that the tests of the ops share."""
+
+import torch
+
+from dlmdecode import reference
+
+FILLS = ("random", "sharp", "tied", "constant", "extreme", "banned")
+MASK = 99
+
+
+def logits_like(fill, rows, vocabulary, seed=0):
+    z = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed)) * 3
+    if fill == "sharp":
+        z *= 10
+    elif fill == "tied":
+        z = z.round()
+    elif fill == "constant":
+        z = torch.full_like(z, -1.3)
+    elif fill == "extreme":
+        z = z.sign() * 1e4 + z
+    elif fill == "banned":
+        z[:, 1::2] = -torch.inf
+    return z
+
+
+def canvases(seed, length=14):
+    generator = torch.Generator().manual_seed(seed)
+    masked = torch.rand(3, length, generator=generator) < 0.6
+    tokens = torch.where(masked, MASK, torch.arange(length))
+    proposed = torch.randint(-2, 40, (3, length), generator=generator)
+    # coarse: ties are common; some numbers are not there
+    confidence = (
+        torch.rand(3, length, generator=generator, dtype=torch.float64).mul(10).round() / 10
+    )
+    confidence[torch.rand(3, length, generator=generator) < 0.05] = torch.nan
+    lo = torch.randint(-2, length, (3,), generator=generator)
+    hi = lo + torch.randint(0, length + 2, (3,), generator=generator)
+    return tokens, proposed, confidence, lo, hi
+
+
+def random_search(seed, order, lam):
+    generator = torch.Generator().manual_seed(seed)
+    texts = torch.randint(0, 8, (40, 12), generator=generator).tolist()
+    tables = []
+    for n in range(1, order + 1):
+        grams = sorted({reference.key_of(t[i : i + n]) for t in texts for i in range(13 - n)})
+        contexts = sorted(
+            {reference.key_of(t[i : i + n - 1]) for t in texts for i in range(13 - n)}
+        )
+        contexts = contexts if n > 1 else []
+        scores = (-torch.rand(len(k), generator=generator) * 5 for k in (grams, contexts))
+        tables.append((torch.tensor(grams), next(scores), contexts, next(scores)))
+    keys, log_probs, contexts, weights = zip(*tables, strict=True)
+    return {
+        "ids": torch.stack([torch.randperm(10, generator=generator)[:6] for _ in range(7)]),
+        "log_prob": torch.randn(7, 6, generator=generator).log_softmax(1),
+        "count": torch.randint(1, 7, (7,), generator=generator),
+        "keys": list(keys),
+        "log_probs": list(log_probs),
+        "contexts": [torch.tensor(c, dtype=torch.int64) for c in contexts],
+        "weights": list(weights),
+        "floor": -9.5,
+        "prefix": torch.tensor([5, 1, 2]),
+        "beam": 3,
+        "lam": lam,
+        "eos_ids": torch.tensor([0]),
+    }

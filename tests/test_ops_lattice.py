@@ -1,0 +1,89 @@
+"""The ops of DiffuSpec: the best tokens of each position, n-grams, and the search for a path."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_inputs import logits_like, random_search
+
+from dlmdecode import ops, reference
+
+
+@pytest.mark.parametrize("vocabulary", [1, 5, 3001, 126464])
+def test_topm_equals_a_stable_sort(vocabulary):
+    for fill in ("random", "tied", "banned"):
+        z = logits_like(fill, 5, vocabulary)
+        ids, log_prob = ops.topm(z, 32)
+        values, order = z.double().sort(dim=1, descending=True, stable=True)
+        kept = min(32, vocabulary)
+        finite = values[:, :kept] > -torch.inf
+        assert torch.equal(ids[:, :kept], order[:, :kept].where(finite, -1))
+        assert bool((ids[:, kept:] == -1).all())
+        exact = z.double().log_softmax(1).gather(1, order[:, :kept])
+        torch.testing.assert_close(log_prob[:, :kept].double(), exact, rtol=1e-5, atol=1e-30)
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 1.0), st.sampled_from([(), (3,), (3, 5)]))
+@settings(max_examples=60, deadline=None)
+def test_candidates_equal_the_reference(seed, mass, eos_ids):
+    z = 2 * torch.randn(6, 12, generator=torch.Generator().manual_seed(seed))
+    z[z < -1] = -torch.inf
+    log_prob, ids = z.log_softmax(1).topk(8)
+    how = {"mass": mass, "eos_ids": torch.tensor(eos_ids, dtype=torch.int64)}
+    *kept, count = ops.candidates(ids, log_prob, **how)
+    *expected, expected_count = reference.candidates(ids, log_prob, **how)
+    assert torch.equal(count, expected_count)
+    for one, other in zip(kept, expected, strict=True):
+        for k, n in enumerate(count.tolist()):
+            assert torch.equal(one[k, :n], other[k, :n])
+            assert torch.equal(one[k].sort().values, other[k].sort().values)
+
+
+@pytest.mark.parametrize("name, value", [("mass", 0.0), ("log_prob", torch.zeros(2, 1))])
+def test_candidates_name_what_does_not_fit(name, value):
+    ids = torch.tensor([[1, 2]])
+    how = {"ids": ids, "log_prob": torch.zeros(1, 2), "mass": 0.5, "eos_ids": ids[0]}
+    with pytest.raises(ValueError, match=name):
+        ops.candidates(**how | {name: value})
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]))
+@settings(max_examples=40, deadline=None)
+def test_path_search_equals_the_reference(seed, order, lam):
+    how = random_search(seed, order, lam)
+    path, score = ops.path_search(**how)
+    expected, expected_score = reference.path_search(**how)
+    assert torch.equal(path, expected)
+    assert score == pytest.approx(expected_score.item(), rel=1e-12)
+
+
+def test_a_wide_beam_finds_the_best_of_all_paths():
+    how = random_search(1, 2, 0.5) | {"beam": 10**6, "eos_ids": torch.tensor([-5])}
+    how = {k: v[:4] if k in ("ids", "log_prob", "count") else v for k, v in how.items()}
+    _, score = ops.path_search(**how)
+    best = -math.inf
+    for i in torch.cartesian_prod(*(torch.arange(n) for n in how["count"].tolist())).tolist():
+        one = [how[name].gather(1, torch.tensor(i)[:, None]) for name in ("ids", "log_prob")]
+        rest = {k: v for k, v in how.items() if k not in ("ids", "log_prob", "count")}
+        best = max(best, reference.path_search(*one, torch.ones(4).long(), **rest)[1].item())
+    assert score == pytest.approx(best, rel=1e-12)
+
+
+@given(st.lists(st.integers(0, 4), max_size=40), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_count_ngrams_equals_the_reference(ids, order):
+    ids = torch.tensor(ids, dtype=torch.int64)
+    found, expected = ops.count_ngrams(ids, order), reference.count_ngrams(ids, order)
+    for array, wanted in zip(found, expected, strict=True):
+        assert array.dtype == wanted.dtype
+        torch.testing.assert_close(array, wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    "name, how", [("ids", (torch.zeros(3), 2)), ("order", (torch.zeros(3).long(), 0))]
+)
+def test_count_ngrams_names_what_does_not_fit(name, how):
+    with pytest.raises(ValueError, match=f"^{name}="):
+        ops.count_ngrams(*how)
