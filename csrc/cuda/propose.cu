@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
   if (rows.slots > 0 || rows.exclude >= 0) set_apart<In>(rows, row, begin, end, z);
 
   C best = -infinity, second = -infinity, key = -infinity;
-  int token = -1, drawn = -1;
+  int token = kNone, drawn = kNone;
   bool bad = false;
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
@@ -143,39 +143,34 @@ __global__ void __launch_bounds__(kThreads)
 
   __shared__ C room[kThreads / kWarp];
   __shared__ int room_of_ids[kThreads / kWarp];
-  constexpr int none = 0x7FFFFFFF;
-  const C top = reduce_block(best, room, Larger{});
-  const int candidate = best == top && token >= 0 ? token : none;
-  const int first = reduce_block(candidate, room_of_ids, Smaller{});
-  const bool mine = token == first;
+  const Candidate<C> top = best_of_block(Candidate<C>{best, token}, room, room_of_ids);
+  const bool mine = token == top.id;
   const C runner_up = reduce_block(mine ? second : best, room, Larger{});
   C rest = 0, slope = 0;
-  if (first != none) {
+  if (top.id != kNone) {
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) {
-      if (z[i] == -infinity || (mine && begin + Layout<In>::offset(i) == first)) continue;
-      const C d = z[i] - top, e = exp_below(d);
+      if (z[i] == -infinity || (mine && begin + Layout<In>::offset(i) == top.id)) continue;
+      const C d = z[i] - top.value, e = exp_below(d);
       rest += e;
       slope -= e * d;
     }
   }
   rest = reduce_block(rest, room, Plus{});
   slope = reduce_block(slope, room, Plus{});
-  C top_key = -infinity;
-  int winner = none;
+  Candidate<C> winner{-infinity, kNone};
   if (rows.temperature > 0) {
-    top_key = reduce_block(key, room, Larger{});
-    winner = reduce_block(key == top_key && drawn >= 0 ? drawn : none, room_of_ids, Smaller{});
+    winner = best_of_block(Candidate<C>{key, drawn}, room, room_of_ids);
   }
   const bool any_bad = __syncthreads_or(bad);
   if (threadIdx.x == 0) {
-    results[blockIdx.x] = {top,
+    results[blockIdx.x] = {top.value,
                            runner_up,
-                           top_key,
+                           winner.value,
                            rest,
                            slope,
-                           first == none ? -1 : first,
-                           winner == none ? -1 : winner,
+                           top.id == kNone ? -1 : top.id,
+                           winner.id == kNone ? -1 : winner.id,
                            any_bad};
   }
 }

@@ -50,4 +50,25 @@ struct Plus {
   }
 };
 
+constexpr int kNone = 0x7FFFFFFF;  // the id of no token
+
+template <class C>
+struct Candidate {
+  C value;
+  int id;
+};
+
+// The best candidate, the lowest id among equals.
+template <class C>
+__device__ Candidate<C> best_of_warp(Candidate<C> mine) {
+  const C value = reduce_warp(mine.value, Larger{});
+  return {value, reduce_warp(mine.value == value ? mine.id : kNone, Smaller{})};
+}
+
+template <class C>
+__device__ Candidate<C> best_of_block(Candidate<C> mine, C* room, int* room_of_ids) {
+  const C value = reduce_block(mine.value, room, Larger{});
+  return {value, reduce_block(mine.value == value ? mine.id : kNone, room_of_ids, Smaller{})};
+}
+
 }  // namespace dlmdecode::cuda

@@ -5,8 +5,6 @@
 namespace dlmdecode::cuda {
 namespace {
 
-constexpr int kNone = 0x7FFFFFFF;
-
 // The best tokens of a chunk, best first; ids count from the start of the row.
 template <class C>
 struct ChunkTop {
@@ -15,12 +13,6 @@ struct ChunkTop {
   int count;
   C rest;  // sum of exp(z - value[0]) over the chunk's other tokens
   bool bad;
-};
-
-template <class C>
-struct Candidate {
-  C value;
-  int id;
 };
 
 template <class In, class C>
@@ -51,13 +43,12 @@ __global__ void __launch_bounds__(kThreads)
   Candidate<C> first{-infinity, kNone};
   int count = 0;
   for (; count < m; ++count) {
-    const C value = reduce_block(mine.value, room, Larger{});
-    const int id = reduce_block(mine.value == value ? mine.id : kNone, room_of_ids, Smaller{});
-    if (id == kNone) break;
-    if (count == 0) first = {value, id};
-    if (mine.id == id) {
-      top.value[count] = value;
-      top.id[count] = id;
+    const Candidate<C> best = best_of_block(mine, room, room_of_ids);
+    if (best.id == kNone) break;
+    if (count == 0) first = best;
+    if (mine.id == best.id) {
+      top.value[count] = best.value;
+      top.id[count] = best.id;
       mine = best_after(mine);
     }
   }
@@ -108,13 +99,12 @@ __global__ void __launch_bounds__(kWarp)
         from = i;
       }
     }
-    const C value = reduce_warp(mine.value, Larger{});
-    const int id = reduce_warp(mine.value == value ? mine.id : kNone, Smaller{});
-    if (id != kNone && id == mine.id) ++given[from];
+    const Candidate<C> best = best_of_warp(mine);
+    if (best.id != kNone && best.id == mine.id) ++given[from];
     if (threadIdx.x == 0) {
-      const bool found = !bad && id != kNone;
-      const double below = static_cast<double>(value) - static_cast<double>(all.best);
-      out.ids[row * out.m + k] = found ? id : bad ? kBad : kUnneeded;
+      const bool found = !bad && best.id != kNone;
+      const double below = static_cast<double>(best.value) - static_cast<double>(all.best);
+      out.ids[row * out.m + k] = found ? best.id : bad ? kBad : kUnneeded;
       out.log_prob[row * out.m + k] = found ? static_cast<float>(below - normaliser) : -INFINITY;
     }
   }
