@@ -12,8 +12,8 @@ time, over the read bandwidth of the same line (that of a sum over the float32 r
     (c) float64 softmax over a canvas of 256 positions, as the published codes do it
 
 The last line takes all 256 rows of a canvas, and there (a) and (b) do so too. Above 32 MB malloc
-asks the system for each buffer anew, as it does in a decoding step: eager's time then is mostly
-page faults. Other work on the machine makes all numbers worse and ratios unsteady: run it alone.
+asks the system for each buffer anew, as it does in a decoding step, and eager pays for page faults.
+Other work on the machine makes all numbers worse and ratios unsteady: run it alone.
 """
 
 from __future__ import annotations
