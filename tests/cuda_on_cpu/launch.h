@@ -1,7 +1,7 @@
 // In place of csrc/cuda/launch.h: kernels run on the CPU, each thread of a block as a coroutine,
 // and blocks one after the other. Each warp runs as far ahead of the others as barriers let it, in
-// odd blocks the last warp first, so that a barrier that lacks shows. Threads that wait for each
-// other in vain end the process. One launch at a time.
+// odd blocks the last warp first, so that a missing barrier shows. Threads that wait for each other
+// in vain end the process. One launch at a time.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
