@@ -227,7 +227,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     options |= dict(arguments.set)
     model = load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
     if arguments.model in EMBEDDED:
-        advise(arguments.model, text, model.tokenizer, "--model FOLDER or OWNER/NAME")
+        advise(arguments.model, text, "--model FOLDER or OWNER/NAME")
     if arguments.raw or getattr(model.tokenizer, "chat_template", None) is None:
         return model, text, options
     return model, [{"role": "user", "content": text}], options

@@ -14,10 +14,9 @@ from toy import MODELS, give_llada_tokenizer
 import dlmdecode
 from dlmdecode import catalogue, cli
 from dlmdecode.cli import main, value_of
-from dlmdecode.evals.arithmetic import problem
+from dlmdecode.evals.arithmetic import SPLITS, problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models.domain import is_foreign
-from dlmdecode.models.loading import EMBEDDED, load_tokenizer
 from dlmdecode.trace import Step
 
 PROMPT = "w1 w2 w3"
@@ -45,12 +44,6 @@ def run(capsys):
         return code, *capsys.readouterr()
 
     return run
-
-
-@pytest.fixture(scope="module")
-def words():
-    """The tokenizer of the embedded model."""
-    return load_tokenizer(EMBEDDED["tiny"], "llada")
 
 
 class Terminal(io.StringIO):
@@ -353,9 +346,9 @@ def test_a_value_of_set_is_what_it_looks_like(text, value):
 # the embedded models
 
 
-def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model(words):
-    for split, draw in itertools.product(("train", "heldout"), (problem, exercise)):
-        assert not [s for s in range(300) if is_foreign(draw(s, split).question, words)]
+def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model():
+    for split, draw in itertools.product(SPLITS, (problem, exercise)):
+        assert not [s for s in range(300) if is_foreign(draw(s, split).question)]
 
 
 @pytest.mark.parametrize(
@@ -367,10 +360,17 @@ def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model(words):
         "Wie heißt die Hauptstadt von Frankreich, 2 Wörter?",
         "空はなぜ青いのですか",
         "",
+        "How many people lived in France in 1990 and in 2020?",
+        "What is 123456 times 789?",
+        "What are the 7 wonders of the world?",
+        "Sort the 3 numbers 5, 2 and 9.",
+        "Tell me a story about 3 bears and 4 wolves.",
+        "def add(a, b):\n",
+        "def double(x):\n    return",
     ],
 )
-def test_other_prompts_are_foreign_to_the_embedded_model(words, prompt):
-    assert is_foreign(prompt, words)
+def test_other_prompts_are_foreign_to_the_embedded_model(prompt):
+    assert is_foreign(prompt)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,24 @@
 """Training of the embedded models: tokenizer, objectives and resumable runs, on micro models."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models import loading
-from training import ar, dlm, masks
+from training import ar, block, dlm, masks
 from training.data import Batches, examples, texts
 from training.evaluate import MODELS, answerer, grade
 from training.export import export
+from training.initial import initial_weights
 from training.loop import Run, compiled
 from training.tokenizer import train_tokenizer
 
@@ -31,11 +35,14 @@ SIZES = {
     },
 }
 SIZES["tiny-dream"] = SIZES["tiny-ar"]
+SIZES["tiny-block"] = SIZES["tiny-ar"] | {"head_dim": 16}
 OBJECTIVES = {
     "tiny": dlm.MaskedDiffusion,
     "tiny-ar": ar.NextToken,
     "tiny-dream": dlm.MaskedDiffusion,
+    "tiny-block": block.BlockDiffusion,
 }
+EMBEDDED = [name for name in OBJECTIVES if (MODELS / name).is_dir()]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -211,7 +218,7 @@ def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(
     name, micro, tokenizer, tmp_path
 ):
     config = micro(name) | {"warmup": 2, "lr": 0.005}
-    if name != "tiny-ar":
+    if "streams" in config:
         config["streams"] = [[0, 0], [4, 2]]
 
     def start(folder):
@@ -254,7 +261,8 @@ def test_a_finished_run_exports_a_checkpoint_that_loads_and_answers(
     assert run.progress == 1 and (tmp_path / "run" / "best.safetensors").is_file()
     export(config, tmp_path / "run", tmp_path / "model")
     if name != "tiny-ar":
-        model = loading.load(tmp_path / "model", device="cpu")
+        folder = tmp_path / "model"
+        model = block.load(folder) if name == "tiny-block" else loading.load(folder, device="cpu")
         assert (model.mask_id, model.eos_ids) == (
             tokenizer.mask_token_id,
             (tokenizer.eos_token_id,),
@@ -285,19 +293,132 @@ def test_a_dream_style_model_starts_as_the_verifier_it_comes_from(micro, tokeniz
         torch.testing.assert_close(logits, verifier(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.fixture
+def small(micro, tmp_path):
+    """An untrained LLaDA of one layer with 600 tokens: its folder and its tokenizer."""
+    few = train_tokenizer(num_problems=1000, vocab_size=600)
+    few.save_pretrained(tmp_path / "few")
+    config = micro("tiny") | {"steps": 1, "check_every": 1, "tokenizer": str(tmp_path / "few")}
+    config["model"] |= {"vocab_size": 600, "embedding_size": 600}
+    Run(dlm.MaskedDiffusion(config, few), config, few, tmp_path / "run").train()
+    export(config, tmp_path / "run", tmp_path / "small")
+    return tmp_path / "small", few
+
+
+def test_a_deeper_model_starts_as_the_one_it_comes_from(small, micro, tokenizer):
+    """A layer more is of no effect at first, and rows of the vocabulary follow their tokens."""
+    folder, few = small
+    config = micro("tiny") | {"initial": str(folder)}
+    config["model"] |= {"n_layers": 2}
+    first = loading.load(folder, device="cpu")
+    second = dlm.MaskedDiffusion(config, tokenizer).build()
+    tokens = [token for token in few.get_vocab() if token in tokenizer.get_vocab()]
+    ours, theirs = (one.convert_tokens_to_ids(tokens) for one in (tokenizer, few))
+    assert len(tokens) > 500 and ours != theirs
+    with torch.inference_mode():
+        logits = second(torch.tensor([ours[:50]]))[..., ours]
+        torch.testing.assert_close(logits, first(torch.tensor([theirs[:50]]))[..., theirs])
+
+
+def test_a_new_token_begins_as_the_mean_of_those_that_spell_it(small, tokenizer):
+    folder, few = small
+    new = next(token for token in tokenizer.get_vocab() if token not in few.get_vocab())
+    number = tokenizer.get_vocab()[new]
+    name = "model.transformer.wte.weight"
+    before = load_file(folder / "model.safetensors")[name].float()
+    after = initial_weights(str(folder), tokenizer)[name]
+    spelling = few(tokenizer.decode([number])).input_ids
+    assert len(spelling) > 1 and len(after) == len(tokenizer)
+    torch.testing.assert_close(after[number], before[spelling].mean(0))
+
+
+def test_a_noised_block_sees_itself_and_the_clean_blocks_before_it():
+    tokens = torch.arange(24).repeat(16, 1) + 100
+    start, stop = torch.tensor([[6], [9]] * 8), torch.tensor([[18], [15]] * 8)
+    generator = torch.Generator().manual_seed(0)
+    shown, position, attend, weight = block.block_streams(tokens, start, stop, 1, 4, generator)
+    assert position[0].tolist() == [*range(24), *range(4, 24)]
+    for i in range(24):
+        assert attend[0, 0, i].nonzero().flatten().tolist() == [*range(i // 4 * 4 + 4)]
+    for i in range(4, 24):
+        sees = attend[0, 0, 24 + i - 4]
+        lo = i // 4 * 4
+        assert sees[:24].nonzero().flatten().tolist() == [*range(lo)]
+        assert (4 + sees[24:].nonzero().flatten()).tolist() == [*range(lo, lo + 4)]
+    noised = shown[:, 24:]
+    assert torch.equal(noised == 1, weight > 0)
+    for row, at in (noised == 1).nonzero():
+        assert start[row] <= 4 + at < (stop[row] + 3) // 4 * 4
+    assert torch.equal(shown[:, :24], tokens)
+
+
+def test_the_weights_of_block_diffusion_average_to_one_per_token(micro, tokenizer):
+    """With zero logits every token costs log V, and the weights must average to one per token."""
+    config = micro("tiny-block")
+    objective = block.BlockDiffusion(config, tokenizer)
+    model = objective.build()
+    torch.nn.init.zeros_(model.lm_head.weight)
+    batches = Batches(tokenizer, 32)
+    with torch.no_grad():
+        losses = [objective.loss(model, batches[step], step).item() for step in range(20)]
+    mean = sum(losses) / len(losses) / torch.tensor(config["model"]["vocab_size"]).log().item()
+    assert 0.9 < mean < 1.1
+
+
+def test_a_block_model_is_what_its_blocks_say_one_after_the_other(micro, tokenizer):
+    """Two streams give the logits of a pass over the clean blocks and one open block."""
+    objective = block.BlockDiffusion(micro("tiny-block"), tokenizer)
+    model, width = objective.build(), objective.block
+    tokens = torch.randint(2, 900, (2, 4 * width), generator=torch.Generator().manual_seed(0))
+    start, stop = torch.full((2, 1), width), torch.full((2, 1), 4 * width)
+    generator = torch.Generator().manual_seed(1)
+    shown, position, attend, _ = block.block_streams(
+        tokens, start, stop, objective.mask, width, generator
+    )
+    with torch.inference_mode():
+        both = model.head(model.encode(shown, position, attend))[:, 4 * width :]
+        for lo in range(width, 4 * width, width):
+            opened = shown[:, 4 * width + lo - width : 4 * width + lo]
+            alone = model(torch.cat([tokens[:, :lo], opened], 1))[:, lo:]
+            torch.testing.assert_close(both[:, lo - width : lo], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_block_model_starts_with_the_weights_of_a_llada(micro, tokenizer, tmp_path):
+    """All of them under other names, and attention as sharp as it was."""
+    config = micro("tiny") | {"steps": 1, "check_every": 1}
+    Run(dlm.MaskedDiffusion(config, tokenizer), config, tokenizer, tmp_path / "run").train()
+    export(config, tmp_path / "run", tmp_path / "model")
+    llada = loading.load(tmp_path / "model", device="cpu")
+    config = micro("tiny-block") | {"initial": str(tmp_path / "model")}
+    model = block.BlockDiffusion(config, tokenizer).build()
+    ours = {block.qwen_name(name) for name in llada.state_dict()}
+    theirs = {name for name in model.state_dict() if "q_norm" not in name and "k_norm" not in name}
+    assert ours == theirs
+    x = torch.randn(4, 50, 32, generator=torch.Generator().manual_seed(0))
+    for mine, other in zip(model.blocks, llada.blocks, strict=True):
+        for new, old in zip(mine.qkv(x), other.qkv(x), strict=True):
+            assert 0.8 < new.norm() / old.norm() < 1.25
+            assert F.cosine_similarity(new.flatten(), old.flatten(), dim=0) > 0.9
+
+
 def test_plain_decoding_fills_the_canvas_of_each_row_as_if_it_were_alone(micro, tokenizer):
     """Rows of different lengths; the shift of a Dream-style model is honoured."""
     questions = tokenizer([problem(seed).question for seed in (0, 1, 4)]).input_ids
-    for name in ("tiny", "tiny-dream"):
-        model = dlm.MaskedDiffusion(micro(name), tokenizer).build()
+    ways = {
+        "tiny": partial(dlm.decode, block=8),
+        "tiny-dream": partial(dlm.decode, block=8),
+        "tiny-block": block.decode,
+    }
+    for name, decode in ways.items():
+        model = OBJECTIVES[name](micro(name), tokenizer).build()
         with torch.inference_mode():
-            together = dlm.decode(model, questions, canvas=16, block=8)
-            alone = [dlm.decode(model, [q], canvas=16, block=8)[0] for q in questions]
+            together = decode(model, questions, canvas=16)
+            alone = [decode(model, [q], canvas=16)[0] for q in questions]
         assert together == alone
         assert all(len(text) == 16 and tokenizer.mask_token_id not in text for text in together)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_the_embedded_checkpoint_answers_held_out_problems(name):
     problems = [problem(seed, steps=2 + seed % 3) for seed in range(6)]
     right = [marked for _, _, marked in grade(answerer(name), problems, batch=6)]
@@ -305,7 +426,7 @@ def test_the_embedded_checkpoint_answers_held_out_problems(name):
 
 
 def test_the_embedded_checkpoints_are_small_and_share_their_tokenizer():
-    read = {name: (MODELS / name / "tokenizer.json").read_text() for name in OBJECTIVES}
+    read = {name: (MODELS / name / "tokenizer.json").read_text() for name in EMBEDDED}
     assert len(set(read.values())) == 1
-    sizes = {name: (MODELS / name / "model.safetensors").stat().st_size for name in OBJECTIVES}
-    assert sizes["tiny"] < 8e6 and sizes["tiny-ar"] < 16e6 and sum(sizes.values()) < 30e6
+    sizes = {name: (MODELS / name / "model.safetensors").stat().st_size for name in EMBEDDED}
+    assert sizes["tiny"] < 8e6 and sizes["tiny-ar"] < 16e6 and sum(sizes.values()) < 30 * 2**20

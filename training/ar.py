@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from training.data import Example
+from training.initial import initial_weights
 from training.loop import main
 
 
@@ -22,9 +23,10 @@ class NextToken:
     """The objective: `loss(model, batch, step)`."""
 
     def __init__(self, config: dict[str, Any], tokenizer: Any):
-        self.end, self.config = tokenizer.eos_token_id, config
+        self.end, self.config, self.tokenizer = tokenizer.eos_token_id, config, tokenizer
 
     def build(self) -> LlamaForCausalLM:
+        """Random weights, or those of `initial`, a checkpoint of the same shape."""
         torch.manual_seed(self.config["seed"])
         llama = LlamaConfig(
             **self.config["model"],
@@ -33,7 +35,10 @@ class NextToken:
             pad_token_id=self.end,
             attn_implementation="sdpa",
         )
-        return LlamaForCausalLM(llama)
+        model = LlamaForCausalLM(llama)
+        if "initial" in self.config:
+            model.load_state_dict(initial_weights(self.config["initial"], self.tokenizer))
+        return model
 
     def loss(self, model: LlamaForCausalLM, batch: list[Example], step: int) -> Tensor:
         """Mean loss of an answer token, plus `question_weight` times that of a question token."""

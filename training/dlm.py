@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.models.base import Transformer
-from dlmdecode.models.loading import ARCHITECTURES, find_folder, tensors, weight_files
+from dlmdecode.models.loading import ARCHITECTURES
 from training.data import Example
+from training.initial import initial_weights
 from training.loop import main
 from training.masks import block_masks, canvases, two_streams, uniform_masks
 
@@ -33,10 +34,10 @@ class MaskedDiffusion:
 
     def __init__(self, config: dict[str, Any], tokenizer: Any):
         self.end, self.mask = tokenizer.eos_token_id, tokenizer.mask_token_id
-        self.config, self.seed = config, config["seed"]
+        self.config, self.seed, self.tokenizer = config, config["seed"], tokenizer
 
     def build(self) -> Transformer:
-        """Random weights, or those of `initial`, a checkpoint whose names fit; the rest is zero."""
+        """Random weights, or those of `initial`, a checkpoint with as many layers or fewer."""
         torch.manual_seed(self.seed)
         model = ARCHITECTURES[self.config["model"]["model_type"]](self.config["model"])
         for name, weight in model.named_parameters():
@@ -44,10 +45,12 @@ class MaskedDiffusion:
                 deep = (2 * model.num_layers) ** -0.5 if "blocks" in name and "out" in name else 1
                 torch.nn.init.normal_(weight, std=0.02 if "wte" in name else deep * 0.06)
         if "initial" in self.config:
-            files = weight_files(find_folder(self.config["initial"]))
-            given = dict(tensors(files, torch.device("cpu")))
+            given = initial_weights(self.config["initial"], self.tokenizer)
             for name, weight in model.named_parameters():
-                weight.data = given.get(name, torch.zeros_like(weight)).float()
+                if name in given:
+                    weight.data = given[name]
+                elif "out" in name or name.endswith("bias"):
+                    torch.nn.init.zeros_(weight)  # a layer more changes nothing at first
         model.mask_id, model.eos_ids = self.mask, (self.end,)
         return model
 

@@ -2,15 +2,18 @@
 
     python -m training.evaluate --model tiny --n 1000       diffusion, one token per step
     python -m training.evaluate --model tiny-ar --n 1000    autoregressive, greedy
+    python -m training.evaluate --model tiny --split phrasing
 
-Decoding is that of training (greedy, blocks of 32, a canvas of 128 tokens), independent of the
-package's loop. `--functions 200` adds Python functions, counted right where they are written as the
-generator writes them. `--show 3` prints the first problems with their answers.
+Decoding is that of training (greedy, blocks of 32 or the model's own, a canvas of 128 tokens),
+independent of the package's loop. `--functions 200` adds Python functions, counted right where they
+are written as the generator writes them. `--strangers` names a file of problems that were written
+by hand and without the generator. `--show 3` prints the first problems with their answers.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +24,11 @@ from transformers import AutoModelForCausalLM
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models import loading
-from training import ar, dlm
+from training import ar, block, dlm
 from training.loop import until
 
 MODELS = Path(loading.__file__).parent
+STRANGERS = Path("tests/strangers.jsonl")
 Answer = Callable[[list[str]], list[str]]
 
 
@@ -33,7 +37,11 @@ def answerer(name_or_path: str) -> Answer:
     folder = MODELS / name_or_path if (MODELS / name_or_path).is_dir() else Path(name_or_path)
     tokenizer = loading.load_tokenizer(folder)
     end = tokenizer.eos_token_id
-    if loading.read_json(folder / "config.json")["model_type"] in loading.ARCHITECTURES:
+    kind = loading.read_json(folder / "config.json")["model_type"]
+    if kind == "sdar":
+        blockwise = block.load(folder)
+        decode = lambda questions: block.decode(blockwise, questions)  # noqa: E731
+    elif kind in loading.ARCHITECTURES:
         diffusion = loading.load(folder)
         decode = lambda questions: dlm.decode(diffusion, questions)  # noqa: E731
     else:
@@ -58,6 +66,24 @@ def grade(answer: Answer, problems: list[Problem], batch: int) -> list[tuple[Pro
     return graded
 
 
+def strangers(file: Path) -> list[Problem]:
+    """Problems from lines of JSON with `question` and `answer`; how they are solved is not told."""
+    told = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [Problem(one["question"], "", one["answer"], "", 0) for one in told]
+
+
+def report(name: str, graded: list[tuple[Problem, str, bool]], show: int) -> None:
+    """Print the first answers and the share that is right, overall and by number of steps."""
+    for p, text, right in graded[:show]:
+        print(f"{p.question}\n  {'right' if right else 'WRONG'}:{text}")
+    for steps in STEPS:
+        marks = [right for p, _, right in graded if p.steps == steps]
+        if marks:
+            print(f"{steps} steps: {sum(marks) / len(marks):.3f} of {len(marks)}")
+    marks = [right for *_, right in graded]
+    print(f"{name}: {sum(marks) / len(marks):.3f} of {len(marks)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -66,6 +92,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000, help="number of problems")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="functions as well")
     parser.add_argument("--split", default="heldout", choices=SPLITS)
+    parser.add_argument("--strangers", type=Path, default=STRANGERS, metavar="FILE")
     parser.add_argument("--largest", type=int, default=LARGEST, help="largest number")
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--threads", type=int)
@@ -76,15 +103,10 @@ def main() -> None:
     seeds = range(arguments.n)
     problems = [problem(s, arguments.split, largest=arguments.largest) for s in seeds]
     answer = answerer(arguments.model)
-    graded = grade(answer, problems, arguments.batch)
-    for p, text, right in graded[: arguments.show]:
-        print(f"{p.question}\n  {'right' if right else 'WRONG'}:{text}")
-    for steps in STEPS:
-        marks = [right for p, _, right in graded if p.steps == steps]
-        if marks:
-            print(f"{steps} steps: {sum(marks) / len(marks):.3f} of {len(marks)}")
-    marks = [right for *_, right in graded]
-    print(f"all: {sum(marks) / len(marks):.3f} of {len(marks)}")
+    report("all", grade(answer, problems, arguments.batch), arguments.show)
+    if arguments.strangers.is_file():
+        graded = grade(answer, strangers(arguments.strangers), arguments.batch)
+        report("strangers", graded, arguments.show)
     exercises = [exercise(seed, arguments.split) for seed in range(arguments.functions)]
     if exercises:
         bodies = answer([one.question for one in exercises])

@@ -24,7 +24,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from dlmdecode.models.loading import ARCHITECTURES
 from training.ar import NextToken
 
 
@@ -33,7 +32,7 @@ def export(config: dict[str, Any], run: Path, output: Path) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(config["tokenizer"])
     tokenizer.save_pretrained(output)
     weights = load_file(run / "best.safetensors")
-    if config["model"].get("model_type") in ARCHITECTURES:
+    if "model_type" in config["model"]:
         weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
         save_file(weights, output / "model.safetensors", metadata={"format": "pt"})
         ids = {

@@ -1,35 +1,47 @@
 """Whether a prompt is of the kind that the embedded models were trained on.
 
-They know arithmetic word problems and small Python functions, nothing else. Their tokenizer has the
-words of these whole and spells any other, so that a prompt tells by itself.
+They know arithmetic word problems and small Python functions, nothing else. A word problem tells
+two numbers or more, all of them small, and asks for one; a function has one argument and a
+docstring.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import Any
 
-KNOWN = "arithmetic word problems and small Python functions"
-MOST_SPELLED = 0.25  # share of words; of the problems' own, none is spelled
+KNOWN = "arithmetic word problems with numbers to 60 and small Python functions"
+LARGEST = 100  # percentages too
+NUMBER = re.compile(
+    r"\d+|\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty"
+    r"|forty|fifty|sixty|half|twice|doubl\w+)\b",
+    re.IGNORECASE,
+)
+ASKED = re.compile(
+    r"\bhow (many|much|old|far|long|warm|tall|big|high|heavy)\b"
+    r"|\bwhat (is|are|do|does|did|number|sum|remains)\b|\bwhen (do|does|did|is)\b"
+    r"|\bfind the number\b",
+    re.IGNORECASE,
+)
+FUNCTION = re.compile(r'def \w+\(\w+\):\n +"""')
 
 
-def is_foreign(prompt: str, tokenizer: Any) -> bool:
-    """Whether a prompt has no number and no function, or many words the tokenizer must spell."""
-    words = list(re.finditer(r"[^\W\d_]+", prompt))
-    offsets = tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"]
-    starts = {start for start, _ in offsets}
-    spelled = [word for word in words if starts & set(range(word.start() + 1, word.end()))]
-    return not re.search(r"\d|^def ", prompt) or len(spelled) > MOST_SPELLED * len(words)
+def is_foreign(prompt: str) -> bool:
+    """Whether a prompt looks like neither a word problem nor the head of a function."""
+    if prompt.startswith("def "):
+        return not FUNCTION.match(prompt)
+    numbers = [found.group() for found in NUMBER.finditer(prompt)]
+    small = all(int(number) <= LARGEST for number in numbers if number.isdecimal())
+    return len(numbers) < 2 or not small or not ASKED.search(prompt)
 
 
-def advise(name: str, prompt: str, tokenizer: Any, options: str) -> None:
+def advise(name: str, prompt: str, options: str) -> None:
     """A line on standard error for who asks an embedded model something else.
 
     Args:
         options: those that load another model.
     """
-    if is_foreign(prompt, tokenizer):
+    if is_foreign(prompt):
         print(
             f"dlmdecode: note: {name} is an embedded model that knows {KNOWN} and nothing else; "
             f"load another one with {options}",

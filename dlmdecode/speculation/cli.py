@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     verifier = load_verifier(arguments.verifier)
     if arguments.verifier in EMBEDDED:
         options = "--verifier MODEL and --drafter DIFFUSION_MODEL"
-        advise(arguments.verifier, arguments.prompt, verifier.tokenizer, options)
+        advise(arguments.verifier, arguments.prompt, options)
     prompt: Any = arguments.prompt
     if arguments.chat:
         prompt = [{"role": "user", "content": prompt}]
