@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dlmdecode.evals.arithmetic import problem
+from dlmdecode.evals.arithmetic import LARGEST, problem
 from dlmdecode.models import loading
 from training import ar, block, dlm, masks
 from training.data import Batches, examples, texts
-from training.evaluate import MODELS, answerer, grade
+from training.evaluate import MODELS, STRANGERS, answerer, grade, strangers
 from training.export import export
 from training.initial import initial_weights
 from training.loop import Run, compiled
@@ -318,6 +318,21 @@ def test_a_deeper_model_starts_as_the_one_it_comes_from(small, micro, tokenizer)
     with torch.inference_mode():
         logits = second(torch.tensor([ours[:50]]))[..., ours]
         torch.testing.assert_close(logits, first(torch.tensor([theirs[:50]]))[..., theirs])
+
+
+@pytest.mark.parametrize("name", ["tiny-ar", "tiny-dream"])
+def test_weights_of_another_architecture_are_refused(small, micro, tokenizer, name):
+    config = micro(name) | {"initial": str(small[0])}
+    with pytest.raises(ValueError, match="initial: its .* has no place in a"):
+        OBJECTIVES[name](config, tokenizer).build()
+
+
+def test_problems_of_strangers_are_numbers_to_find():
+    problems = strangers(STRANGERS)
+    assert len(problems) >= 21 and len({p.question for p in problems}) == len(problems)
+    assert all(0 < p.answer <= LARGEST and p.question.endswith("?") for p in problems)
+    trained = {question for question, _ in texts(0, 5000)}
+    assert not trained & {p.question for p in problems}
 
 
 def test_a_new_token_begins_as_the_mean_of_those_that_spell_it(small, tokenizer):

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from training.data import Example
-from training.initial import initial_weights
+from training.initial import begin_with, initial_weights
 from training.loop import main
 
 
@@ -37,7 +37,7 @@ class NextToken:
         )
         model = LlamaForCausalLM(llama)
         if "initial" in self.config:
-            model.load_state_dict(initial_weights(self.config["initial"], self.tokenizer))
+            begin_with(model, initial_weights(self.config["initial"], self.tokenizer))
         return model
 
     def loss(self, model: LlamaForCausalLM, batch: list[Example], step: int) -> Tensor:

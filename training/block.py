@@ -22,7 +22,7 @@ from torch import Tensor
 from dlmdecode.models.loading import read_json
 from dlmdecode.models.sdar import SDAR, block_causal
 from training.data import Example
-from training.initial import initial_weights
+from training.initial import begin_with, initial_weights
 from training.loop import main
 from training.masks import canvases
 
@@ -93,7 +93,7 @@ class BlockDiffusion:
                 torch.nn.init.normal_(weight, std=0.04)
         if "initial" in self.config:
             given = initial_weights(self.config["initial"], self.tokenizer)
-            model.load_state_dict({qwen_name(k): v for k, v in given.items()}, strict=False)
+            begin_with(model, {qwen_name(name): weight for name, weight in given.items()})
             keep_scores(model)
         model.mask_id, model.eos_ids = self.mask, (self.end,)
         return model

@@ -24,7 +24,7 @@ from torch import Tensor
 from dlmdecode.models.base import Transformer
 from dlmdecode.models.loading import ARCHITECTURES
 from training.data import Example
-from training.initial import initial_weights
+from training.initial import begin_with, initial_weights
 from training.loop import main
 from training.masks import block_masks, canvases, two_streams, uniform_masks
 
@@ -46,11 +46,9 @@ class MaskedDiffusion:
                 torch.nn.init.normal_(weight, std=0.02 if "wte" in name else deep * 0.06)
         if "initial" in self.config:
             given = initial_weights(self.config["initial"], self.tokenizer)
-            for name, weight in model.named_parameters():
-                if name in given:
-                    weight.data = given[name]
-                elif "out" in name or name.endswith("bias"):
-                    torch.nn.init.zeros_(weight)  # a layer more changes nothing at first
+            for name in begin_with(model, given):
+                if "out" in name or name.endswith("bias"):
+                    torch.nn.init.zeros_(model.get_parameter(name))  # no effect at first
         model.mask_id, model.eos_ids = self.mask, (self.end,)
         return model
 

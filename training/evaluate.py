@@ -28,7 +28,7 @@ from training import ar, block, dlm
 from training.loop import until
 
 MODELS = Path(loading.__file__).parent
-STRANGERS = Path("tests/strangers.jsonl")
+STRANGERS = Path(__file__).parent.parent / "tests" / "strangers.jsonl"
 Answer = Callable[[list[str]], list[str]]
 
 
@@ -104,9 +104,11 @@ def main() -> None:
     problems = [problem(s, arguments.split, largest=arguments.largest) for s in seeds]
     answer = answerer(arguments.model)
     report("all", grade(answer, problems, arguments.batch), arguments.show)
-    if arguments.strangers.is_file():
-        graded = grade(answer, strangers(arguments.strangers), arguments.batch)
-        report("strangers", graded, arguments.show)
+    report(
+        "strangers",
+        grade(answer, strangers(arguments.strangers), arguments.batch),
+        arguments.show,
+    )
     exercises = [exercise(seed, arguments.split) for seed in range(arguments.functions)]
     if exercises:
         bodies = answer([one.question for one in exercises])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlmdecode.models.loading import find_folder, load_tokenizer, tensors, weight_files
 
@@ -25,6 +25,18 @@ def initial_weights(checkpoint: str, tokenizer: Any) -> dict[str, Tensor]:
         else weight.float()
         for name, weight in given.items()
     }
+
+
+def begin_with(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Give a module these weights; the names of those that it has besides.
+
+    Raises:
+        ValueError: a weight that the module lacks, hence weights of another architecture.
+    """
+    besides, foreign = model.load_state_dict(weights, strict=False)
+    if foreign:
+        raise ValueError(f"initial: its {foreign[0]} has no place in a {type(model).__name__}")
+    return besides
 
 
 def by_id(tokenizer: Any) -> list[tuple[str, int]]:

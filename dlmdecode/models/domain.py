@@ -18,8 +18,8 @@ NUMBER = re.compile(
     re.IGNORECASE,
 )
 ASKED = re.compile(
-    r"\bhow (many|much|old|far|long|warm|tall|big|high|heavy)\b"
-    r"|\bwhat (is|are|do|does|did|number|sum|remains)\b|\bwhen (do|does|did|is)\b"
+    r"\bhow (many|much|old|far|long|warm|tall|big|large|high|heavy)\b"
+    r"|\bwhat (is|are|was|were|do|does|did|number|sum|amount|remains)\b|\bwhen (do|does|did|is)\b"
     r"|\bfind the number\b",
     re.IGNORECASE,
 )
