@@ -223,14 +223,10 @@ def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def check_sampler(contender: Contender, arguments: dict[str, Any], family: str | None) -> None:
     """Build the recipe once, so that a wrong name or option is an error before any work."""
     import dlmdecode
-    from dlmdecode.registry import CONTEXT
+    from dlmdecode.settings import Settings
 
-    options = {k: v for k, v in contender.options.items() if k not in CALL_OPTIONS}
-    given = {**arguments, **contender.options}
-    context = {k: given[k] for k in CONTEXT if k in given} | {
-        "temperature": given.get("temperature", 0.0)
-    }
-    dlmdecode.sampler(contender.spec, family=family, context=context, **options)
+    settings, options = Settings.of({**arguments, **contender.options})
+    dlmdecode.sampler(contender.spec, family=family, context=settings.facts, **options)
 
 
 def engine_of(args: argparse.Namespace) -> Engine:
