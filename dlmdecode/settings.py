@@ -109,21 +109,9 @@ class Settings:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
-        """The settings among `options`, and the others: what the sampler is given.
-
-        An alias that contradicts its name is an error.
-        """
-        rest, given = dict(options), {}
-        for f in fields(cls):
-            names = [name for name in (f.name, *f.metadata["aliases"]) if name in rest]
-            values = {name: plain(rest.pop(name)) for name in names}
-            said = {name: value for name, value in values.items() if value is not None} or values
-            for name, value in said.items():
-                first, wanted = next(iter(said.items()))
-                fix = f"{first}={wanted!r} says otherwise; give one"
-                require(value == wanted, name, value, fix)
-                given[f.name] = value
-        return cls(**given), rest
+        """The settings among `options`, and the others: what the sampler is given."""
+        rest = resolve_aliases(options)
+        return cls(**{name: rest.pop(name) for name in SETTINGS if name in rest}), rest
 
     @property
     def dtype(self) -> torch.dtype:
@@ -139,6 +127,21 @@ class Settings:
 
 
 SETTINGS = tuple(f.name for f in fields(Settings))
+
+
+def resolve_aliases(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under their names; `ValueError` where an alias says something else than its name."""
+    resolved = dict(options)
+    for f in fields(Settings):
+        for alias in f.metadata["aliases"]:
+            value = plain(resolved.pop(alias, None))
+            if value is None:
+                continue
+            other = plain(resolved.get(f.name))
+            fix = f"{f.name}={other!r} says otherwise; give one"
+            require(other is None or other == value, alias, value, fix)
+            resolved[f.name] = value
+    return resolved
 
 
 @cache

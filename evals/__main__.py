@@ -24,10 +24,10 @@ from dlmdecode.evals.humaneval import FORMS, HumanEval
 from dlmdecode.evals.report import Run, report, section
 from dlmdecode.evals.runner import Contender, Engine, Worker, evaluate, local, parse_options
 from dlmdecode.evals.task import Subset, Task
+from dlmdecode.terminal import without_controls
 
 GENERATION = ("max_new_tokens", "block_length", "steps", "temperature", "cfg_scale", "cache", "eos",
               "seed")  # fmt: skip
-CALL_OPTIONS = (*GENERATION, "confidence_dtype")  # what a sampler's options may override
 ERRORS = (ValueError, TypeError, FileNotFoundError, FloatingPointError)
 
 
@@ -246,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_controls(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
