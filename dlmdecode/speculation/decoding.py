@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,12 +20,12 @@ from dlmdecode.noise import streams, uniform
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, resolve_drafter
-from dlmdecode.speculation.forward import Forward, Stop, process
+from dlmdecode.speculation.forward import Forward, Stop
 from dlmdecode.speculation.lattice import TopM, draft_end
-from dlmdecode.speculation.options import check_options, no_stop_strings, with_stop_strings
+from dlmdecode.speculation.options import check_options, text_options
 from dlmdecode.speculation.path_search import BestTokens, PathSearch, Proxy, resolve_search
 from dlmdecode.speculation.proxies import resolve_proxy
-from dlmdecode.speculation.verification import verify
+from dlmdecode.speculation.verification import choices, verify
 from dlmdecode.speculation.verifier import check_context, pad, resolve_verifier
 from dlmdecode.speculation.vocabulary import Vocabulary, match
 
@@ -135,7 +136,7 @@ def speculate(
         options |= {"do_sample": True, "temperature": float(temperature)}
     else:
         options |= {"do_sample": False}
-    options = with_stop_strings(options, verifier)
+    options = text_options(options, verifier)
     before = getattr(drafter, "forwards", 0)
     began = time.perf_counter()
     loops = []
@@ -144,20 +145,19 @@ def speculate(
     ):
         source = Source(drafter, words, search, scorer, lengths.start())
         loop = Loop(row, source, key if temperature > 0 else None, on_step)
-        with no_stop_strings(verifier.model.generation_config):
-            verifier.model.generate(
-                ids[None],
-                attention_mask=torch.ones_like(ids)[None],
-                max_new_tokens=max_new_tokens,
-                custom_generate=loop,
-                **options,
-            )
+        verifier.model.generate(
+            ids[None],
+            attention_mask=torch.ones_like(ids)[None],
+            max_new_tokens=max_new_tokens,
+            custom_generate=loop,
+            **options,
+        )
         loops.append(loop)
     rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
     forwards = getattr(drafter, "forwards", 0) - before
     stats = summary(loops, time.perf_counter() - began) | {"drafter_forwards": forwards}
     return Speculation(
-        pad(rows, verifier),
+        pad(rows, verifier, options),
         verifier.decode(rows, prompts),
         [len(row) - len(ids) for row, ids in zip(rows, prompts, strict=True)],
         stats,
@@ -216,7 +216,6 @@ class Loop:
         self.steps: list[Step] = []
         self.forwards, self.verify_seconds = 0, 0.0
 
-    @torch.inference_mode()
     def __call__(
         self,
         model: Any,
@@ -226,23 +225,22 @@ class Loop:
         generation_config: Any,
         **kwargs: Any,
     ) -> Tensor:
-        self.tokens = input_ids[0].tolist()
-        forward = Forward(model, kwargs)
-        stop = Stop(stopping_criteria, generation_config)
+        del kwargs  # the cache among them is not always one that can be rewound
+        self.tokens = text = input_ids[0].tolist()
+        forward = Forward(model, offloading=generation_config.cache_implementation == "offloaded")
+        stop = Stop(stopping_criteria, input_ids.device)
         done = False
         while not done:
-            room = generation_config.max_length - len(self.tokens)
-            length = min(self.source.lengths.length, room - 1)
-            draft, generated = self.source.draft(self.tokens, length)
+            room = min(stop.max_length - len(text) - 1, forward.room(len(text)))
+            length = int(min(self.source.lengths.length, room))
+            draft, generated = self.source.draft(text, length)
             began = time.perf_counter()
-            scores = forward(self.tokens, draft)
-            scores = process(scores, self.tokens + draft, logits_processor)
-            accepted, token = verify(scores, draft, self.noise(len(draft)))
-            written, done = stop.cut(self.tokens, [*draft[:accepted], token])
-            forward.keep(len(self.tokens) + accepted)
-            self.tokens += written
+            scores = forward(text, draft)
+            chosen = choices(scores, text + draft, logits_processor, self.noise(len(draft)))
+            accepted, written, done = verify(draft, chosen, partial(stop, text))
+            forward.keep(len(text) + accepted)
+            text += written
             self.verify_seconds += time.perf_counter() - began
-            accepted = min(accepted, len(written))
             self.source.lengths.update(generated, accepted)
             self.record(length, draft, accepted, written)
         self.forwards = forward.calls

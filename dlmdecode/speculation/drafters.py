@@ -16,6 +16,7 @@ from torch import Tensor
 from dlmdecode import ops
 from dlmdecode.checks import require
 from dlmdecode.models.base import Denoiser
+from dlmdecode.speculation.forward import Forward
 from dlmdecode.speculation.lattice import TopM
 
 FUSED = 32  # candidates that `ops.topm` finds in one read
@@ -194,42 +195,41 @@ class PromptLookup:
 
 
 class CausalDrafter:
-    """A small autoregressive transformers model, greedy, with its own key/value cache."""
+    """A small autoregressive transformers model, greedy, with its own key/value cache.
+
+    Raises:
+        ValueError: a model whose cache cannot be rewound.
+    """
+
+    searched = False  # it drafts one path
 
     def __init__(self, model: Any, tokenizer: Any = None):
         self.model, self.tokenizer = model.eval(), tokenizer
         self.vocab_size = model.get_input_embeddings().num_embeddings
+        self.reset()
         self.forwards = 0
-        self.cache: Any = None
-        self.ids: list[int] = []  # what the cache holds
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
         return ids_of(self.model.generation_config.eos_token_id)
 
-    @torch.inference_mode()
-    def draft(self, prefix: list[int], length: int) -> list[int]:
-        self.rewind(prefix)
-        tokens = prefix[len(self.ids) :]
-        drafted: list[int] = []
-        while len(drafted) < length:
-            self.forwards += 1
-            ids = torch.tensor([tokens], device=self.model.device)
-            out = self.model(ids, past_key_values=self.cache, use_cache=True)
-            self.cache = out.past_key_values
-            self.ids = self.ids + tokens
-            tokens = [int(out.logits[0, -1].argmax())]
-            drafted += tokens
-            if tokens[0] in self.eos_ids:
-                break
-        return drafted
+    def reset(self) -> None:
+        """Forget the last text."""
+        self.forward = Forward(self.model, role="drafter")
+        self.ids: list[int] = []  # what the cache holds
 
-    def rewind(self, prefix: list[int]) -> None:
-        """Crop the cache to what it shares with the text, all but its last token."""
-        shared = num_shared(self.ids, prefix[:-1])
-        if len(self.ids) > shared:
-            self.cache.crop(shared - len(self.ids))
-        self.ids = self.ids[:shared]
+    @torch.no_grad()
+    def draft(self, prefix: list[int], length: int) -> list[int]:
+        text = list(prefix)
+        self.forward.keep(num_shared(self.ids, prefix[:-1]))
+        while len(text) < len(prefix) + length:
+            self.forwards += 1
+            text.append(int(self.forward(text, [])[0].argmax()))
+            self.forward.keep(len(text) - 1)
+            if text[-1] in self.eos_ids:
+                break
+        self.ids = text[:-1]
+        return text[len(prefix) :]
 
 
 def num_shared(ids: list[int], others: list[int]) -> int:

@@ -26,7 +26,7 @@ from dlmdecode.speculation.drafters import DiffusionDrafter
 from dlmdecode.speculation.forward import Stop
 from dlmdecode.speculation.lattice import Lattice, TopM
 from dlmdecode.speculation.path_search import search
-from dlmdecode.speculation.verification import verify
+from dlmdecode.speculation.verification import choices, verify
 
 Case = dict[str, Any]
 
@@ -151,7 +151,9 @@ def judge_verify(case: Case, folder: Path, model: Any) -> str:
     del folder, model
     extra, eos = case["extra"], case["params"]["eos_token_id"]
     scores = torch.nn.functional.one_hot(torch.tensor(extra["target_greedy_tokens"])).float()
-    accepted, token = verify(scores, extra["draft_ids"])
+    draft = extra["draft_ids"]
+    accepted, written, _ = verify(draft, choices(scores, draft, None, None), lambda new: False)
+    token = written[-1]
     config = SimpleNamespace(eos_token_id=eos, max_length=10**6)
     written, ended = Stop([], config).cut(case["prompt"], [*extra["draft_ids"][:accepted], token])
     found = (written, min(accepted, len(written)), ended)
