@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dlmdecode
+from dlmdecode.settings import resolve_aliases
 
 try:
     from lm_eval.api.instance import Instance
@@ -25,9 +26,6 @@ try:
     from lm_eval.api.registry import register_model
 except ImportError:
     raise ImportError("dlmdecode.lm_eval needs the harness: pip install lm-eval") from None
-
-ALIASES = {"gen_length": "max_new_tokens", "block_size": "block_length", "cfg": "cfg_scale",
-           "diffusion_steps": "steps"}  # fmt: skip
 
 
 @register_model("dlmdecode")
@@ -73,11 +71,7 @@ class DiffusionLM(LM):
             raise ValueError(f"batch_size={batch_size!r}: give a whole number, at least 1")
         if mc_num < 1:
             raise ValueError(f"mc_num={mc_num}: give at least 1")
-        for alias, name in ALIASES.items():
-            if alias in options:
-                value = options.pop(alias)
-                if options.setdefault(name, value) != value:
-                    raise ValueError(f"{alias}={value!r} and {name}={options[name]!r}: give one")
+        options = resolve_aliases(options)
         self.model = (
             dlmdecode.load(pretrained, device, dtype, revision)
             if isinstance(pretrained, str)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require
+from dlmdecode.checks import Between, number, whole
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TopPFilter:
     top_p: float
 
     def __post_init__(self) -> None:
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "give a number in (0, 1]")
+        number("top_p", self.top_p, Between(0, 1, above=True))
 
     def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
         if self.top_p == 1:
@@ -48,7 +48,7 @@ class TopKFilter:
     top_k: int
 
     def __post_init__(self) -> None:
-        require(self.top_k >= 1, "top_k", self.top_k, "give at least 1")
+        whole("top_k", self.top_k)
 
     def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
         kth = logits.topk(min(self.top_k, logits.shape[-1]), -1).values[..., -1:]

@@ -106,8 +106,9 @@ class Sampler:
 
     A part may carry these class attributes, all false by default: `gives_way` (any other part may
     take its slot), `reads_canvas` (it reads proposals outside the open block), `reads_committed`
-    (it reads proposals at positions already written), `stateful` (what it does depends on earlier
-    steps), and `conflicts` (names of parts it cannot work with, with the reason).
+    (it reads proposals at positions already written), `takes_back` (it re-masks tokens of the open
+    block), `stateful` (what it does depends on earlier steps), and `conflicts` (names of parts it
+    cannot work with, with the reason).
 
     Raises `ValueError` where parts cannot work together.
     """

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require
+from dlmdecode.checks import require, whole
 from dlmdecode.sampler import Choose
 
 
@@ -51,7 +51,7 @@ class Lookahead:
     tree: bool = False
 
     def __post_init__(self) -> None:
-        require(self.depth >= 1, "draft_steps", self.depth, "give at least 1")
+        whole("draft_steps", self.depth)
 
     def check(self, sampler: Any) -> None:
         require(

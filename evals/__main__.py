@@ -24,10 +24,10 @@ from dlmdecode.evals.humaneval import FORMS, HumanEval
 from dlmdecode.evals.report import Run, report, section
 from dlmdecode.evals.runner import Contender, Engine, Worker, evaluate, local, parse_options
 from dlmdecode.evals.task import Subset, Task
+from dlmdecode.terminal import without_controls
 
 GENERATION = ("max_new_tokens", "block_length", "steps", "temperature", "cfg_scale", "cache", "eos",
               "seed")  # fmt: skip
-CALL_OPTIONS = (*GENERATION, "confidence_dtype")  # what a sampler's options may override
 ERRORS = (ValueError, TypeError, FileNotFoundError, FloatingPointError)
 
 
@@ -223,14 +223,10 @@ def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def check_sampler(contender: Contender, arguments: dict[str, Any], family: str | None) -> None:
     """Build the recipe once, so that a wrong name or option is an error before any work."""
     import dlmdecode
-    from dlmdecode.registry import CONTEXT
+    from dlmdecode.settings import Settings
 
-    options = {k: v for k, v in contender.options.items() if k not in CALL_OPTIONS}
-    given = {**arguments, **contender.options}
-    context = {k: given[k] for k in CONTEXT if k in given} | {
-        "temperature": given.get("temperature", 0.0)
-    }
-    dlmdecode.sampler(contender.spec, family=family, context=context, **options)
+    settings, options = Settings.of({**arguments, **contender.options})
+    dlmdecode.sampler(contender.spec, family=family, context=settings.facts, **options)
 
 
 def engine_of(args: argparse.Namespace) -> Engine:
@@ -250,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_controls(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -7,6 +7,7 @@ where one was half written when the process died, it is decoded again and the mi
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from dlmdecode.evals.record import COUNTING, TIMING, environment, open_record, write_record
 from dlmdecode.evals.results import Key, Results
 from dlmdecode.evals.task import Prompt, Task
+from dlmdecode.settings import assignment
 
 
 @dataclass(frozen=True)
@@ -33,25 +35,18 @@ class Contender:
     @classmethod
     def parse(cls, text: str, shared: dict[str, Any] | None = None) -> Contender:
         """`"adablock+credit,alpha=0.7"`; options given here win over `shared` ones."""
-        spec, *pairs = text.split(",")
+        spec, *pairs = re.split(r",(?=\s*\w+\s*=)", text)  # a value may have commas of its own
         if not spec.strip():
             raise ValueError(f"--sampler {text!r}: give NAME or NAME,option=value")
         return cls(text, spec.strip(), {**(shared or {}), **parse_options(pairs, "--sampler")})
 
 
 def parse_options(pairs: Iterable[str], option: str) -> dict[str, Any]:
-    """`["threshold=0.8", "radius=none"]` as a dict; values are JSON where they can be."""
-    parsed: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise ValueError(f"{option} {pair!r}: give option=value")
-        word = {"none": "null", "true": "true", "false": "false"}.get(value.strip().lower(), value)
-        try:
-            parsed[name.strip()] = json.loads(word)
-        except ValueError:
-            parsed[name.strip()] = value.strip()
-    return parsed
+    """`["threshold=0.8", "radius=none"]` as a dict."""
+    try:
+        return dict(map(assignment, pairs))
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, require, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.scores import NegativeEntropy
@@ -53,7 +53,7 @@ class CoherentContext:
     dynamic: bool = True
 
     def __post_init__(self) -> None:
-        require(self.budget >= 1, "budget", self.budget, "give at least 1 token per step")
+        whole("budget", self.budget)
         enough = self.memory.candidates >= self.budget
         require(enough, "candidates", self.memory.candidates, f"give at least budget={self.budget}")
 
@@ -69,7 +69,7 @@ class CoherentContext:
 
 
 @register_sampler("ccd", paper="arXiv 2512.02044")
-def ccd(budget: int = 1, candidates: int = 4, dynamic: bool = True) -> Sampler:
+def ccd(budget: Count = 1, candidates: Count = 4, dynamic: bool = True) -> Sampler:
     """Commit the surest positions whose token two successive contexts agree on."""
     memory = LastLook(candidates)
     return Sampler(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require, require_finite
+from dlmdecode.checks import Between, NonNegative, Probability, number
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 
@@ -32,9 +32,9 @@ class TraceCredit:
     slots: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma"):
-            require_finite(name, getattr(self, name))
-        require(0 <= self.beta <= 1, "beta", self.beta, "give a decay between 0 and 1")
+        number("alpha", self.alpha, Between(0))
+        number("beta", self.beta, Between(0, 1))
+        number("gamma", self.gamma, Between(0))
 
     def __call__(self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any):
         shape = (*rows.tokens.shape, self.slots)
@@ -62,6 +62,6 @@ class TraceCredit:
 
 
 @register_sampler("credit", over="threshold", paper="arXiv 2510.06133")
-def credit(alpha: float = 0.65, beta: float = 0.7, gamma: float = 0.2) -> Sampler:
+def credit(alpha: NonNegative = 0.65, beta: Probability = 0.7, gamma: NonNegative = 0.2) -> Sampler:
     """Boost tokens that kept being the best, so that stable ones pass the threshold sooner."""
     return Sampler(estimate=TraceCredit(alpha, beta, gamma))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import Count, OneOf, Probability
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Choose, Sampler
 from dlmdecode.select import Threshold, by_rule
@@ -73,13 +74,11 @@ class ConfidentLookahead(Lookahead):
     presets={"Dream": {"draft_steps": 8}},
 )
 def freedave(
-    draft_steps: int = 4, draft_mode: str = "batch", threshold: float | None = None
+    draft_steps: Count = 4,
+    draft_mode: Annotated[str, OneOf(MODES)] = "batch",
+    threshold: Probability | None = None,
 ) -> Sampler:
     """Verify up to `draft_steps` drafted commits a forward; lossless unless `threshold` is set."""
-    known = draft_mode in MODES
-    require(
-        known, "draft_mode", draft_mode, f"give one of {MODES}{closest(str(draft_mode), MODES)}"
-    )
     tree = draft_mode == "tree"
     if threshold is None:
         return Sampler(verify=Lookahead(draft_steps, tree))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require, require_finite
+from dlmdecode.checks import Count, Positive, Probability, number, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
-from dlmdecode.select import EvenQuota, TopK, steps_per_block
+from dlmdecode.select import EvenQuota, TopK
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class KLHistory:
     reads_canvas: bool = False
 
     def __post_init__(self) -> None:
-        require(self.length >= 1, "kl_history", self.length, "give at least 1")
+        whole("kl_history", self.length)
 
     def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
         now = logits.float().log_softmax(-1)
@@ -72,8 +72,8 @@ class ConfidentAndStable:
     kl_threshold: float = 0.015
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.threshold)
-        require_finite("kl_threshold", self.kl_threshold)
+        number("threshold", self.threshold)
+        number("kl_threshold", self.kl_threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         stable = self.history.largest(canvas) < self.kl_threshold
@@ -87,15 +87,12 @@ class ConfidentAndStable:
     presets={"Dream": {"threshold": 0.9, "kl_threshold": 0.001}},
 )
 def klass(
-    threshold: float = 0.6,
-    kl_threshold: float = 0.015,
-    kl_history: int = 2,
-    steps: int | None = None,
-    max_new_tokens: int = 256,
-    block_length: int | None = 32,
+    threshold: Probability = 0.6,
+    kl_threshold: Positive = 0.015,
+    kl_history: Count = 2,
+    steps: Count | None = None,
 ) -> Sampler:
     """Commit positions that are confident and whose distribution has stopped moving."""
     history = KLHistory(kl_history)
-    quota = EvenQuota(steps_per_block(steps, max_new_tokens, block_length))
-    rule = ConfidentAndStable(history, TopK(quota), threshold, kl_threshold)
+    rule = ConfidentAndStable(history, TopK(EvenQuota(steps)), threshold, kl_threshold)
     return Sampler(select=rule, processors=(history,))

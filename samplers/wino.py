@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlmdecode.caches import Work, gather_states
 from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require, require_finite
+from dlmdecode.checks import Probability, number, require
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Forward, Sampler
 from dlmdecode.select import by_rule
@@ -64,7 +64,7 @@ class WideIn:
     threshold: float = 0.6
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.threshold)
+        number("threshold", self.threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         sure = canvas.open & (canvas.confidence > self.threshold)
@@ -85,10 +85,11 @@ class NarrowOut:
         "TraceCredit": "credits are kept for masks, and a re-masked position has lost its own",
     }
     reads_committed = True
+    takes_back = True
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        require_finite("threshold_back", self.threshold)
+        number("threshold_back", self.threshold)
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         accepted = committed.sum(1)
@@ -112,7 +113,7 @@ def shadowed(model: Any, cache: str) -> Forward:
 
 
 @register_sampler("wino", paper="WINO (ICLR 2026)")
-def wino(threshold: float = 0.6, threshold_back: float = 0.9) -> Sampler:
+def wino(threshold: Probability = 0.6, threshold_back: Probability = 0.9) -> Sampler:
     """Accept all above `threshold`; re-mask what the rest of the block no longer supports."""
     return Sampler(
         select=WideIn(threshold), revisions=(NarrowOut(threshold_back),), evaluate=shadowed

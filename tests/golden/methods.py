@@ -53,8 +53,9 @@ def method(name: str):
 
 def scheduled(params: dict[str, Any], length: int, block_length: int, **more: Any) -> Sampler:
     """LLaDA's fixed schedule."""
-    per_block = params["steps"] // (length // block_length)
-    return Sampler(select=TopK(EvenQuota(per_block)), blocks=FixedBlocks(block_length), **more)
+    num_blocks = length // block_length
+    steps = params["steps"] // num_blocks * num_blocks
+    return Sampler(select=TopK(EvenQuota(steps)), blocks=FixedBlocks(block_length), **more)
 
 
 @method("llada-vanilla")
@@ -176,7 +177,7 @@ def adablock_recipe(params: dict[str, Any], length: int) -> Sampler:
         tuple(params["delimiter_ids"]), params["delimiter_threshold"], 0.25, length
     )
     threshold = params["threshold"] if params["threshold"] < 1 else math.inf
-    select = TopK(EvenQuota(10**9)) if math.isinf(threshold) else Threshold(threshold)
+    select = TopK(EvenQuota()) if math.isinf(threshold) else Threshold(threshold)
     return Sampler(select=select, blocks=blocks)
 
 
@@ -235,11 +236,8 @@ def credit(case: Case, folder: Path) -> Setup:
 def dinfer_decoders(case: Case, folder: Path) -> Setup:
     params = case["params"]
 
-    def bar(name: str) -> float:
-        return math.inf if params.get(name) is None else params[name]
-
     if params["decoder"] == "HierarchyDecoder":
-        rule: Any = RunPeaks(bar("threshold"), bar("low_threshold"))
+        rule: Any = RunPeaks(params["threshold"], params["low_threshold"])
     else:
         rule = Threshold(params["threshold"])
     recipe = Sampler(select=rule, blocks=FixedBlocks(params["block_length"]))
@@ -251,7 +249,7 @@ def freedave_static(case: Case) -> Setup:
     params = case["params"]
     length, block_length = params["max_gen_length"], params["block_length"]
     threshold = params["confidence_threshold"]
-    rule: Any = TopK(EvenQuota(10**9)) if threshold is None else Threshold(threshold)
+    rule: Any = TopK(EvenQuota()) if threshold is None else Threshold(threshold)
     if case["model"].startswith("dream"):
         rule = quirks.FirstTokenOnly(rule)
     scores = (quirks.Leftmost(),) if params["alg_temp"] == -1 else ()
@@ -327,7 +325,7 @@ def klass(case: Case, folder: Path) -> Setup:
         length = params["max_new_tokens"]
         history = KLHistory(params["kl_history_length"], reads_canvas=True)
         rule: Any = ConfidentAndStable(
-            history, TopK(EvenQuota(10**9)), params["conf_threshold"], params["kl_threshold"]
+            history, TopK(EvenQuota()), params["conf_threshold"], params["kl_threshold"]
         )
         if params["unmask_strategy"] != "all":
             rule = quirks.OneReady(rule, params["unmask_strategy"])
