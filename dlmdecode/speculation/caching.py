@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.generation import GenerationMixin
 
@@ -22,6 +22,12 @@ STEP = inspect.signature(GenerationMixin.prepare_inputs_for_generation).paramete
 CACHE = "cache" if "cache" in STEP else "past_key_values"
 RECORDS = hasattr(Cache, "activate_past_recording")
 UNFIT = "it has no key/value cache that can be rewound, which rejected drafts need"
+
+
+def unwrapped(model: Any) -> Any:
+    """The transformers model inside adapters and other wrappers; None if there is none."""
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    return next((one for one in modules if isinstance(one, PreTrainedModel)), None)
 
 
 def check_cached(model: Any, role: str) -> None:

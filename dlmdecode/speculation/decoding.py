@@ -16,18 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlmdecode.checks import NonNegative, conform, require
 from dlmdecode.noise import streams, uniform
 from dlmdecode.prompts import encode_prompts
-from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
-from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, resolve_drafter
+from dlmdecode.settings import Seed
 from dlmdecode.speculation.forward import Forward, Stop
-from dlmdecode.speculation.lattice import TopM, draft_end
 from dlmdecode.speculation.options import check_options, text_options
-from dlmdecode.speculation.path_search import BestTokens, PathSearch, Proxy, resolve_search
-from dlmdecode.speculation.proxies import resolve_proxy
+from dlmdecode.speculation.source import Source, resolve_source
 from dlmdecode.speculation.verification import choices, verify
 from dlmdecode.speculation.verifier import check_context, pad, resolve_verifier
-from dlmdecode.speculation.vocabulary import Vocabulary, match
 
 
 @dataclass(frozen=True)
@@ -124,27 +121,24 @@ def speculate(
         ValueError: bad argument; the message names it, its value and the fix.
         TypeError: unknown option, with the closest known name.
     """
+    temperature = conform("temperature", temperature, NonNegative)
+    key = conform("seed", 0 if seed is None else seed, Seed)
+    fits = on_step is None or callable(on_step)
+    require(fits, "on_step", on_step, "give a function that takes a Step")
     verifier = resolve_verifier(verifier, tokenizer)
-    check_options(options, temperature, verifier)
-    search, lengths = resolve_search(path_search), resolve_length(draft_length)
+    options = check_options(options, temperature, verifier)
     prompts = encode_prompts(prompt, attention_mask, verifier)
-    check_context(prompts, max_new_tokens, verifier)
-    drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
-    words = match(vocabulary, drafter, verifier)
-    scorer = resolve_proxy(proxy, drafter)
+    max_new_tokens = check_context(prompts, max_new_tokens, verifier)
+    drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
+    source = resolve_source(drafter, verifier, *drafting)
+    options = text_options(options, verifier) | {"do_sample": temperature > 0}
     if temperature > 0:
-        options |= {"do_sample": True, "temperature": float(temperature)}
-    else:
-        options |= {"do_sample": False}
-    options = text_options(options, verifier)
-    before = getattr(drafter, "forwards", 0)
+        options["temperature"] = temperature
+    before = getattr(source.drafter, "forwards", 0)
     began = time.perf_counter()
     loops = []
-    for row, (ids, key) in enumerate(
-        zip(prompts, streams(prompts, 0 if seed is None else seed), strict=True)
-    ):
-        source = Source(drafter, words, search, scorer, lengths.start())
-        loop = Loop(row, source, key if temperature > 0 else None, on_step)
+    for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
+        loop = Loop(row, source.start(), noise if temperature > 0 else None, on_step)
         verifier.model.generate(
             ids[None],
             attention_mask=torch.ones_like(ids)[None],
@@ -154,7 +148,7 @@ def speculate(
         )
         loops.append(loop)
     rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
-    forwards = getattr(drafter, "forwards", 0) - before
+    forwards = getattr(source.drafter, "forwards", 0) - before
     stats = summary(loops, time.perf_counter() - began) | {"drafter_forwards": forwards}
     return Speculation(
         pad(rows, verifier, options),
@@ -163,46 +157,6 @@ def speculate(
         stats,
         [step for loop in loops for step in loop.steps],
     )
-
-
-@dataclass
-class Source:
-    """Where a row's drafts come from."""
-
-    drafter: Drafter
-    words: Vocabulary
-    search: PathSearch | BestTokens
-    proxy: Proxy
-    lengths: AdaptiveLength | FixedLength
-    draft_seconds: float = 0.0
-    search_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        if hasattr(self.drafter, "reset"):
-            self.drafter.reset()
-        if isinstance(self.drafter, DiffusionDrafter):
-            self.drafter.restrict(self.words)
-        self.eos_ids = tuple(getattr(self.drafter, "eos_ids", ()))
-
-    def draft(self, text: list[int], length: int) -> tuple[list[int], int]:
-        """A draft of at most `length` verifier ids, and the tokens before its first EOS."""
-        if length < 1:
-            return [], 0
-        began = time.perf_counter()
-        prefix = self.words.to_drafter(text)
-        if not prefix:  # nothing of the text means anything to the drafter
-            return [], 0
-        proposed = self.drafter.draft(prefix, length)
-        drafted = time.perf_counter()
-        if isinstance(proposed, TopM):
-            generated = draft_end(proposed, self.eos_ids)
-            proposed = self.search(proposed, prefix, self.proxy, self.eos_ids)
-        else:
-            ends = (i for i, token in enumerate(proposed) if token in self.eos_ids)
-            generated = next(ends, len(proposed))
-        self.draft_seconds += drafted - began
-        self.search_seconds += time.perf_counter() - drafted
-        return self.words.to_verifier(proposed, text)[:length], generated
 
 
 class Loop:

@@ -68,7 +68,8 @@ class Forward:
 
     def keep(self, length: int) -> None:
         """Drop keys and values from position `length` on."""
-        rewind(self.cache, self.length - length)
+        if self.calls:
+            rewind(self.cache, self.length - length)
         self.length = length
 
 

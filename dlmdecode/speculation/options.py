@@ -5,12 +5,12 @@ An option counts the same whether a call gives it or the checkpoint's generation
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 from transformers.generation.stopping_criteria import StopStringCriteria
 
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import Between, Natural, Positive, closest, conform, require
 
 if TYPE_CHECKING:
     from dlmdecode.speculation.verifier import Verifier
@@ -34,51 +34,70 @@ CACHE_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "cache_implementation": (("dynamic", "offloaded", "hybrid"), OWN_CACHE),
 }
 OURS = ("generation_config", "max_length", "do_sample", "custom_generate", "assistant_model")
-SAMPLING = {"top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"}
-TEXT = {  # what changes the scores, or ends the text
-    *("bad_words_ids", "begin_suppress_tokens", "encoder_no_repeat_ngram_size"),
-    *("encoder_repetition_penalty", "eos_token_id", "exponential_decay_length_penalty"),
-    *("forced_bos_token_id", "forced_eos_token_id", "guidance_scale", "logits_processor"),
-    *("max_time", "min_length", "min_new_tokens", "negative_prompt_attention_mask"),
-    *("negative_prompt_ids", "no_repeat_ngram_size", "pad_token_id", "prefix_allowed_tokens_fn"),
-    *("remove_invalid_values", "renormalize_logits", "repetition_penalty", "sequence_bias"),
-    *("stop_strings", "stopping_criteria", "suppress_tokens", "watermarking_config"),
+AtMostOne = Annotated[float, Between(high=1)]
+SAMPLING: dict[str, Any] = {  # transformers checks them, but for shares above 1
+    **dict.fromkeys(("top_k", "min_p", "top_h")),
+    **dict.fromkeys(
+        ("top_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), Annotated[float, Between(high=1)]
+    ),
 }
-COUNTS = ("min_length", "min_new_tokens", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size")
-SHARES = ("top_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
-IDS = ("eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens")
-IDS += ("forced_bos_token_id", "forced_eos_token_id")
+TEXT: dict[str, Any] = {  # what changes the scores, or ends the text; None where it checks itself
+    "min_length": Natural,
+    "min_new_tokens": Natural,
+    "no_repeat_ngram_size": Natural,
+    "encoder_no_repeat_ngram_size": Natural,
+    "max_time": Positive,
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), Positive),
+    **dict.fromkeys(("guidance_scale", "exponential_decay_length_penalty", "sequence_bias")),
+    **dict.fromkeys(("negative_prompt_ids", "negative_prompt_attention_mask", "bad_words_ids")),
+    **dict.fromkeys(("remove_invalid_values", "renormalize_logits", "watermarking_config")),
+    **dict.fromkeys(("logits_processor", "prefix_allowed_tokens_fn", "stopping_criteria")),
+    "stop_strings": None,
+}
+IDS = {"eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens"}
+IDS |= {"forced_bos_token_id", "forced_eos_token_id"}
 
 
-def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier) -> None:
-    """Refuse what this loop does not do, what would have no effect, and unknown names."""
-    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    fits = number and 0 <= temperature < float("inf")
-    require(fits, "temperature", temperature, "give a finite number, 0 or more")
+def check_options(
+    options: Mapping[str, Any], temperature: float, verifier: Verifier
+) -> dict[str, Any]:
+    """The options, numbers as Python's.
+
+    Raises:
+        ValueError: what this loop does not do, what would have no effect, values out of range.
+        TypeError: unknown names.
+    """
     check_mode(options, verifier, ONLY | CACHE_ONLY)
     known = {*vars(verifier.model.generation_config), *TEXT, *OURS}
+    kept = {}
     for name, value in options.items():
         require(name not in OURS, name, value, "speculate sets it")
         if name not in known or name.startswith("_"):
             raise TypeError(f"speculate has no option {name!r}{closest(name, known)}")
-        given = value is not None and name not in ONLY | CACHE_ONLY
-        require(
-            not given or name in TEXT | SAMPLING,
-            name,
-            value,
-            "it has no effect on the verifier's text; leave it out",
-        )
-        require(
-            not given or name not in SAMPLING or temperature > 0,
-            name,
-            value,
-            "it has no effect without sampling; give a temperature above 0",
-        )
-        if given:
-            check_range(name, value, verifier.vocab_size)
+        if value is not None and name not in ONLY | CACHE_ONLY:
+            value = check_option(name, value, temperature, verifier.vocab_size)
+        kept[name] = value
+    return kept
 
 
-def check_mode(options: dict[str, Any], verifier: Verifier, only: dict[str, Any] = ONLY) -> None:
+def check_option(name: str, value: Any, temperature: float, vocab_size: int) -> Any:
+    """An option's value, numbers as Python's; refuses what transformers passes over in silence."""
+    if name in IDS:
+        several = isinstance(value, (list, tuple))
+        ids = [conform(name, one, int) for one in (value if several else [value])]
+        fits = all(0 <= one < vocab_size for one in ids)
+        require(fits, name, value, f"the verifier's ids are 0..{vocab_size - 1}")
+        return ids if several else ids[0]
+    useful = name in TEXT or name in SAMPLING
+    require(useful, name, value, "it has no effect on the verifier's text; leave it out")
+    drawn = name not in SAMPLING or temperature > 0
+    require(drawn, name, value, "it has no effect without sampling; give a temperature above 0")
+    return conform(name, value, (TEXT | SAMPLING)[name])
+
+
+def check_mode(
+    options: Mapping[str, Any], verifier: Verifier, only: Mapping[str, Any] = ONLY
+) -> None:
     """Refuse other ways of decoding than token by token, wherever they were asked for."""
     config = verifier.model.generation_config
     for name, (values, why) in only.items():
@@ -88,24 +107,12 @@ def check_mode(options: dict[str, Any], verifier: Verifier, only: dict[str, Any]
         require(value is None or value in values, name, value, f"{where}{why}; {instead}")
 
 
-def check_range(name: str, value: Any, vocab_size: int) -> None:
-    """Refuse values that transformers passes over in silence."""
-    if name in COUNTS:
-        require(isinstance(value, int) and value >= 0, name, value, "give a whole number, from 0")
-    if name in SHARES:
-        require(value <= 1, name, value, "give a share of at most 1")
-    if name in IDS:
-        ids = value if isinstance(value, (list, tuple)) else [value]
-        fits = all(0 <= one < vocab_size for one in ids)
-        require(fits, name, value, f"the verifier's ids are 0..{vocab_size - 1}")
-
-
-def text_options(options: dict[str, Any], verifier: Verifier) -> dict[str, Any]:
+def text_options(options: Mapping[str, Any], verifier: Verifier) -> dict[str, Any]:
     """Options of a `generate` that gives ids alone, its stop strings as a stopping criterion.
 
     A custom loop gets no tokenizer from `generate`, which stop strings need.
     """
-    options = {"return_dict_in_generate": False} | options
+    options = {"return_dict_in_generate": False} | dict(options)
     strings = options.get("stop_strings", verifier.model.generation_config.stop_strings)
     options["stop_strings"] = None
     if strings is None:

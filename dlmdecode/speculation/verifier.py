@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from dlmdecode import models
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.loading import pick_device
 from dlmdecode.prompts import encode_prompts
-from dlmdecode.speculation.caching import check_cached
+from dlmdecode.speculation.caching import check_cached, unwrapped
 from dlmdecode.speculation.drafters import ids_of
 from dlmdecode.speculation.options import check_mode, text_options
 
@@ -87,7 +87,7 @@ class Verifier:
         """
         check_mode(options, self)
         prompts = encode_prompts(prompt, attention_mask, self)
-        check_context(prompts, max_new_tokens, self)
+        max_new_tokens = check_context(prompts, max_new_tokens, self)
         options = {"do_sample": False} | text_options(options, self)
         rows = [
             self.model.generate(
@@ -118,13 +118,15 @@ def pad(rows: list[Tensor], verifier: Verifier, options: dict[str, Any]) -> Tens
 
 
 def check_causal(model: Any) -> None:
-    """Refuse what cannot verify; of a wrapped model, the rest is seen when `generate` unwraps it."""
-    name = type(model).__name__
-    causal = hasattr(model, "generate") and hasattr(model, "generation_config")
-    require(causal, "verifier", name, "give a transformers causal LM, a name or a path")
-    require(not model.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
-    if isinstance(model, PreTrainedModel):
-        check_cached(model, "verifier")
+    """Refuse what cannot verify."""
+    name, inner = type(model).__name__, unwrapped(model)
+    causal = inner is not None and hasattr(model, "generate") and model.generation_config
+    require(bool(causal), "verifier", name, "give a transformers causal LM, a name or a path")
+    require(not inner.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
+    encoder = inner.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    decodes = not encoder or getattr(inner.config, "is_decoder", False)
+    require(decodes, "verifier", name, "it is an encoder: its config needs is_decoder=True")
+    check_cached(inner, "verifier")
     require(
         not hasattr(model, "_orig_mod"),
         "verifier",
@@ -132,28 +134,27 @@ def check_causal(model: Any) -> None:
         "`generate` of a torch.compile'd model runs the model inside, uncompiled; give that one, "
         "and compile it in place with model.compile()",
     )
-    peft = getattr(model, "active_peft_config", None)
+    adapter = getattr(model, "active_peft_config", None)
     require(
-        peft is None or not peft.is_prompt_learning,
+        adapter is None or not adapter.is_prompt_learning,
         "verifier",
         name,
-        "its virtual tokens are no part of the text; merge the adapter or train another kind",
+        "its virtual tokens are no part of a text; give an adapter of another kind",
     )
 
 
-def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> None:
-    """Refuse what does not fit into the verifier's positions."""
-    whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool)
-    fits = whole and max_new_tokens >= 1
-    require(fits, "max_new_tokens", max_new_tokens, "give a whole number, at least 1")
+def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> int:
+    """`max_new_tokens` as Python's number; refuses what does not fit the verifier's positions."""
+    length: int = conform("max_new_tokens", max_new_tokens, Count)
     longest, limit = max(map(len, prompts)), verifier.max_length
     require(
-        limit is None or longest + max_new_tokens <= limit,
+        limit is None or longest + length <= limit,
         "max_new_tokens",
-        max_new_tokens,
+        length,
         f"the longest prompt has {longest} tokens and the verifier addresses {limit} positions; "
         f"give at most {max((limit or 0) - longest, 0)}",
     )
+    return length
 
 
 def load_verifier(
