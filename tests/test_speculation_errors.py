@@ -113,8 +113,9 @@ def test_bad_prompts(prompt):
 
 
 def test_bad_proxies(tmp_path):
-    refuses("nowhere", error=FileNotFoundError, proxy="nowhere.safetensors")
-    refuses("proxy=3", proxy=3)
+    pair = dict(drafter=micro("llada"), verifier=llama(320, eos=(5,)), vocabulary="identity")
+    refuses("nowhere", error=FileNotFoundError, proxy="nowhere.safetensors", **pair)
+    refuses("proxy=3", proxy=3, **pair)
     model = with_tokenizer(micro("llada"), byte_level(300))
     with pytest.raises(ValueError, match="another tokenizer"):
         resolve_proxy(build([[1, 2]], 300, tokenizer="another"), model)
