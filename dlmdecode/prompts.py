@@ -63,12 +63,12 @@ def to_ids(prompt: Any, model: Any) -> Tensor:
         require(prompt.dim() == 1, "prompt", tuple(prompt.shape), "each tensor of a list is 1-D")
         return prompt
     if is_ids(prompt):
-        return torch.tensor(prompt)
+        return torch.tensor(prompt, device="cpu")
     text = isinstance(prompt, str)
     require(text or is_chat(prompt), "prompt", prompt, "give text, chat messages or token ids")
     require(model.tokenizer is not None, "prompt", prompt, "this model has no tokenizer: give ids")
     if text:
-        return torch.tensor(model.tokenizer(prompt)["input_ids"], dtype=torch.int64)
+        return torch.tensor(model.tokenizer(prompt)["input_ids"], dtype=torch.int64, device="cpu")
     require(
         getattr(model.tokenizer, "chat_template", None) is not None,
         "prompt",
@@ -79,7 +79,7 @@ def to_ids(prompt: Any, model: Any) -> Tensor:
         prompt, add_generation_prompt=True, tokenize=False
     )
     encoded = model.tokenizer(rendered, add_special_tokens=False)
-    return torch.tensor(encoded["input_ids"], dtype=torch.int64)
+    return torch.tensor(encoded["input_ids"], dtype=torch.int64, device="cpu")
 
 
 def from_mapping(prompt: Mapping[str, Any], attention_mask: Any) -> tuple[Any, Any]:
@@ -90,7 +90,7 @@ def from_mapping(prompt: Mapping[str, Any], attention_mask: Any) -> tuple[Any, A
     if is_ids(ids):
         ids, attention_mask = [ids], [attention_mask]
     pairs = [zip(row, mask, strict=True) for row, mask in zip(ids, attention_mask, strict=True)]
-    return [torch.tensor([id for id, kept in pair if kept]) for pair in pairs], None
+    return [torch.tensor([id for id, kept in pair if kept], device="cpu") for pair in pairs], None
 
 
 def from_tensor(prompt: Tensor, attention_mask: Tensor | None) -> list[Tensor]:

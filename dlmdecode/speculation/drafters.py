@@ -16,6 +16,7 @@ from torch import Tensor
 from dlmdecode import ops
 from dlmdecode.checks import require
 from dlmdecode.models.base import Denoiser
+from dlmdecode.models.wrap import as_denoiser
 from dlmdecode.speculation.lattice import TopM
 
 FUSED = 32  # candidates that `ops.topm` finds in one read
@@ -253,8 +254,8 @@ def resolve_drafter(drafter: Any, steps: int, num_candidates: int) -> Drafter:
         from dlmdecode.models.loading import load
 
         drafter = load(drafter)
-    if isinstance(drafter, Denoiser):
-        return DiffusionDrafter(drafter, steps, num_candidates)
+    if (model := as_denoiser(drafter)) is not None:
+        return DiffusionDrafter(model, steps, num_candidates)
     usable = callable(getattr(drafter, "draft", None)) and not inspect.isclass(drafter)
     require(
         usable,
