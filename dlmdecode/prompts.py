@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlmdecode.chat import render
 from dlmdecode.checks import require
 
 
@@ -69,15 +70,7 @@ def to_ids(prompt: Any, model: Any) -> Tensor:
     require(model.tokenizer is not None, "prompt", prompt, "this model has no tokenizer: give ids")
     if text:
         return torch.tensor(model.tokenizer(prompt)["input_ids"], dtype=torch.int64, device="cpu")
-    require(
-        getattr(model.tokenizer, "chat_template", None) is not None,
-        "prompt",
-        prompt,
-        "the tokenizer has no chat template: give text",
-    )
-    rendered = model.tokenizer.apply_chat_template(
-        prompt, add_generation_prompt=True, tokenize=False
-    )
+    rendered = render(model.tokenizer, prompt)
     encoded = model.tokenizer(rendered, add_special_tokens=False)
     return torch.tensor(encoded["input_ids"], dtype=torch.int64, device="cpu")
 
