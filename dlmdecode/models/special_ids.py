@@ -22,50 +22,40 @@ def special_ids(
     Raises:
         ValueError: an id that is none, naming its file and field; no mask; no end of text.
     """
-    files = (config, generation)
+    folder, files, named = config.path.parent, (config, generation), named_ids(tokenizer)
     for file in files:
-        for name in ("pad_token_id", "bos_token_id"):
-            ids_of(file, name, vocab_size)
-    named = tokenizer_ids(tokenizer, vocab_size)
-    masks = [id for file in files for id in ids_of(file, "mask_token_id", vocab_size, most=1)]
-    masks += [id for name, id in named if name in ("mask_token", *MASKS)]
+        for field in ("pad_token_id", "bos_token_id"):
+            ids_of(file, field, vocab_size)
+    masks = [id for file in files for id in ids_of(file, "mask_token_id", vocab_size, one=True)]
+    masks += [named[name] for name in ("mask_token", *MASKS) if name in named]
     if not masks:
-        raise ValueError(
-            f"{config.path.parent}: neither config.json nor the tokenizer names a mask token"
-        )
+        raise ValueError(f"{folder}: neither config.json nor the tokenizer names a mask token")
     eos = [id for file in files for id in ids_of(file, "eos_token_id", vocab_size)]
-    eos += [id for name, id in named if name in ("eos_token", *TURN_ENDS)]
+    eos += [named[name] for name in ("eos_token", *TURN_ENDS) if name in named]
     if not eos:
-        raise ValueError(
-            f"{config.path.parent}: neither config.json nor the tokenizer names an eos token"
-        )
-    if masks[0] in eos:
-        raise ValueError(
-            f"{config.path.parent}: id {masks[0]} is both mask_token_id and eos_token_id"
-        )
-    return masks[0], tuple(dict.fromkeys(eos))
+        raise ValueError(f"{folder}: neither config.json nor the tokenizer names an eos token")
+    mask_id, eos_ids = masks[0], tuple(dict.fromkeys(eos))
+    for id in (mask_id, *eos_ids):
+        if id >= vocab_size:
+            known = f"the model's ids are 0 to {vocab_size - 1}"
+            raise ValueError(f"{folder}: the tokenizer gives a special token the id {id}; {known}")
+    if mask_id in eos_ids:
+        raise ValueError(f"{folder}: id {mask_id} is both mask_token_id and eos_token_id")
+    return mask_id, eos_ids
 
 
-def ids_of(config: Config, name: str, vocab_size: int, most: int | None = None) -> list[int]:
-    """The ids in a field: none, one, or a list of them where `most` allows."""
+def ids_of(config: Config, name: str, vocab_size: int, one: bool = False) -> list[int]:
+    """The ids in a field: none, one, or a list of them unless `one`."""
     value = config.get(name)
-    ids = value if isinstance(value, list) and most is None else [] if value is None else [value]
+    ids = value if isinstance(value, list) and not one else [] if value is None else [value]
     fits = all(type(id) is int and 0 <= id < vocab_size for id in ids)
     config.require(fits, name, f"ids of this vocabulary are 0 to {vocab_size - 1}")
     return ids
 
 
-def tokenizer_ids(tokenizer: Any, vocab_size: int) -> list[tuple[str, int]]:
-    """Role or name, and id, of a tokenizer's special tokens, in the order of preference."""
+def named_ids(tokenizer: Any) -> dict[str, int]:
+    """Ids of a tokenizer's special tokens, by role and by name."""
     if tokenizer is None:
-        return []
-    added = tokenizer.get_added_vocab()
-    found = [("mask_token", tokenizer.mask_token_id), ("eos_token", tokenizer.eos_token_id)]
-    found += [(name, added.get(name)) for name in (*MASKS, *TURN_ENDS)]
-    for name, id in found:
-        if id is not None and not 0 <= id < vocab_size:
-            raise ValueError(
-                f"the tokenizer gives {name} the id {id}, but the model's ids are 0 to "
-                f"{vocab_size - 1}"
-            )
-    return [(name, id) for name, id in found if id is not None]
+        return {}
+    roles = {"mask_token": tokenizer.mask_token_id, "eos_token": tokenizer.eos_token_id}
+    return tokenizer.get_added_vocab() | {role: id for role, id in roles.items() if id is not None}
