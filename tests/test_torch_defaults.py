@@ -10,7 +10,7 @@ from toy import EOS, MASK, MODELS, LogitsModule, micro, prompts, talking
 
 import dlmdecode
 from dlmdecode.noise import streams
-from dlmdecode.speculation import Verifier, speculate
+from dlmdecode.speculation import CausalDrafter, PromptLookup, load_verifier, speculate
 
 DTYPES = (torch.float64, torch.bfloat16)
 
@@ -103,17 +103,28 @@ class Constant(torch.nn.Module):
         return torch.nn.functional.one_hot(torch.full_like(tokens, 7), 320).float()
 
 
-@pytest.mark.parametrize("drafter", ["model", "lookup", "tree"])
-def test_speculation_drafts_and_accepts_the_same(drafter):
-    from dlmdecode.speculation import PromptLookup
-
-    verifier = Verifier(toys.llama())
-    how = {"drafter": PromptLookup() if drafter == "lookup" else micro("llada")}
-    if drafter == "tree":
-        how["proxy"] = "uniform"
+@pytest.mark.parametrize("drafter", ["dream", "llada", "lookup", "causal"])
+@pytest.mark.parametrize("search", ["cps", "argmax"])
+def test_speculation_drafts_and_accepts_the_same(drafter, search):
+    made = {
+        "lookup": PromptLookup,
+        "causal": lambda: CausalDrafter(toys.llama(seed=1)),
+        "dream": lambda: micro("dream"),
+        "llada": lambda: micro("llada"),
+    }[drafter]()
+    verifier = toys.llama()
+    how = {"path_search": search, "vocabulary": "identity", "max_new_tokens": 12}
 
     def act():
-        out = speculate(verifier=verifier, prompt=[1, 2, 3, 1, 2], max_new_tokens=12, **how)
+        out = speculate(made, verifier, [1, 2, 3, 1, 2], **how)
         return out.sequences.tolist(), out.stats["num_accepted_draft_tokens"]
+
+    same_whatever_the_defaults(act)
+
+
+def test_a_verifier_loads_with_its_own_dtype_and_on_its_own_device():
+    def act():
+        model = load_verifier("tiny-ar", device="cpu").model
+        return str(model.dtype), str(model.device)
 
     same_whatever_the_defaults(act)

@@ -158,7 +158,7 @@ class DiffusionDrafter:
         """(V,) bool, ids that no draft holds."""
         if self.allowed is None:
             size = logits.shape[-1]
-            self.allowed = torch.ones(size, dtype=torch.bool)
+            self.allowed = torch.ones(size, dtype=torch.bool, device="cpu")
             if self.words is not None:
                 self.allowed = self.words.allowed(size)
             self.allowed[self.model.mask_id] = False

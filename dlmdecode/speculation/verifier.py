@@ -161,6 +161,7 @@ def load_verifier(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    target = pick_device(device)
     name = os.fspath(name_or_path)
     folder = os.fspath(EMBEDDED.get(name, name))
     source: dict[str, Any] = {"revision": revision} if revision else {}
@@ -170,15 +171,16 @@ def load_verifier(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **source)
         weights = {} if "gguf_file" in source else {"use_safetensors": True}
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, dtype=dtype, **weights, **source
-        )
+        with torch.device("cpu"):  # else they go to torch's default device, whatever that is
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=False, dtype=dtype, **weights, **source
+            )
     except OSError as error:
         known = ", ".join(map(repr, EMBEDDED))
         raise FileNotFoundError(
             f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
         ) from error
-    return Verifier(model.to(pick_device(device)), tokenizer)
+    return Verifier(model.to(target), tokenizer)
 
 
 def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:
