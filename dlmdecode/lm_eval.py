@@ -18,7 +18,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dlmdecode
-from dlmdecode.chat import render
 
 try:
     from lm_eval.api.instance import Instance
@@ -234,7 +233,12 @@ class DiffusionLM(LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        return render(self.model.tokenizer, chat_history, add_generation_prompt)
+        return self.model.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
 
 
 def until_of(settings: dict[str, Any], escape: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.chat import render
+from dlmdecode.chat_template import render
 from dlmdecode.checks import require
 
 
