@@ -192,5 +192,7 @@ def cache_policy(model: Denoiser, cache: str, tree: bool = False) -> NoCache | B
         )
         return NoCache(model)
     supported = getattr(model, "supports_cache", True)
-    require(supported, "cache", cache, "a wrapped module keeps no keys and values: use 'none'")
+    require(
+        supported, "cache", cache, "a wrapped module (or a compiled one) keeps no keys and values"
+    )
     return BlockCache(model, dual=cache == "dual", tree=tree)

@@ -115,7 +115,7 @@ class Canvas:
             row[: len(prompt)] = prompt
             row[len(prompt) : len(prompt) + length] = mask_id
         zero = torch.zeros_like(start)
-        blank = torch.zeros(tokens.shape, device=device)
+        blank = torch.zeros(tokens.shape, dtype=torch.float32, device=device)
         proposal = Proposal(torch.full_like(tokens, eos_ids[0]), blank.double(), blank, blank)
         return cls(
             tokens=tokens,

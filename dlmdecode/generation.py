@@ -17,7 +17,7 @@ from dlmdecode.guidance import Guided
 from dlmdecode.loop import denoise
 from dlmdecode.models.base import Denoiser
 from dlmdecode.models.loading import load
-from dlmdecode.models.wrap import wrap
+from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.noise import streams
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.registry import sampler as build_sampler
@@ -148,8 +148,9 @@ def stream(
 def resolve_model(model: Any) -> Denoiser:
     if isinstance(model, str) or hasattr(model, "__fspath__"):
         return load(model)
-    if isinstance(model, Denoiser):
-        return model
+    found = as_denoiser(model)
+    if found is not None:
+        return found
     require(
         isinstance(model, torch.nn.Module) and hasattr(model, "config"),
         "model",

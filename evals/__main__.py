@@ -194,8 +194,12 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
     """`runner.evaluate` with everything but task, contenders and folder filled in."""
     import dlmdecode
     from dlmdecode.evals.record import model_record
-    from dlmdecode.models.loading import find_folder
+    from dlmdecode.models.config import Config
+    from dlmdecode.models.loading import find_folder, pick_device, pick_dtype
 
+    pick_dtype(args.dtype, Config())
+    if args.engine == "local":  # a worker elsewhere may have what this machine has not
+        pick_device(args.device)
     engine, arguments = engine_of(args), generation_arguments(args)
     folder = find_folder(args.model, args.revision)
     model = model_record(folder, args.model, args.revision)

@@ -38,7 +38,10 @@ class TraceCredit:
 
     def __call__(self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any):
         shape = (*rows.tokens.shape, self.slots)
-        blank = rows.tokens.new_full(shape, -1), torch.zeros(shape, device=logits.device)
+        blank = (
+            rows.tokens.new_full(shape, -1),
+            torch.zeros(shape, dtype=torch.float32, device=logits.device),
+        )
         ids, credits = (
             rows.memory.get((self, name), new)
             for name, new in zip(("ids", "credits"), blank, strict=True)

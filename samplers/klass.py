@@ -32,7 +32,7 @@ class KLHistory:
 
     def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
         now = logits.float().log_softmax(-1)
-        moved = torch.full((*now.shape[:2], self.length), torch.inf, device=now.device)
+        moved = now.new_full((*now.shape[:2], self.length), torch.inf)
         if (self, "log_prob") in rows.memory:
             lo = rows.memory[self, "lo"][:, None]
             before, history = rows.memory[self, "log_prob"], rows.memory[self, "moved"]

@@ -39,7 +39,7 @@ class ShadowBlock:
         hidden = self.model.encode(tokens, position, self.attend(rows, block))
         prob = self.model.head(hidden[:, length:]).float().softmax(-1)
         standing = rows.tokens.gather(1, block.at)[..., None]
-        rows.memory[SHADOW] = torch.ones(rows.tokens.shape, device=prob.device).scatter(
+        rows.memory[SHADOW] = torch.ones_like(rows.tokens, dtype=prob.dtype).scatter(
             1, block.at, prob.gather(2, standing)[..., 0]
         )
         return self.model.head(gather_states(hidden, wanted.at)), wanted
