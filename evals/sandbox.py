@@ -79,7 +79,7 @@ JUDGE = command("sandbox_jail", "sandbox_pipe", "sandbox_program", "sandbox_work
 PROGRAM = command("sandbox_pipe", "sandbox_program")
 
 
-class SandboxError(RuntimeError):
+class SandboxError(OSError):
     """The sandbox itself could not run; this says nothing about the program."""
 
 
@@ -156,11 +156,8 @@ def choose_isolation(task: str, allow_code_execution: bool, weak_isolation: bool
 def obstacle(isolation: str) -> str | None:
     """Why this isolation does not work on this machine; None if it does."""
     empty = {"prompt": "def f():\n", "test": "def check(f): f()\n", "entry_point": "f"}
-    try:
-        result = check(empty, "    pass\n", 60.0, isolation)
-    except SandboxError as error:
-        return str(error).partition(": ")[2]
-    return None if result.passed else result.reason
+    verdict = run_judge(empty, "    pass\n", 60.0, isolation)
+    return verdict.get("cannot") or (None if verdict["passed"] else verdict["reason"])
 
 
 def printable(text: str) -> str:
