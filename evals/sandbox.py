@@ -72,7 +72,7 @@ def command(*modules: str) -> list[str]:
         )
         for name in modules
     ]
-    return ["-c", BOOT, json.dumps(sources)]
+    return ["-s", "-S", "-c", BOOT, json.dumps(sources)]
 
 
 JUDGE = command("sandbox_jail", "sandbox_pipe", "sandbox_program", "sandbox_worker")
@@ -178,13 +178,13 @@ def run_judge(problem: dict[str, str], completion: str, timeout: float, isolatio
             "entry_point": problem["entry_point"],
             "isolation": isolation,
             "folder": folder,
-            "program": ["-s", "-S", *PROGRAM, problem["entry_point"], isolation, str(LARGEST_VALUE)],
+            "program": [*PROGRAM, problem["entry_point"], isolation, str(LARGEST_VALUE)],
             "nonce": nonce,
             "largest": LARGEST_VALUE,
             "limits": {**LIMITS, "CPU": min(int(timeout) + 2, 10**6)},
         }
         judge = subprocess.Popen(
-            [sys.executable, "-I", "-S", *JUDGE],
+            [sys.executable, "-I", *JUDGE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -181,7 +181,7 @@ class Peer:
     # ---- values ----
 
     def encode(self, value, shared):
-        """JSON-able form: None, a truth value, or [kind, data]; containers say what they are made with."""
+        """JSON-able form: None, a truth value, or [kind, data], containers with what makes them."""
         if value is None or isinstance(value, bool):
             return value
         if id(value) in shared.numbers:
@@ -197,9 +197,9 @@ class Peer:
             return [name, self.content(value, shared), self.encode(extra, shared)]
         if isinstance(value, tuple) and hasattr(exact, "_fields"):
             return ["namedtuple", [exact.__name__, list(exact._fields), self.each(value, shared)]]
-        for kind in NUMBERS_AND_TEXT:
-            if isinstance(value, kind):
-                return [kind.__name__, self.plain(kind, value, shared)]
+        for plain in NUMBERS_AND_TEXT:
+            if isinstance(value, plain):
+                return [plain.__name__, self.plain(plain, value, shared)]
         if exact in VIEWS:
             return [VIEWS[exact], self.content(dict(enumerate(value)), shared)]
         if isinstance(value, BaseException):
@@ -270,7 +270,7 @@ class Peer:
         elif isinstance(value, dict):
             pairs = [[self.decode(part, shared) for part in pair] for pair in content]
             value.clear()
-            dict.update(value, pairs)
+            dict.update(value, ((key, item) for key, item in pairs))  # Counter's own adds
         else:
             items = self.items(content, shared)
             value.clear()

@@ -96,9 +96,9 @@ def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Map
     if not path.is_file():
         raise ValueError(f"{option} {path}: no such file; give a JSONL file")
     raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # a text may hold other line separators
         if not line.strip():
             continue
         try:

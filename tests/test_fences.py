@@ -5,7 +5,15 @@ import pytest
 from dlmdecode.evals.humaneval import program_of
 
 DEF = "def add(a, b):\n    return a + b\n"
-DOCUMENTED = 'def add(a, b):\n    """Add.\n\n    ```\n    add(1, 2)\n    ```\n    """\n    return a + b\n'
+DOCUMENTED = '''def add(a, b):
+    """Add.
+
+    ```
+    add(1, 2)
+    ```
+    """
+    return a + b
+'''
 
 
 def indented(text, by):
