@@ -14,12 +14,11 @@ has its own processes, network, mounts and IPC, sees a read-only standard librar
 of bounded size and number of files, and whatever it started dies with it.
 
 "weak" is run only where asked for by name (containers often grant no namespaces). It is a guard
-against accidents, not against intent: an audit hook refuses sockets, processes, signals, ctypes
-and files outside the temporary folder, and on Linux the kernel refuses sockets and signals too.
-Python code can go around the hook (folder descriptors, `_imp.create_builtin`, C libraries) and
-then read, and write, whatever files the user who runs it may: another user's than root's where
-root runs it. What it writes cannot change a verdict of this process, which has read its own
-sources before.
+against accidents, not against intent. The kernel refuses processes and threads, and on Linux
+sockets and signals. Files outside the temporary folder are refused by an audit hook alone, and
+Python code that means to can go around it (it may patch what the hook calls): it then reads and
+writes whatever the user who runs it may, who is nobody's user where root runs it. What it writes
+cannot change a verdict of this process, which has read its own sources before.
 
 Not covered: a hole in the kernel or in the interpreter, and hostile tests: `problem["prompt"]` and
 `problem["test"]` come with the benchmark and the judge trusts them. Programs get the standard
@@ -42,11 +41,10 @@ from functools import cache
 from pathlib import Path
 
 MEGABYTE = 2**20
-LIMITS = {  # names as in setrlimit(2), each for one process of the program
-    "AS": 512 * MEGABYTE,
-    "FSIZE": MEGABYTE,
-    "NOFILE": 32,
-    "NPROC": 8,
+EACH = {"AS": 512 * MEGABYTE, "FSIZE": MEGABYTE, "NOFILE": 32}  # as in setrlimit(2)
+LIMITS = {  # for each process of a program
+    "namespaces": {**EACH, "NPROC": 8},
+    "weak": {**EACH, "NPROC": 1},  # no other process and no thread
 }
 LARGEST_VALUE = 8 * MEGABYTE  # one encoded argument list or returned value
 ISOLATIONS = ("namespaces", "weak")
@@ -162,9 +160,8 @@ def obstacle(isolation: str) -> str | None:
 
 def printable(text: str) -> str:
     """A program's words in one short line that any file and terminal takes."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:300]
-    )
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:300])
+    return "".join(shown)[:300]
 
 
 def run_judge(problem: dict[str, str], completion: str, timeout: float, isolation: str) -> dict:
@@ -181,7 +178,7 @@ def run_judge(problem: dict[str, str], completion: str, timeout: float, isolatio
             "program": [*PROGRAM, problem["entry_point"], isolation, str(LARGEST_VALUE)],
             "nonce": nonce,
             "largest": LARGEST_VALUE,
-            "limits": {**LIMITS, "CPU": min(int(timeout) + 2, 10**6)},
+            "limits": {**LIMITS[isolation], "CPU": min(int(timeout) + 2, 10**6)},
         }
         judge = subprocess.Popen(
             [sys.executable, "-I", *JUDGE],

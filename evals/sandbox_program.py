@@ -60,17 +60,17 @@ REFUSED_EVENTS = (
     "socket. subprocess. ctypes. shutil. resource. pty. signal.pthread_kill mmap. os.fork os.exec "
     "os.posix_spawn os.spawn os.system os.kill os.remove os.rename os.rmdir os.mkdir os.link "
     "os.symlink os.chmod os.chown os.chflags os.lchown os.truncate os.utime os.setxattr sqlite3. "
-    "cpython._PyInterpreterState_New"
+    "cpython.PyInterpreterState_New"
 ).split()
-REFUSED_MODULES = (
+REFUSED_MODULES = frozenset(
     "ctypes _ctypes socket _socket subprocess _posixsubprocess multiprocessing _multiprocessing "
     "signal _signal pty fcntl resource ssl _ssl http urllib asyncio faulthandler sqlite3 _sqlite3 "
-    "dbm _dbm _gdbm _xxsubinterpreters _interpreters _testcapi _testinternalcapi"
-).split()
+    "dbm _dbm _gdbm _xxsubinterpreters _interpreters _testcapi _testinternalcapi".split()
+)
 
 
 def guard():
-    """An audit hook, which Python code cannot take away again, but can go around."""
+    """An audit hook: Python code cannot take it away again, but patch what it calls."""
     here, stdlib = (os.path.realpath(path) + os.sep for path in (".", os.path.dirname(os.__file__)))
     vars(signal).pop("pidfd_send_signal", None)  # raises no audit event
     for system in (os, sys.modules["posix"]):
@@ -87,13 +87,16 @@ def guard():
         return reads_library or path.startswith(here)
 
     def refuse(event, args):
-        if event in ("open", "os.listdir", "os.scandir"):
-            if not may_open(args[0], event == "open" and args[2] & WRITING):
-                raise PermissionError("files outside the temporary directory are refused")
-        elif event == "import" and args[0].split(".")[0] in REFUSED_MODULES:
+        if event in ("os.listdir", "os.scandir"):
+            allowed = may_open(args[0], False)
+        elif event == "open":  # an open folder would lead past this, as a dir_fd
+            allowed = may_open(args[0], args[2] & WRITING) and not os.path.isdir(args[0])
+        else:
+            allowed = not any(event.startswith(name) for name in REFUSED_EVENTS)
+        if event == "import" and not REFUSED_MODULES.isdisjoint(args[0].split(".")):
             raise ImportError(f"import of {args[0]} is refused")
-        elif any(event.startswith(name) for name in REFUSED_EVENTS):
-            raise PermissionError(f"{event} is refused")
+        if not allowed:
+            raise PermissionError(f"{event} {args[0] if args else ''} is refused")
 
     sys.addaudithook(refuse)
 
