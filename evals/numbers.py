@@ -4,9 +4,9 @@ Read: signs (any dash but the long one), currency signs, digits of every script,
 (comma, apostrophe, underscore, `{,}`, no-break and thin spaces) and of two and three (1,00,000),
 1.234,5 and 1.234.567, fractions and mixed numbers (4 1/2, 4½, 4\frac{1}{2}), 1e3, 1.5 × 10^3.
 
-Not guessed: `3,5` is two numbers, `1.234` a decimal one; a plain space groups digits (1 234) only
-where nothing more follows on the line; `5–10` is a range, so its numbers are positive; what stands
-behind a ^ is an exponent.
+Not guessed: `3,5` is two numbers, `1.234` a decimal one; a plain space groups digits only where
+nothing more follows on the line (1 234) or a group begins with 0 (12 000 cups); `5–10` is a range,
+so its numbers are positive; what stands behind a ^ is an exponent.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ WHOLE = (
     r"|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?![0-9])(?:\.[0-9]+)?"  # 1,00,000
     r"|[0-9]{1,3}(?:(?P<mark>['_\u00a0])[0-9]{3})(?:(?P=mark)[0-9]{3})*(?![0-9])(?:[.,][0-9]+)?"
     r"|[1-9][0-9]{0,2}(?: [0-9]{3})+(?:\.[0-9]+)?(?=[\W_]*$)"  # 1 234, at the end
+    r"|[1-9][0-9]{0,2}(?: [0-9]{3})* 0[0-9]{2}(?: [0-9]{3})*(?![0-9])(?:\.[0-9]+)?"  # 12 000 cups
     r"|[0-9]+(?:\.[0-9]+)?"
-    r"|\.[0-9]+"
+    r"|(?<![\w.])\.[0-9]+"
 )
 POWER_OF = r"(?:\^|\*\*)(?P<{0}_brace>\{{)?(?P<{0}>[+-]?[0-9]{{1,2}})(?({0}_brace)\}}|(?![0-9]))"
 NUMBER = re.compile(
@@ -35,7 +36,9 @@ NUMBER = re.compile(
     r"(?:/(?P<under>[0-9]+)(?![0-9/.])| {1,2}(?P<part>[0-9]+/[0-9]+)(?![0-9/.]))?",
     re.MULTILINE,
 )
-CONTINUED = re.compile(r"[-.,':/]?[0-9]")  # behind a match: it was not all of the number
+CONTINUED = re.compile(
+    r"[-.,':/]?[0-9]| [0-9]{3}(?![0-9])"
+)  # behind a match: it was not all of the number
 LATEX = [  # (pattern, plain form)
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\([$%&#_])"), r"\1"),

@@ -7,7 +7,7 @@ pass is the judge's own word, marked with a number drawn for this check that onl
 told.
 
 Two isolations. Under both the program has limits on CPU, memory, file size, open files and
-processes, no System V memory and one time-out, and it is never root.
+processes, no System V memory (on x86-64 and AArch64) and one time-out, and it is never root.
 
 "namespaces" is the default, and where the kernel does not grant it no program runs. The program
 has its own processes, network, mounts and IPC, sees a read-only standard library and an empty /tmp
@@ -17,12 +17,13 @@ of bounded size and number of files, and whatever it started dies with it.
 against accidents, not against intent. The kernel refuses processes and threads, and on Linux
 sockets and signals. Files outside the temporary folder are refused by an audit hook alone, and
 Python code that means to can go around it (it may patch what the hook calls): it then reads and
-writes whatever the user who runs it may, who is nobody's user where root runs it. What it writes
-cannot change a verdict of this process, which has read its own sources before.
+writes whatever its user may, which is an unused one where root runs it, and else you. What it
+writes cannot change a verdict of this process, which has read its own sources before. The number of
+its files has no bound but the time-out.
 
 Not covered: a hole in the kernel or in the interpreter, and hostile tests: `problem["prompt"]` and
 `problem["test"]` come with the benchmark and the judge trusts them. Programs get the standard
-library only. Returned instances of own classes equal nothing, so they fail.
+library only. Instances of own classes are no data: a returned one equals nothing, so it fails.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
 Under the weak isolation the launcher becomes the program. Standard library only.
 """
 
+import contextlib
 import glob
 import json
 import os
@@ -120,7 +121,8 @@ def enter_namespaces():
         write("/proc/self/uid_map", f"{user} {user} 1")
         write("/proc/self/gid_map", f"{group} {group} 1")
     else:
-        write("/proc/sys/kernel/shmall", "0")  # no user but root may write it, on most kernels
+        with contextlib.suppress(OSError):  # where /proc/sys is read-only, `refuse_calls` is enough
+            write("/proc/sys/kernel/shmall", "0")
     stay_behind()  # the launcher; killing it kills the namespace
     prctl(DEATH_SIGNAL, signal.SIGKILL)
     prctl(DUMPABLE, 0)  # process 1: out of the program's reach

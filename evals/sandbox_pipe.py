@@ -31,7 +31,8 @@ NEW = {  # mutable containers, made empty and then filled, so that they may hold
 EXTRA = {"deque": "maxlen", "defaultdict": "default_factory"}  # what some are made with
 KINDS = [getattr(collections, name, None) or vars(builtins)[name] for name in reversed(NEW)]
 NUMBERS_AND_TEXT = (str, int, float, complex, bytes, range, tuple, frozenset)
-VIEWS = {type(getattr({}, name)()): name for name in ("keys", "values", "items")}
+VIEWS = {type(getattr(kind(), name)()): name for kind in (dict, collections.OrderedDict)
+         for name in ("keys", "values", "items")}  # fmt: skip
 STANDARD = {  # immutable types that say themselves how they are made: (type, arguments)
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
@@ -190,7 +191,7 @@ class Peer:
             return ["yours", self.remote[id(value)][1]]
         exact = type(value)
         kind = exact if exact in KINDS else next((k for k in KINDS if isinstance(value, k)), None)
-        if kind:
+        if kind is not None:
             shared.add(value)
             name = kind.__name__
             extra = getattr(value, EXTRA[name]) if name in EXTRA else None
@@ -207,7 +208,7 @@ class Peer:
         if exact.__name__ in STANDARD.get(exact.__module__, ()):
             made, arguments = value.__reduce__()[:2]
             return ["standard", [exact.__module__, made.__name__, self.each(arguments, shared)]]
-        if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+        if exact is type and vars(builtins).get(value.__name__) is value:
             return ["type", value.__name__]
         if hasattr(value, "__next__"):
             return ["iterator", self.hold(value)]
@@ -270,7 +271,7 @@ class Peer:
         elif isinstance(value, dict):
             pairs = [[self.decode(part, shared) for part in pair] for pair in content]
             value.clear()
-            dict.update(value, ((key, item) for key, item in pairs))  # Counter's own adds
+            value.update({key: item for key, item in pairs})
         else:
             items = self.items(content, shared)
             value.clear()
@@ -286,7 +287,10 @@ class Peer:
         return self.held[number]
 
     def read_type(self, name, shared, kind):
-        return getattr(builtins, name)
+        kind = getattr(builtins, name)
+        if not isinstance(kind, type):  # eval is no type
+            raise TypeError(name)
+        return kind
 
     def read_plain(self, data, shared, kind):
         if kind == "str":

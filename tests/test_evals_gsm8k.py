@@ -91,6 +91,8 @@ ALONE = [  # text, value: after a marker and as the last number alike
     ("1 234", 1234),
     ("1 234 567.", 1234567),
     ("12 000", 12000),
+    ("12 000 cups", 12000),
+    ("1 234 050 cups", 1234050),
     ("1\u00a0234 apples", 1234),
     ("1\u202f234,5 apples", 1234 + HALF),
     ("1\u2009234 apples", 1234),
@@ -152,6 +154,7 @@ ALONE = [  # text, value: after a marker and as the last number alike
     ("\\mathbf{18}", 18),
     ("<b>18</b>", 18),
     ("<strong>18</strong>", 18),
+    ("<answer>18</answer>", 18),
     ('"18"', 18),
     ("[18]", 18),
     ("> 18", 18),
@@ -174,6 +177,9 @@ FLEXIBLE = [  # what is not certain is not joined
     ("it takes 5\u201310", 10),
     ("pages 5-10", 10),
     ("3,5", 5),
+    ("No.5", 5),
+    ("so ...5", 5),
+    ("for 1 234 dollars", 234),
     ("he has 5 100 dollar bills", 100),
     ("2 bags of 500 g", 500),
     ("4 10/5", 2),
@@ -193,7 +199,9 @@ def test_the_last_number_is_not_joined_where_that_is_unsure(text, value):
     assert last_number(text) == value
 
 
-@pytest.mark.parametrize("text", ["12,34", "1,2,3", "5-10", "3:30", "1/0", "1.2.3", "x", "", "-"])
+@pytest.mark.parametrize(
+    "text", ["12,34", "1,2,3", "1 234 cups", "5-10", "3:30", "1/0", "1.2.3", "x", "", "-"]
+)
 def test_an_unclear_number_after_the_marker_is_no_strict_answer(text):
     assert marked_number(f"#### {text}", "####") is None
 
@@ -288,11 +296,11 @@ def test_a_row_without_a_readable_answer_is_named(tmp_path, answer):
     path = tmp_path / "bad.jsonl"
     rows = [ROWS[0], {"question": "How many?", "answer": answer}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ValueError, match=r"--data: row 2 .*answer"):
+    with pytest.raises(ValueError, match=r"--data.*(row|line) 2 .*answer"):
         GSM8K(str(path), 0)
     good = tmp_path / "good.jsonl"
     good.write_text(json.dumps(ROWS[0]) + "\n")
-    with pytest.raises(ValueError, match=r"--shots-data: row 2 .*answer"):
+    with pytest.raises(ValueError, match=r"--shots-data.*(row|line) 2 .*answer"):
         GSM8K(str(good), 2, str(path))
 
 

@@ -420,11 +420,10 @@ def load_sandbox(path):
 def test_the_kernel_refuses_calls_that_no_limit_counts():
     tried = """
 import ctypes, os, sys
-sys.path.insert(0, sys.argv[1])
-from dlmdecode.evals import sandbox_jail as jail
+exec(open(sys.argv[1]).read())
 libc = ctypes.CDLL(None, use_errno=True)
-jail.prctl(jail.NO_NEW_PRIVILEGES, 1)
-jail.refuse_calls(weak=sys.argv[2] == "weak")
+prctl(NO_NEW_PRIVILEGES, 1)
+refuse_calls(weak=sys.argv[2] == "weak")
 def number(name, *args):
     ctypes.set_errno(0)
     return getattr(libc, name)(*args) == -1 and ctypes.get_errno() == 1
@@ -436,7 +435,7 @@ print(number("shmget", 0, 4096, 0o1600), number("semget", 0, 1, 0o1600),
         pytest.skip("no filter for this machine")
     for isolation, refused in (("namespaces", [True] * 4 + [False] * 2), ("weak", [True] * 6)):
         out = subprocess.run(
-            [sys.executable, "-c", tried, str(Path(__file__).parents[1]), isolation],
+            [sys.executable, "-c", tried, sandbox_jail.__file__, isolation],
             capture_output=True, text=True, check=True)  # fmt: skip
         assert out.stdout.split() == [*map(str, refused)]
 
@@ -459,29 +458,30 @@ needs_setpriv = pytest.mark.skipif(
 )
 
 
+SANDBOX_ALONE = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("sandbox", {sandbox.__file__!r})
+sandbox = sys.modules["sandbox"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sandbox)
+"""
+
+
 def in_container(*arguments):
     return subprocess.run([*CONTAINER, sys.executable, *arguments], capture_output=True, text=True)
 
 
 @needs_setpriv
 def test_without_namespaces_no_program_runs():
-    code = (
-        "from dlmdecode.evals import sandbox\n"
-        f"sandbox.check({SQUARE!r}, 'import os; os.mkdir(\"/tmp/never\")')"
-    )
-    out = in_container("-c", code)
-    assert out.returncode == 1 and not os.path.exists("/tmp/never")
+    out = in_container("-c", f"{SANDBOX_ALONE}sandbox.check({SQUARE!r}, {RIGHT!r})")
+    assert out.returncode == 1
     assert "SandboxError: isolation='namespaces' does not work here" in out.stderr
 
 
 @needs_setpriv
-@pytest.mark.parametrize("task", ["functions", "humaneval"])
-def test_the_command_runs_programs_weakly_only_where_asked_to(task, tmp_path):
-    data = tmp_path / "one.jsonl"
-    data.write_text(json.dumps({"task_id": "a", **SQUARE}) + "\n")
-    command = ["-m", "dlmdecode.evals", task, "--allow-code-execution", "--limit", "1", "--sampler",
-               "threshold", "--max-new-tokens", "16", "--quiet", "--output", str(tmp_path / "run"),
-               *(["--data", str(data)] if task == "humaneval" else [])]  # fmt: skip
+def test_the_command_runs_programs_weakly_only_where_asked_to(tmp_path):
+    command = ["-m", "dlmdecode.evals", "functions", "--allow-code-execution", "--limit", "1",
+               "--sampler", "threshold", "--max-new-tokens", "16", "--quiet",
+               "--output", str(tmp_path / "run")]  # fmt: skip
     refused = in_container(*command)
     assert refused.returncode == 2 and "--weak-isolation" in refused.stderr
     assert refused.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
@@ -495,12 +495,15 @@ def test_the_command_runs_programs_weakly_only_where_asked_to(task, tmp_path):
     assert row["isolation"] == "weak"
 
 
-def test_weak_isolation_is_not_taken_where_namespaces_work():
+def test_weak_isolation_is_not_taken_where_namespaces_work(tmp_path):
     if obstacle("namespaces"):
         pytest.skip("namespaces do not work on this machine")
-    task = Functions(1, allow_code_execution=True, weak_isolation=True)
-    assert task.isolation == task.describe()["isolation"] == "namespaces"
-    assert task.split(0)[1].describe()["isolation"] == "namespaces"
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps({"task_id": "a", **SQUARE}) + "\n")
+    allowed = {"allow_code_execution": True, "weak_isolation": True}
+    for task in (Functions(1, **allowed), HumanEval(str(path), **allowed)):
+        assert task.isolation == task.describe()["isolation"] == "namespaces"
+        assert task.split(0)[1].describe()["isolation"] == "namespaces"
     with pytest.raises(ValueError, match="--allow-code-execution"):
         Functions(1, weak_isolation=True)
 
@@ -509,11 +512,7 @@ def test_weak_isolation_is_not_taken_where_namespaces_work():
 def test_an_ordinary_user_has_both_isolations():
     python = "/usr/bin/python3"
     code = (
-        "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('sandbox', {sandbox.__file__!r})\n"
-        "sandbox = importlib.util.module_from_spec(spec)\n"
-        "sys.modules['sandbox'] = sandbox\nspec.loader.exec_module(sandbox)\n"
-        "for way in sandbox.ISOLATIONS:\n"
+        f"{SANDBOX_ALONE}for way in sandbox.ISOLATIONS:\n"
         f"    print(sandbox.check({SQUARE!r}, {RIGHT!r}, 60.0, way).reason)\n"
     )
     user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
