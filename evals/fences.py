@@ -2,8 +2,8 @@
 
 A fence is three or more backticks or tildes, in a list or a quotation too, with any info string; it
 may follow words on its line. It closes at a fence of the same character, as long or longer and not
-indented four columns deeper (that one belongs to a docstring), or at the end of the text; one with
-a language opens the next block, too.
+indented four columns deeper (that one belongs to a docstring), also behind code on its line, or at
+the end of the text; one with a language opens the next block, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def blocks(text: str) -> tuple[str, list[str]]:
     """What stands before the first fence, and the content of every block."""
     before: list[str] = []
     found: list[list[str]] = []
-    fence, depth = "", 0  # of the open block
+    fence, depth = "", 0  # of the block that is open
     for line in text.split("\n"):
         if fence:
             indent = INDENT.match(line).group()  # type: ignore[union-attr]
@@ -50,6 +50,9 @@ def blocks(text: str) -> tuple[str, list[str]]:
                 if again := REOPENING.match(rest):
                     fence, depth = again["fence"], len(indent)
                     found.append([])
+            elif line.count(fence) == 1 and rest.rstrip().endswith(fence) and rest[:1] != fence[0]:
+                found[-1].append(without(line, depth).rstrip().removesuffix(fence))
+                fence = ""
             else:
                 found[-1].append(without(line, depth))
         elif opening := OPENING.match(line) or AFTER_WORDS.match(line):

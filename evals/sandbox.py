@@ -74,8 +74,10 @@ def command(*modules: str) -> list[str]:
     return ["-s", "-S", "-c", BOOT, json.dumps(sources)]
 
 
-JUDGE = command("sandbox_jail", "sandbox_pipe", "sandbox_program", "sandbox_worker")
-PROGRAM = command("sandbox_pipe", "sandbox_program")
+JUDGE = command(
+    "sandbox_jail", "sandbox_values", "sandbox_pipe", "sandbox_program", "sandbox_worker"
+)
+PROGRAM = command("sandbox_values", "sandbox_pipe", "sandbox_program")
 
 
 class SandboxError(OSError):

@@ -9,7 +9,8 @@ import signal
 import sys
 import types
 
-from dlmdecode.evals.sandbox_pipe import Peer, exception_class
+from dlmdecode.evals.sandbox_pipe import Peer
+from dlmdecode.evals.sandbox_values import exception_class
 
 REQUEST, REPLY = 3, 4  # the two pipes
 

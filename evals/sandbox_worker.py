@@ -9,8 +9,9 @@ import signal
 import sys
 
 from dlmdecode.evals.sandbox_jail import DEATH_SIGNAL, DUMPABLE, launch, limit, prctl
-from dlmdecode.evals.sandbox_pipe import Peer, PipeError, exception_class
+from dlmdecode.evals.sandbox_pipe import Peer, PipeError
 from dlmdecode.evals.sandbox_program import module
+from dlmdecode.evals.sandbox_values import exception_class
 
 
 def stub(prompt):

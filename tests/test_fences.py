@@ -43,6 +43,10 @@ WHOLE = {
     "in a quotation": indented(f"```python\n{DEF}```", "> "),
     "code indented in the block": f"```python\n{indented(DEF, '  ')}```",
     "tabs": "```python\ndef add(a, b):\n\treturn a + b\n```",
+    "closed behind code": f"```python\n{DEF.rstrip()}```\n\nDone.",
+    "fences within a docstring's line": "```python\n"
+    + DEF.replace("    return", '    """Use ```add(1, 2)```"""\n    return')
+    + "```",
     "not closed": f"So:\n```python\n{DEF}",
     "a lone closing fence": f"{DEF}```\nIt adds two numbers.",
     "a lone closing fence, then another block": f"{DEF}```\nTry it:\n```\nadd(1, 2)\n```",
