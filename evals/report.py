@@ -51,7 +51,8 @@ class Run:
     def title(self) -> str:
         task = self.record["task"]
         parts = [task.get("task"), f"template {task.get('template')}", f"{task.get('shots')} shots",
-                 f"model {self.record['model'].get('name')}"]  # fmt: skip
+                 f"model {self.record['model'].get('name')}",
+                 *(f"isolation {way}" for way in [task.get("isolation")] if way)]  # fmt: skip
         return ", ".join(str(part) for part in parts)
 
     def baseline(self, wanted: str | None) -> str:

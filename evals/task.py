@@ -86,7 +86,7 @@ def digest(content: Any) -> str:
 
 
 def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Mapping[str, Any]]:
-    """The rows of a JSONL file (`.gz` or not), each an object with `fields`.
+    """The rows of a JSONL file (`.gz` or not), each an object with texts under `fields`.
 
     Raises `ValueError` that names the command line's `option`, the file and the line.
     """
@@ -96,9 +96,9 @@ def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Map
     if not path.is_file():
         raise ValueError(f"{option} {path}: no such file; give a JSONL file")
     raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # a text may hold other line separators
         if not line.strip():
             continue
         try:
@@ -108,6 +108,11 @@ def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Map
         missing = [f for f in fields if not isinstance(row, dict) or f not in row]
         if missing:
             raise ValueError(f"{option} {path}: line {number} has no {', '.join(missing)}")
+        for field in fields:
+            if not isinstance(row[field], str):
+                raise ValueError(
+                    f"{option} {path}: line {number} has {field}={row[field]!r}: give text"
+                )
         rows.append(row)
     if not rows:
         raise ValueError(f"{option} {path}: the file is empty")
