@@ -24,6 +24,17 @@ MOUNTED = {
     "ngram": "build n-gram models that guide drafts",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
+INSIDE = """\
+inside the commands:
+  bench samplers           accuracy, forwards and time of many samplers
+  eval TASK                a run of arithmetic, functions, gsm8k or humaneval
+  eval TASK --engine ray   the same over a Ray cluster
+  eval report DIR          table, CSV and plot of runs
+  eval tune TASK           fastest setting of a sampler within an accuracy budget
+  ngram build TEXT         an n-gram model of texts, for speculate --proxy
+
+python -m dlmdecode.lm_eval is EleutherAI's lm-evaluation-harness with these models
+"""
 GENERATION = (
     *("max_new_tokens", "block_length", "steps", "temperature", "cache", "cfg_scale"),
     *("seed", "eos"),
@@ -66,7 +77,12 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     """The parser of all commands; of the mounted ones only `command` has its arguments."""
     from dlmdecode import __version__
 
-    parser = Parser(prog="dlmdecode", description="Decode diffusion language models.")
+    parser = Parser(
+        prog="dlmdecode",
+        description="Decode diffusion language models.",
+        epilog=INSIDE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"dlmdecode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)

@@ -133,7 +133,7 @@ class DiffusionLM(LM):
         try:
             self.check({})
         except TypeError as error:
-            own = ", ".join(inspect.signature(DiffusionLM).parameters)
+            own = ", ".join(list(inspect.signature(DiffusionLM).parameters)[:-1])
             raise TypeError(f"{error}; arguments beside those of generate: {own}") from None
 
     def check(self, options: dict[str, Any]) -> None:
