@@ -20,7 +20,7 @@ from typing import Any
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.record import model_record
-from dlmdecode.evals.results import write_whole
+from dlmdecode.evals.results import naming
 from dlmdecode.evals.runner import Worker, evaluate, resumable
 from dlmdecode.evals.statistics import interval
 from dlmdecode.models.loading import find_folder, load
@@ -158,4 +158,5 @@ def run(arguments: argparse.Namespace) -> None:
     with resumable(folder):
         text = table(measure(model, names, *shape, folder, record, progress=True))
     print(text)
-    write_whole(output, f"{text}\n".encode())
+    with naming(output):
+        output.write_text(f"{text}\n", encoding="utf-8")

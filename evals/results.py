@@ -14,7 +14,7 @@ from typing import Any
 Key = tuple[str, str]  # sampler, problem id
 
 NUMBER = (int, float)
-FIELDS: dict[str, Any] = {"sampler": str, "id": str, "correct": bool, "text": str, "nfe": int,
+FIELDS: dict[str, Any] = {"sampler": str, "id": (str, int), "correct": int, "text": str, "nfe": int,
                           "new_tokens": int, "forward_rows": NUMBER, "seconds": NUMBER}  # fmt: skip
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 

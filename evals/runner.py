@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -146,6 +147,9 @@ def evaluate(
         record = open_record(
             output / "run.json", described, lambda number: task.first(number).describe()
         )
+        order: list[Key] = [(c.label, task.id(i)) for c in contenders for i in range(len(task))]
+        if foreign := results.rows.keys() - set(order):
+            raise ValueError(f"{results.path} has a result of {foreign.pop()}, which is not asked")
         jobs = [
             job
             for job in plan(task, contenders, batch_size, record["stages"])
@@ -159,7 +163,6 @@ def evaluate(
                     if (job.contender.label, task.id(i)) not in results.rows:
                         results.add(row_of(task, job.contender, i, answer))
                 bar.show(job.contender.label)
-        order: list[Key] = [(c.label, task.id(i)) for c in contenders for i in range(len(task))]
         if results.writable:
             results.finish(order)
             if "finished" not in record:
@@ -195,6 +198,9 @@ def check_plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> 
         raise ValueError(f"batch_size={batch_size}: give at least 1")
     if not len(task):
         raise ValueError(f"{task.name} has no problems: raise --limit")
+    name, count = Counter(task.id(i) for i in range(len(task))).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{task.name}: {count} problems have the id {name!r}; give each its own")
 
 
 def missing(task: Task, job: Job, results: Results) -> bool:

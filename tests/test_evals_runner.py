@@ -255,6 +255,21 @@ def test_results_of_a_sampler_that_the_record_lacks_are_named(tmp_path):
         Run.read(tmp_path)
 
 
+def test_results_that_are_not_asked_for_are_kept_and_named(tmp_path):
+    run(tmp_path)
+    with open(tmp_path / "results.jsonl", "ab") as file:
+        file.write(line_of({**ROW, "sampler": "vanilla"}))
+    before = (tmp_path / "results.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="a result of .'vanilla', '1'., which is not asked"):
+        run(tmp_path)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_problems_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="sums: 2 problems have the id 'sums/3'"):
+        run(tmp_path, Subset(Sums(), [3, 4, 3]))
+
+
 @pytest.mark.parametrize("cut", [46, 60, 79])  # results that the extension had when it was stopped
 def test_a_larger_limit_extends_a_run_and_decodes_only_what_is_new(tmp_path, cut):
     run(tmp_path, Sums(23))
