@@ -35,13 +35,21 @@ from dlmdecode.checks import require
 from dlmdecode.cli import EXPECTED, fail
 from dlmdecode.evals.encoding import Encoder, Ids
 from dlmdecode.evals.likelihood import Likelihood, windows
-from dlmdecode.evals.lm_eval_options import canonical, fit, positions, read_settings, rows_of
+from dlmdecode.evals.lm_eval_options import (
+    canonical,
+    fit,
+    positions,
+    read_settings,
+    require_bools,
+    rows_of,
+)
 from dlmdecode.generation import is_count, resolve_model
 
 try:
     from lm_eval.api.instance import Instance
-    from lm_eval.api.model import LM
     from lm_eval.api.registry import register_model
+
+    from dlmdecode.evals.lm_eval_base import HarnessModel
 except ImportError:
     raise ImportError("dlmdecode.lm_eval needs the harness: pip install lm-eval") from None
 
@@ -63,7 +71,7 @@ class Call:
 
 
 @register_model("dlmdecode")
-class DiffusionLM(LM):
+class DiffusionLM(HarnessModel):
     """A checkpoint with a sampler.
 
     Args:
@@ -71,7 +79,8 @@ class DiffusionLM(LM):
         sampler: as for `generate`.
         batch_size: prompts, or masked copies of one text, in a call of the model; "auto" begins
             with `max_batch_size` (64) and halves it where memory runs out.
-        device: None takes the GPU if there is one; so does cuda:0, the harness's default.
+        device: None takes the GPU if there is one, and each process its own; so does cuda:0, the
+            harness's default.
         add_bos_token: whether a BOS stands before a text; None leaves it to the tokenizer.
         max_length: positions to use, if fewer than the model has.
         mc_num: masks drawn for a log-likelihood.
@@ -116,10 +125,8 @@ class DiffusionLM(LM):
         require(is_count(mc_num), "mc_num", mc_num, "give a whole number, at least 1")
         require(seed is not None, "seed", seed, "give a whole number")
         self.rows = rows_of(batch_size, max_batch_size)
-        if device == "cuda:0" and not torch.cuda.is_available():
-            device = None
         by_name = isinstance(pretrained, (str, os.PathLike))
-        placed = (device, dtype, revision)
+        placed = (self.own_device(device) if by_name else device, dtype, revision)
         fix = "a model that is loaded has its own; leave it out"
         require(by_name or placed == (None, "auto", None), "device, dtype, revision", placed, fix)
         self.model = dlmdecode.load(pretrained, *placed) if by_name else resolve_model(pretrained)
@@ -235,39 +242,7 @@ class DiffusionLM(LM):
         value = sum((self.likelihood.bound(*piece) for piece in pieces), 0.0)
         return value, greedy and all(self.likelihood.is_greedy(*piece) for piece in pieces)
 
-    # ---- chat, and what the harness records ----
-
-    @property
-    def tokenizer_name(self) -> str:
-        """The name under which the harness keeps built requests."""
-        return self.tokenizer.name_or_path.replace("/", "__")
-
-    def chat_template(self, chat_template: bool | str = False) -> str:
-        """The template's source; a name chooses among several."""
-        return self.encoder.choose_template(chat_template)
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """The conversation as text."""
-        return self.encoder.render(chat_history, add_generation_prompt)
-
-    @property
-    def tokenizer(self) -> Any:
-        return self.model.tokenizer
-
-    @property
-    def eot_token_id(self) -> int:
-        return self.model.eos_ids[0]
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    @property
-    def batch_sizes(self) -> dict[str, int]:
-        """What `batch_size=auto` came to."""
-        return {"auto": self.rows.size} if self.rows.adapts else {}
+    # ---- what the results say ----
 
     def get_model_info(self) -> dict[str, Any]:
         """Joins the `config` of the harness's results."""
@@ -283,11 +258,6 @@ class DiffusionLM(LM):
         told = [f"{count} {what}" for what, count in self.counts.items() if count]
         if told:
             logger.warning("the model has %s positions: %s", self.max_length, ", ".join(told))
-
-
-def require_bools(**values: Any) -> None:
-    for name, value in values.items():
-        require(isinstance(value, bool), name, value, "give True or False")
 
 
 def main() -> None:

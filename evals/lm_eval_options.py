@@ -21,6 +21,11 @@ FILTERS = ("top_p", "top_k", "min_p", "typical_p")  # of sampling: without effec
 MOST_ROWS = 64  # what batch_size=auto begins with
 
 
+def require_bools(**values: Any) -> None:
+    for name, value in values.items():
+        require(isinstance(value, bool), name, value, "give True or False")
+
+
 def canonical(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options under the names of `generate`.
 

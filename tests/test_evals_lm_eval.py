@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -525,10 +526,9 @@ metric_list: [{{metric: acc}}]
 }
 
 
-def test_the_harness_runs_local_tasks(build, tmp_path, monkeypatch):
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
+@pytest.fixture
+def tasks(tmp_path, monkeypatch):
+    """The folder with the tasks."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "data.jsonl"
     rows = [("abc", "defg", "dehg"), ("bcd", "efg", "eff"), ("cd", "efg", "aaa"), ("d", "x", "ee")]
@@ -536,17 +536,56 @@ def test_the_harness_runs_local_tasks(build, tmp_path, monkeypatch):
                             for q, a, w in rows[:3]))  # fmt: skip
     for name, text in TASKS.items():
         (tmp_path / f"{name}.yaml").write_text(text.format(data=data))
-    evaluated = lm_eval.simple_evaluate(
-        model=build(batch_size="auto", block_length=8),
+    return tmp_path
+
+
+def evaluated(model, tasks):
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    return lm_eval.simple_evaluate(
+        model=model,
         tasks=list(TASKS),
-        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
         bootstrap_iters=0,
     )
-    found, config = evaluated["results"], evaluated["config"]
+
+
+def test_the_harness_runs_local_tasks(build, tasks):
+    answer = evaluated(build(batch_size="auto", block_length=8), tasks)
+    found, config = answer["results"], answer["config"]
     assert config["sampler"] == "threshold" and config["batch_sizes"] == [64]
     assert config["shortened_prompts"] == 0
     assert found["letters_generate"]["exact_match,none"] == 1.0
     assert found["letters_choice"]["acc,none"] == 1.0
+
+
+PROCESS = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_evals_lm_eval import *
+from dlmdecode.lm_eval import DiffusionLM
+
+model = DiffusionLM(Alphabet(), mc_num=16, block_length=8)
+calls = []
+model.cache_hook = SimpleNamespace(add_partial=lambda kind, args, answer: calls.append(kind))
+answer = evaluated(model, {tasks!r})
+print(model.rank, len(calls), answer and [
+    float(answer["results"]["letters_generate"]["exact_match,none"]),
+    float(answer["results"]["letters_choice"]["acc,none"]),
+    len(answer["samples"]["letters_choice"]),
+])
+"""
+
+
+def test_processes_share_the_requests(tasks):
+    script = tasks / "process.py"
+    script.write_text(PROCESS.format(tests=str(Path(__file__).parent), tasks=str(tasks)))
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = subprocess.run([*run, str(script)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    # three documents, padded to two for each process; two choices each
+    assert sorted(found.stdout.splitlines()) == ["0 6 [1.0, 1.0, 3]", "1 6 None"]
 
 
 def test_the_command_line_knows_the_model():
