@@ -6,12 +6,13 @@ sampler's factory may ask for are derived from `Settings`.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, get_type_hints
 
 import torch
@@ -161,6 +162,25 @@ def takes_settings(call: Callable[..., Any]) -> Callable[..., Any]:
     ]
     call.__signature__ = signature.replace(parameters=[*own, *settings, options])  # type: ignore[attr-defined]
     return call
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Give a command one option for each setting; what is not given stays out of its arguments."""
+    for setting in fields(Settings):
+        names = (setting.name, *setting.metadata["aliases"])
+        parser.add_argument(
+            *(f"--{name.replace('_', '-')}" for name in names),
+            dest=setting.name,
+            type=partial(parse, setting.name),
+            default=argparse.SUPPRESS,
+            metavar="X",
+            help=f"{setting.metadata['help']} ({str(setting.default).lower()})",
+        )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that a command was given."""
+    return {name: getattr(arguments, name) for name in SETTINGS if name in arguments}
 
 
 def assignment(text: str) -> tuple[str, Any]:

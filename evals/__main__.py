@@ -21,14 +21,12 @@ from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.functions_task import Functions
 from dlmdecode.evals.gsm8k import GSM8K, SHOTS, TEMPLATES
 from dlmdecode.evals.humaneval import FORMS, HumanEval
-from dlmdecode.evals.report import Run, report, section
-from dlmdecode.evals.runner import Contender, Engine, Worker, evaluate, local, parse_options
-from dlmdecode.evals.task import Subset, Task
-from dlmdecode.terminal import without_controls
-
-GENERATION = ("max_new_tokens", "block_length", "steps", "temperature", "cfg_scale", "cache", "eos",
-              "seed")  # fmt: skip
-ERRORS = (ValueError, TypeError, FileNotFoundError, FloatingPointError)
+from dlmdecode.evals.plan import Contender, parse_options
+from dlmdecode.evals.report import Run, compare, section
+from dlmdecode.evals.results import READ_ONLY
+from dlmdecode.evals.runner import Engine, Worker, evaluate, local, resumable
+from dlmdecode.evals.task import Task
+from dlmdecode.settings import add_settings, given_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,25 +51,20 @@ def add_task(commands: Any, task: str, tuning: bool) -> None:
     add("--revision", help="of a hub id")
     add("--device")
     add("--dtype", default="auto")
-    add("--output", type=Path, required=True, help="folder of the run; continued if it exists")
-    add("--limit", type=int, help="problems (tune: in each split)")
+    add("--output", type=Path, required=True,
+        help="folder of the run; the same command goes on where it was stopped")  # fmt: skip
+    add("--limit", type=int, help="problems (tune: in each split); a larger one extends a run")
     add("--batch-size", type=int, default=8)
     add("--set", action="append", default=[], metavar="OPTION=VALUE", dest="options",
         help="option of every sampler")  # fmt: skip
-    add("--max-new-tokens", type=int, default=256)
-    add("--block-length", type=int)
-    add("--steps", type=int)
-    add("--temperature", type=float)
-    add("--cfg-scale", type=float)
-    add("--cache", choices=("none", "prefix", "dual"))
-    add("--eos", choices=("stop", "ignore"))
-    add("--seed", type=int, default=0)
+    add_settings(parser)
     add("--chat", action="store_true", help="prompts as chat messages, for instructed models")
     add("--truncate", action="store_true",
         help="leave out the beginning of a prompt that the model has no room for")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bar")
-    add("--engine", choices=("local", "ray"), default="local")
-    add("--workers", type=int, default=2, help="Ray actors, each with a model")
+    add("--engine", choices=("local", "ray"), default="local",
+        help="ray: batches go to the actors of a Ray cluster (needs the extra 'ray')")  # fmt: skip
+    add("--workers", type=int, default=2, help="Ray actors, each with a model (2)")
     add("--ray-address", help="of a running cluster (default: start one here)")
     if tuning:
         add("--sampler", required=True, help="NAME to tune, or NAME,option=value for fixed ones")
@@ -148,9 +141,21 @@ TASKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Build]] = {
 def run(args: argparse.Namespace) -> int:
     """Carry out parsed arguments; the exit code."""
     if args.evaluation == "report":
-        print(report(args.runs, args.output or args.runs[0], args.baseline), end="")
-        return 0
-    return run_tuning(args) if args.evaluation == "tune" else run_task(args)
+        return run_report(args)
+    with resumable(args.output):
+        return run_tuning(args) if args.evaluation == "tune" else run_task(args)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    found = compare(args.runs, args.baseline)
+    print(found.markdown(), end="")
+    try:
+        found.write(args.output or args.runs[0])
+    except OSError as error:
+        if args.output is not None or error.errno not in READ_ONLY:
+            raise
+        print(f"not written: {error}; --output FOLDER writes elsewhere", file=sys.stderr)
+    return 0
 
 
 def build_task(name: str, args: argparse.Namespace) -> Task:
@@ -167,7 +172,7 @@ def limited(task: Task, limit: int | None) -> Task:
         return task
     if not 0 < limit <= len(task):
         raise ValueError(f"--limit {limit}: give 1 to {len(task)}")
-    return Subset(task, range(limit))
+    return task.first(limit)
 
 
 def run_task(args: argparse.Namespace) -> int:
@@ -222,7 +227,7 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
     model = model_record(folder, args.model, args.revision)
     model |= {"dtype": args.dtype, "device": args.device}
     for contender in contenders:
-        check_sampler(contender, arguments, model["family"])
+        contender.build(arguments, model["family"])  # a wrong name is an error before any work
     load = partial(dlmdecode.load, args.model, args.device, args.dtype, args.revision)
     return partial(
         evaluate,
@@ -237,17 +242,7 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
 
 def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """What `generate` is given for every sampler; what was not asked for keeps its default."""
-    given = {name: getattr(args, name) for name in GENERATION}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def check_sampler(contender: Contender, arguments: dict[str, Any], family: str | None) -> None:
-    """Build the recipe once, so that a wrong name or option is an error before any work."""
-    import dlmdecode
-    from dlmdecode.settings import Settings
-
-    settings, options = Settings.of({**arguments, **contender.options})
-    dlmdecode.sampler(contender.spec, family=family, context=settings.facts, **options)
+    return {"max_new_tokens": 256, "seed": 0} | given_settings(args)
 
 
 def engine_of(args: argparse.Namespace) -> Engine:
@@ -260,18 +255,10 @@ def engine_of(args: argparse.Namespace) -> Engine:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line by itself: `python -m dlmdecode.evals`."""
-    parser = argparse.ArgumentParser(prog="dlmdecode eval", description=__doc__.split("\n")[0])
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    try:
-        return run(args)
-    except ERRORS as error:
-        print(f"error: {without_controls(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    """`python -m dlmdecode.evals` is `dlmdecode eval`."""
+    from dlmdecode.cli import main as command
+
+    return command(["eval", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from dlmdecode.evals import functions, sandbox
@@ -49,6 +50,12 @@ class Functions(Task):
         problem = {"prompt": one.question, "test": one.check, "entry_point": one.name}
         result = sandbox.check(problem, cut(text, STOPS), self.timeout, self.isolation)
         return {"correct": result.passed, "reason": result.reason, "isolation": result.isolation}
+
+    def first(self, number: int) -> Task:
+        """A task of so many, as if it had been made with that number."""
+        shorter = copy.copy(self)
+        shorter.exercises = self.exercises[:number]
+        return shorter
 
     def split(self, seed: int) -> tuple[Task, Task]:
         """The generator's own splits, which share no template."""

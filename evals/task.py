@@ -40,6 +40,10 @@ class Task(ABC):
     def grade(self, i: int, text: str) -> bool:
         return bool(self.score(i, text)["correct"])
 
+    def first(self, number: int) -> Task:
+        """The first problems only; a run of them is extended by one of more."""
+        return Subset(self, range(number))
+
     def split(self, seed: int) -> tuple[Task, Task]:
         """Calibration and held-out problems: two halves of a permutation drawn from `seed`."""
         import random
@@ -54,7 +58,9 @@ class Subset(Task):
     """Some problems of a task, under their own ids."""
 
     def __init__(self, task: Task, chosen: Sequence[int]):
-        self.task, self.chosen = task, list(chosen)
+        whole, places = (task.task, task.chosen) if isinstance(task, Subset) else (task, None)
+        self.task: Task = whole
+        self.chosen: list[int] = [i if places is None else places[i] for i in chosen]
         self.name, self.chat = task.name, task.chat
 
     def __len__(self) -> int:
@@ -70,7 +76,10 @@ class Subset(Task):
         return self.task.id(self.chosen[i])
 
     def describe(self) -> dict[str, Any]:
-        return {**self.task.describe(), "problems": len(self), "subset": digest(self.chosen)}
+        described = {**self.task.describe(), "problems": len(self)}
+        if self.chosen != list(range(len(self))):
+            described["subset"] = digest(self.chosen)
+        return described
 
 
 def cut(text: str, stops: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from dlmdecode import models
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.loading import pick_device
 from dlmdecode.prompts import encode_prompts
-from dlmdecode.speculation.caching import check_cached, causal_model
+from dlmdecode.speculation.caching import causal_model, check_cached
 from dlmdecode.speculation.drafters import ids_of
 from dlmdecode.speculation.options import check_mode, text_options
 
