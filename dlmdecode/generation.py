@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import CACHES, cache_policy
+from dlmdecode.caches import cache_policy, list_caches
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import closest, require
+from dlmdecode.forward import Forward, Work
 from dlmdecode.guidance import Guided
 from dlmdecode.loop import denoise
 from dlmdecode.models.base import Denoiser
@@ -195,8 +196,8 @@ class Run:
     model: Denoiser
     sampler: Sampler
     canvas: Canvas
-    forward: Any
-    work: Any
+    forward: Forward
+    work: Work
     dtype: torch.dtype
     sequences: Tensor
     nfe: Tensor
@@ -213,7 +214,7 @@ class Run:
         cfg_scale = options.pop("cfg_scale", 0.0)
         finite = isinstance(cfg_scale, (int, float)) and abs(cfg_scale) < float("inf")
         require(finite, "cfg_scale", cfg_scale, "give a finite number, 0 for no guidance")
-        cache = one_of("cache", options.pop("cache", "none"), CACHES)
+        cache = one_of("cache", options.pop("cache", "none"), list_caches())
         eos = one_of("eos", options.pop("eos", "stop"), ("stop", "ignore"))
         dtype = DTYPES[
             one_of("confidence_dtype", options.pop("confidence_dtype", "float32"), DTYPES)
@@ -293,11 +294,11 @@ def first_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> int:
     return int(where[0]) if len(where) else len(ids)
 
 
-def forward_of(model: Denoiser, recipe: Sampler, cache: str) -> Any:
+def forward_of(model: Denoiser, recipe: Sampler, cache: str) -> Forward:
     """The leaf forward: the recipe's own, or the cache policy's."""
     if recipe.evaluate is not None:
         return recipe.evaluate(model, cache)
-    return cache_policy(model, cache, getattr(recipe.verify, "tree", False))
+    return cache_policy(model, cache)
 
 
 def one_of(name: str, value: Any, known: Any) -> str:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dlmdecode.caches import PackedDrafts
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import closest, require
+from dlmdecode.forward import Forward
+from dlmdecode.models.base import Denoiser
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Choose, Sampler
 from dlmdecode.select import Threshold, by_rule
@@ -66,6 +69,13 @@ class ConfidentLookahead(Lookahead):
             reached = agrees[-1]
 
 
+def packed_drafts(model: Denoiser, cache: str) -> Forward:
+    """Drafts side by side in one row, under a cache whose keys and values they share."""
+    fix = "packed drafts share cached keys and values: set cache='prefix' or cache='dual'"
+    require(cache in ("prefix", "dual"), "draft_mode", "tree", fix)
+    return PackedDrafts(model, dual=cache == "dual")
+
+
 @register_sampler(
     "freedave",
     over="vanilla",
@@ -80,7 +90,7 @@ def freedave(
     require(
         known, "draft_mode", draft_mode, f"give one of {MODES}{closest(str(draft_mode), MODES)}"
     )
-    tree = draft_mode == "tree"
+    packed = Sampler(evaluate=packed_drafts if draft_mode == "tree" else None)
     if threshold is None:
-        return Sampler(verify=Lookahead(draft_steps, tree))
-    return Sampler(select=Threshold(threshold), verify=ConfidentLookahead(draft_steps, tree))
+        return packed.merge(Sampler(verify=Lookahead(draft_steps)))
+    return packed.merge(Sampler(Threshold(threshold), verify=ConfidentLookahead(draft_steps)))

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import Work, gather_states
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.caches import gather_states
+from dlmdecode.canvas import Canvas, Positions, Span
 from dlmdecode.checks import require, require_finite
+from dlmdecode.forward import Forward, Work
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Forward, Sampler
+from dlmdecode.sampler import Sampler
 from dlmdecode.select import by_rule
 
 SHADOW = "shadow"  # memory: probability of each standing token as its shadow sees it, (B, L)
@@ -29,7 +30,7 @@ class ShadowBlock:
     def __init__(self, model: Any):
         self.model, self.work = model, Work()
 
-    def __call__(self, rows: Canvas, wanted: Span) -> tuple[Tensor, Span]:
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         length = rows.tokens.shape[1]
         full = rows.block_full
         block = Span(torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi))

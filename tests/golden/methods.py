@@ -21,6 +21,7 @@ from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
+from dlmdecode.samplers.freedave import packed_drafts
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
@@ -267,12 +268,13 @@ def freedave_baseline(case: Case, folder: Path) -> Setup:
 @method("freedave")
 def freedave(case: Case, folder: Path) -> Setup:
     params, setup = case["params"], replace(freedave_static(case), lockstep=False)
-    shape = (params["draft_steps"], params["draft_mode"] == "tree_attention")
-    if params["confidence_threshold"] is None:
-        return replace(setup, sampler=setup.sampler.merge(Sampler(verify=Lookahead(*shape))))
-    verify = quirks.WatchedLookahead(*shape)
-    setup.quirks = lambda forward: (quirks.VerifyFullCommit(forward, verify),)
-    return replace(setup, sampler=setup.sampler.merge(Sampler(verify=verify)))
+    packed = packed_drafts if params["draft_mode"] == "tree_attention" else None
+    verify = Lookahead(params["draft_steps"])
+    if params["confidence_threshold"] is not None:
+        verify = quirks.WatchedLookahead(params["draft_steps"])
+        setup.quirks = lambda forward: (quirks.VerifyFullCommit(forward, verify),)
+    drafts = Sampler(verify=verify, evaluate=packed)
+    return replace(setup, sampler=setup.sampler.merge(drafts))
 
 
 @method("learn2pd")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.caches import BlockCache
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.canvas import Canvas, Positions, Span
 from dlmdecode.revisions import first
 from dlmdecode.samplers.freedave import ConfidentLookahead
 from dlmdecode.select import by_rule
@@ -153,10 +153,10 @@ class EndTokenMass:
 
     ids: tuple[int, ...]
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         mass = logits.float().softmax(-1)[..., list(self.ids)].sum(-1)
         full = torch.zeros(rows.tokens.shape)
-        rows.memory[self] = full.scatter(1, span.at, mass)
+        rows.memory[self] = full.scatter(1, positions.at, mass)
         return logits
 
 
@@ -277,11 +277,11 @@ class CutAtPredictedEos:
 class StaleTail(BlockCache):
     """Learn2PD's dual cache after a cut: keys and values of removed positions stay in use."""
 
-    def refresh(self, rows: Canvas, wanted: Span):
+    def refresh(self, rows: Canvas, wanted: Positions):
         self.stop = rows.stop.clone()
         return super().refresh(rows, wanted)
 
-    def recompute(self, rows: Canvas, wanted: Span):
+    def recompute(self, rows: Canvas, wanted: Positions):
         return super().recompute(replace(rows, stop=self.stop), wanted)
 
 
