@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from dlmdecode.blocks import blocks_of
 from dlmdecode.checks import closest
@@ -23,6 +23,7 @@ from dlmdecode.sampler import Sampler
 
 CONTEXT = ("max_new_tokens", "block_length", "steps", "temperature")
 ENTRY_POINTS = "dlmdecode.samplers"
+F = TypeVar("F", bound=Callable[..., Sampler])
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def register_sampler(
     over: str | None = None,
     paper: str = "",
     presets: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Callable[[Callable[..., Sampler]], Callable[..., Sampler]]:
+) -> Callable[[F], F]:
     """Make a sampler available under `name`; the decorated factory returns a `Sampler`.
 
     Args:
@@ -74,7 +75,7 @@ def register_sampler(
         ValueError: the name is taken, or is no identifier.
     """
 
-    def register(factory: Callable[..., Sampler]) -> Callable[..., Sampler]:
+    def register(factory: F) -> F:
         if not name.isidentifier():
             raise ValueError(f"sampler name {name!r}: use letters, digits and underscores")
         if name in REGISTRY:
