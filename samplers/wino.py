@@ -107,7 +107,7 @@ class NarrowOut:
 
 def shadowed(model: Any, cache: str) -> Forward:
     require(cache == "none", "cache", cache, "WINO reads committed positions: use cache='none'")
-    native = getattr(model, "supports_cache", True) and model.shift == 0
+    native = model.supports_cache and model.shift == 0
     require(native, "sampler", "wino", "it needs a native model whose logits are not shifted")
     return ShadowBlock(model)
 

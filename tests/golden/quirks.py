@@ -244,9 +244,7 @@ class OneReady:
         stable = rule.history.largest(canvas) < rule.kl_threshold
         ready = canvas.open & stable & (canvas.confidence > rule.threshold)
         last = canvas.memory[rule.history, "moved"][..., -1]
-        column = (canvas.position - canvas.memory[rule.history, "lo"][:, None]).clamp(
-            0, last.shape[1] - 1
-        )
+        column = canvas.memory[rule.history, "column"].clamp(min=0)
         rank = canvas.confidence if self.by == "max_conf" else -last.gather(1, column).double()
         best = rank.masked_fill(~ready, -torch.inf).argmax(1, keepdim=True)
         one = torch.zeros_like(ready).scatter(1, best, True) & ready
