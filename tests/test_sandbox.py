@@ -171,6 +171,14 @@ def test_the_program_may_write_small_files_in_its_own_folder_only(isolation):
         assert not os.path.exists(path)
 
 
+def test_the_standard_library_is_there(isolation):
+    modules = "array collections concurrent.futures csv dataclasses datetime decimal enum fractions"
+    modules += " functools hashlib heapq itertools json math pathlib queue random re statistics"
+    modules += " string struct tempfile threading typing unicodedata urllib.parse uuid xml.etree"
+    body = f"    for name in {modules!r}.split(): __import__(name)\n    return 'imported'\n"
+    assert says(body, isolation) == "KeyError: 'imported'"
+
+
 def test_processes_are_limited_by_the_kernel():
     if obstacle("namespaces"):
         pytest.skip("namespaces do not work on this machine")
