@@ -13,7 +13,7 @@ from toy import MODELS, give_llada_tokenizer
 
 import dlmdecode
 from dlmdecode import catalogue, cli
-from dlmdecode.cli import main, value_of
+from dlmdecode.cli import main
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models.domain import is_foreign
