@@ -179,9 +179,9 @@ class Loop:
         generation_config: Any,
         **kwargs: Any,
     ) -> Tensor:
-        del kwargs  # the cache among them is not always one that can be rewound
+        del kwargs, generation_config  # their cache is not one that can be rewound
         self.tokens = text = input_ids[0].tolist()
-        forward = Forward(model, offloading=generation_config.cache_implementation == "offloaded")
+        forward = Forward(model)
         stop = Stop(stopping_criteria, input_ids.device)
         done = False
         while not done:
