@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
+from dlmdecode.chat_template import render
 from dlmdecode.checks import closest, require
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
@@ -52,10 +51,7 @@ def chat_ids(messages: Sequence[Any], tokenizer: Any) -> list[int]:
     A character that stands in no message marks what the messages spell out, until the template is
     filled in and the control tokens are those of the template alone.
     """
-    template = getattr(tokenizer, "chat_template", None)
-    fix = "the tokenizer has no chat template: give text"
-    require(template is not None, "prompt", messages, fix)
-    told = [checked_message(message, i, template) for i, message in enumerate(messages)]
+    told = [checked_message(message, i, tokenizer) for i, message in enumerate(messages)]
     control = control_tokens(tokenizer)
     pattern = re.compile("|".join(map(re.escape, control)) or r"(?!)")
     mark = next(chr(c) for c in range(0xE000, 0xF900) if chr(c) not in str(told))
@@ -63,12 +59,7 @@ def chat_ids(messages: Sequence[Any], tokenizer: Any) -> list[int]:
     def marked(text: str) -> str:
         return pattern.sub(lambda found: f"{mark}{control.index(found[0])}{mark}", text)
 
-    try:
-        filled = tokenizer.apply_chat_template(
-            within(told, marked), add_generation_prompt=True, tokenize=False
-        )
-    except (TemplateError, TypeError) as error:
-        raise ValueError(f"prompt: the chat template refuses the messages: {error}") from error
+    filled = render(tokenizer, within(told, marked))
     ids: list[int] = []
     for i, piece in enumerate(re.split(f"{mark}([0-9]+){mark}", filled)):
         if i % 2:
@@ -93,13 +84,14 @@ def within(value: Any, change: Callable[[str], str]) -> Any:
     return [within(one, change) for one in value] if is_sequence(value) else value
 
 
-def checked_message(message: Any, index: int, template: Any) -> dict[str, Any]:
+def checked_message(message: Any, index: int, tokenizer: Any) -> dict[str, Any]:
     """A message whose content is one text."""
     name = f"prompt, message {index}"
     require(isinstance(message, Mapping), name, message, "give {'role': …, 'content': …}")
     role, content = message.get("role"), message.get("content")
+    template = str(getattr(tokenizer, "chat_template", ""))
     quoted = (f"'{role}'", f'"{role}"')  # a role that only this template has
-    known = role in ROLES or any(one in str(template) for one in quoted)
+    known = role in ROLES or any(one in template for one in quoted)
     near = closest(role, ROLES) if isinstance(role, str) else ""
     require(known, f"{name}: role", role, f"give one of {', '.join(ROLES)}{near}")
     if is_sequence(content):

@@ -15,11 +15,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
-from functools import partial
 from typing import Any
 
-from dlmdecode.settings import SETTINGS, Settings, assignment, parse
+from dlmdecode.settings import add_settings, assignment, given_settings
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
 """What the library raises for a bad argument, file or model: a line for the user, no traceback."""
@@ -29,6 +27,17 @@ MOUNTED = {
     "ngram": "build n-gram models that guide drafts",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
+INSIDE = """\
+inside the commands:
+  bench samplers           accuracy, forwards and time of many samplers
+  eval TASK                a run of arithmetic, functions, gsm8k or humaneval
+  eval TASK --engine ray   the same over a Ray cluster
+  eval report DIR          table, CSV and plot of runs
+  eval tune TASK           fastest setting of a sampler within an accuracy budget
+  ngram build TEXT         an n-gram model of texts, for speculate --proxy
+
+python -m dlmdecode.lm_eval is EleutherAI's lm-evaluation-harness with these models
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +91,12 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     """The parser of all commands; of the mounted ones only `command` has its arguments."""
     from dlmdecode import __version__
 
-    parser = Parser(prog="dlmdecode", description="Decode diffusion language models.")
+    parser = Parser(
+        prog="dlmdecode",
+        description="Decode diffusion language models.",
+        epilog=INSIDE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"dlmdecode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)
@@ -171,18 +185,7 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
     parser.add_argument("--sampler", default="threshold", help="a name, or a+b+c (threshold)")
     add_set(parser)
-    for setting in fields(Settings):
-        names = [
-            f"--{name.replace('_', '-')}" for name in (setting.name, *setting.metadata["aliases"])
-        ]
-        parser.add_argument(
-            *names,
-            dest=setting.name,
-            type=partial(parse, setting.name),
-            default=argparse.SUPPRESS,
-            metavar="X",
-            help=f"{setting.metadata['help']} ({str(setting.default).lower()})",
-        )
+    add_settings(parser)
     parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
     parser.add_argument("--device", help="where to put the weights (a GPU if there is one)")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
@@ -229,8 +232,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from dlmdecode.models.loading import EMBEDDED
 
     text = read_prompt(arguments.prompt)
-    options = {name: getattr(arguments, name) for name in SETTINGS if name in arguments}
-    options |= dict(arguments.set)
+    options = given_settings(arguments) | dict(arguments.set)
     model = load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
     if arguments.model in EMBEDDED:
         advise(arguments.model, text, model.tokenizer, "--model FOLDER or OWNER/NAME")

@@ -13,11 +13,12 @@ from torch import Tensor
 from dlmdecode.caches import cache_policy
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import conform, require
+from dlmdecode.forward import Forward, Work
 from dlmdecode.guidance import Guided
 from dlmdecode.loop import denoise
 from dlmdecode.models.base import Denoiser
 from dlmdecode.models.loading import load
-from dlmdecode.models.wrap import wrap
+from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.noise import streams
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.registry import sampler as build_sampler
@@ -148,8 +149,9 @@ def stream(
 def resolve_model(model: Any) -> Denoiser:
     if isinstance(model, str) or hasattr(model, "__fspath__"):
         return load(model)
-    if isinstance(model, Denoiser):
-        return model
+    found = as_denoiser(model)
+    if found is not None:
+        return found
     require(
         isinstance(model, torch.nn.Module) and hasattr(model, "config"),
         "model",
@@ -166,8 +168,8 @@ class Run:
     model: Denoiser
     sampler: Sampler
     canvas: Canvas
-    forward: Any
-    work: Any
+    forward: Forward
+    work: Work
     dtype: torch.dtype
     sequences: Tensor
     nfe: Tensor
@@ -241,13 +243,11 @@ def tempered(recipe: Sampler, temperature: float) -> Sampler:
     return replace(recipe, temperature=recipe.temperature or temperature)
 
 
-def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Any:
+def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     """The leaf forward: the recipe's own, or the cache policy's."""
-    if recipe.evaluate is None:
-        return cache_policy(model, settings.cache, getattr(recipe.verify, "tree", False))
-    own = "this sampler has a forward of its own, which judges by unguided probabilities: give 0"
-    require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, own)
-    return recipe.evaluate(model, settings.cache)
+    if recipe.evaluate is not None:
+        return recipe.evaluate(model, settings)
+    return cache_policy(model, settings.cache)
 
 
 def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:

@@ -34,7 +34,7 @@ def grid_quotas(masks: int, steps: int, eps: float) -> tuple[int, ...]:
     With one token per step the published grid commits nothing at the first step and two at the
     last; steps that would commit nothing are left out here, since they repeat the same forward.
     """
-    time = torch.linspace(1, eps, steps + 1)
+    time = torch.linspace(1, eps, steps + 1, dtype=torch.float32, device="cpu")
     quotas = []
     for i in range(steps):
         share = 1 - time[i + 1] / time[i]
@@ -69,7 +69,8 @@ class RandomShare:
     eps: float = 1e-3
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        time = torch.linspace(1, self.eps, self.steps + 1, device=canvas.lo.device)
+        device = canvas.lo.device
+        time = torch.linspace(1, self.eps, self.steps + 1, dtype=torch.float32, device=device)
         step = canvas.block_step.clamp(max=self.steps - 1)
         share = torch.where(step == self.steps - 1, 1.0, 1 - time[step + 1] / time[step])
         return (

@@ -26,8 +26,9 @@ class AcceptanceFilter(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        own: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}  # whatever torch's defaults
+        self.linear1 = nn.Linear(width, hidden, **own)
+        self.linear2 = nn.Linear(hidden, width, **own)
 
     @property
     def width(self) -> int:

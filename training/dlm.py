@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.models.base import Transformer
-from dlmdecode.models.loading import ARCHITECTURES, find_folder, tensors, weight_files
+from dlmdecode.models.loading import ARCHITECTURES, find_folder
+from dlmdecode.models.weights import tensors, weight_files
 from training.data import Example
 from training.loop import main
 from training.masks import block_masks, canvases, two_streams, uniform_masks

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models import loading
+from dlmdecode.models.config import Config
 from training import ar, dlm
 from training.loop import until
 
@@ -33,7 +34,7 @@ def answerer(name_or_path: str) -> Answer:
     folder = MODELS / name_or_path if (MODELS / name_or_path).is_dir() else Path(name_or_path)
     tokenizer = loading.load_tokenizer(folder)
     end = tokenizer.eos_token_id
-    if loading.read_json(folder / "config.json")["model_type"] in loading.ARCHITECTURES:
+    if Config.read(folder / "config.json")["model_type"] in loading.ARCHITECTURES:
         diffusion = loading.load(folder)
         decode = lambda questions: dlm.decode(diffusion, questions)  # noqa: E731
     else:

@@ -1,32 +1,53 @@
-"""Any torch module whose call returns `.logits`, as a model that the loop can decode."""
+"""Any torch module whose call gives logits, as a model that the loop can decode."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dlmdecode.checks import require
-from dlmdecode.models.base import KeyValueHook
+from dlmdecode.models.base import Denoiser, KeyValueHook, Transformer
+from dlmdecode.models.modules import (
+    REQUIRED,
+    inputs_of,
+    logits_of,
+    max_length_of,
+    unwrapped,
+    vocab_size_of,
+)
 
 
 class Wrapped:
     """See `wrap`. The module recomputes whole canvases: it has no key/value hook."""
 
     supports_cache = False
-    family = None
-    max_length: int | None = None
 
     def __init__(
-        self, module: nn.Module, mask_id: int, eos_ids: tuple[int, ...], tokenizer: Any, shift: int
+        self,
+        module: nn.Module,
+        mask_id: int,
+        eos_ids: tuple[int, ...],
+        tokenizer: Any,
+        shift: int,
+        vocab_size: int | None,
+        max_length: int | None,
     ):
         self.module, self.mask_id, self.eos_ids = module, mask_id, eos_ids
         self.tokenizer, self.shift = tokenizer, shift
+        self.vocab_size, self.max_length = vocab_size, max_length
+        inner = unwrapped(module)
+        native = inner if isinstance(inner, Transformer) else None
+        self.family = None if native is None else native.family
+        self.folder = None if native is None else native.folder
+        self.inputs = inputs_of(inner)
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters(), torch.empty(0)).device
+        return next(self.module.parameters(), torch.empty(0, device="cpu")).device
 
     def encode(
         self,
@@ -35,13 +56,38 @@ class Wrapped:
         attend: Tensor | None = None,
         cache: KeyValueHook | None = None,
     ) -> Tensor:
-        """The module's logits (N, L, V); `head` passes them on."""
-        if attend is None:
-            out = self.module(tokens)
+        """The module's logits (N, L, V); `head` passes them on.
+
+        Where rows end at different places, a module without `attention_mask` is called once for
+        each length, so that no row sees another's padding.
+        """
+        if attend is None or "attention_mask" in self.inputs:
+            return self.logits(tokens, position, attend)
+        stop = attend[:, 0, 0].expand(tokens.shape).sum(1)
+        parts = {
+            length: self.logits(tokens[stop == length, :length], position[stop == length, :length])
+            for length in stop.unique().tolist()
+        }
+        first = next(iter(parts.values()))
+        whole = first.new_zeros(*tokens.shape, first.shape[-1])
+        for length, part in parts.items():
+            whole[stop == length, :length] = part
+        return whole
+
+    def logits(self, tokens: Tensor, position: Tensor, attend: Tensor | None = None) -> Tensor:
+        """One call of the module, with as much as it takes."""
+        given: dict[str, Tensor] = {}
+        if self.inputs.get("position_ids") is REQUIRED:
+            given["position_ids"] = position
+        if attend is not None:
+            given["attention_mask"] = attend[:, 0, 0].expand(tokens.shape).long()
+        elif self.inputs.get("attention_mask") is REQUIRED:
+            given["attention_mask"] = torch.ones_like(tokens)
+        if "input_ids" in self.inputs:
+            out = self.module(input_ids=tokens, **given)
         else:
-            mask = attend[:, 0, 0].expand(tokens.shape).long()
-            out = self.module(tokens, attention_mask=mask)
-        return getattr(out, "logits", out)
+            out = self.module(tokens, **given)
+        return logits_of(out, tokens, self.mask_id, type(unwrapped(self.module)).__name__)
 
     def head(self, hidden: Tensor) -> Tensor:
         return hidden
@@ -50,29 +96,89 @@ class Wrapped:
 def wrap(
     module: nn.Module,
     mask_id: int | None = None,
-    eos_ids: int | tuple[int, ...] | list[int] | None = None,
+    eos_ids: int | Iterable[int] | None = None,
     tokenizer: Any = None,
-    shift: bool = False,
+    shift: bool | None = None,
+    vocab_size: int | None = None,
+    max_length: int | None = None,
 ) -> Wrapped:
     """Make any masked-diffusion module decodable.
 
+    What is not given comes from the module's config, or from the native model where the module is
+    one that was compiled or made parallel.
+
     Args:
         module: called as `module(tokens)` with tokens (N, L) int64, and with `attention_mask=`
-            (N, L) where a batch is ragged; returns logits (N, L, V), itself or as `.logits`.
+            (N, L) where a batch is ragged; returns logits (N, L, V): itself, as `.logits`, as
+            `["logits"]`, or as the first of a tuple. Where it takes no mask, rows of one length
+            are called together.
         mask_id: id of the mask token; None takes `module.config.mask_token_id`.
         eos_ids: end-of-sequence ids, the first one fills what an early stop leaves open; None takes
             `module.config.eos_token_id`.
         tokenizer: for text prompts and `out.texts`.
-        shift: True where the logits at position i predict token i + 1 (Dream).
+        shift: True where the logits at position i predict token i + 1 (Dream); None is False.
+        vocab_size: ids that the module takes; None takes its config's, and no limit without one.
+        max_length: positions that it takes; None as for `vocab_size`.
 
     Raises:
-        ValueError: no mask or EOS id, neither given nor in the module's config.
+        ValueError: no mask or EOS id, neither given nor in the module's config; an id outside the
+            vocabulary; a module whose call needs something else than tokens.
     """
-    config = getattr(module, "config", None)
+    require(isinstance(module, nn.Module), "module", type(module).__name__, "give a torch module")
+    inner = unwrapped(module)
+    native = inner if isinstance(inner, Transformer) else None
+    if native is not None:
+        own = bool(native.shift)
+        require(shift in (None, own), "shift", shift, f"{type(native).__name__} has shift={own}")
+        mask_id = native.mask_id if mask_id is None else mask_id
+        eos_ids = native.eos_ids if eos_ids is None else eos_ids
+        tokenizer, shift = native.tokenizer if tokenizer is None else tokenizer, own
+        vocab_size, max_length = vocab_size or native.vocab_size, max_length or native.max_length
+    require(shift in (None, False, True), "shift", shift, "give True or False")
+    config = getattr(inner, "config", None)
     mask_id = getattr(config, "mask_token_id", None) if mask_id is None else mask_id
     eos_ids = getattr(config, "eos_token_id", None) if eos_ids is None else eos_ids
     require(mask_id is not None, "mask_id", mask_id, "name the id of the mask token")
     require(eos_ids is not None, "eos_ids", eos_ids, "name at least one end-of-sequence id")
-    ids = (eos_ids,) if isinstance(eos_ids, int) else tuple(eos_ids)  # type: ignore[arg-type]
-    require(len(ids) > 0 and mask_id not in ids, "eos_ids", ids, "give ids other than the mask's")
-    return Wrapped(module.eval(), int(mask_id), ids, tokenizer, int(shift))  # type: ignore[arg-type]
+    size = whole("vocab_size", vocab_size) or vocab_size_of(inner)
+    length = whole("max_length", max_length) or max_length_of(inner)
+    (mask,) = ids_of("mask_id", [mask_id], size)
+    ends = ids_of("eos_ids", eos_ids if isinstance(eos_ids, Iterable) else [eos_ids], size)
+    require(len(ends) > 0 and mask not in ends, "eos_ids", ends, "give ids other than the mask's")
+    return Wrapped(module.eval(), mask, ends, tokenizer, int(shift or False), size, length)
+
+
+def as_denoiser(model: Any) -> Denoiser | None:
+    """What the loop calls for a model, or None for what has to be wrapped by name.
+
+    A native model that was compiled or made parallel is called as a whole, as its owner meant it:
+    `encode` and `head` alone would pass the compiled call by.
+    """
+    if not isinstance(model, nn.Module):
+        return model if isinstance(model, Denoiser) else None
+    around = unwrapped(model) is not model or model._compiled_call_impl is not None
+    if around and isinstance(unwrapped(model), Transformer):
+        return wrap(model)
+    own = hasattr(type(model), "encode")  # not one that the module passes on from another
+    return model if own and isinstance(model, Denoiser) else None
+
+
+def ids_of(name: str, ids: Iterable[Any], size: int | None) -> tuple[int, ...]:
+    """Ids as ints, each checked to be one of the vocabulary."""
+    known = "0 or more" if size is None else f"0 to {size - 1}"
+    found = []
+    for id in ids:
+        integral = hasattr(id, "__index__") and not isinstance(id, bool)
+        number = operator.index(id) if integral else -1
+        inside = number >= 0 and (size is None or number < size)
+        require(inside, name, id, f"give whole numbers, {known}")
+        found.append(number)
+    return tuple(found)
+
+
+def whole(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    fits = hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1
+    require(fits, name, value, "give a whole number, at least 1, or None")
+    return operator.index(value)

@@ -29,7 +29,7 @@ class FromCandidates:
         self.generator = generator
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        candidates, _ = self.generator.get_candidates(torch.tensor([prefix]))
+        candidates, _ = self.generator.get_candidates(torch.tensor([prefix], device="cpu"))
         return candidates[0, len(prefix) :][:length].tolist()
 
 

@@ -24,7 +24,7 @@ RECORDS = hasattr(Cache, "activate_past_recording")
 UNFIT = "it has no key/value cache that can be rewound, which rejected drafts need"
 
 
-def unwrapped(model: Any) -> Any:
+def causal_model(model: Any) -> Any:
     """The transformers model inside adapters and other wrappers; None if there is none."""
     modules = model.modules() if isinstance(model, torch.nn.Module) else ()
     return next((one for one in modules if isinstance(one, PreTrainedModel)), None)

@@ -198,7 +198,7 @@ class Loop:
             self.source.lengths.update(generated, accepted)
             self.record(length, draft, accepted, written)
         self.forwards = forward.calls
-        return torch.tensor([self.tokens])
+        return torch.tensor([self.tokens], device="cpu")
 
     def noise(self, length: int) -> Tensor | None:
         """Random numbers of the next length + 1 positions."""

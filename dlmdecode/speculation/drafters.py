@@ -16,7 +16,8 @@ from torch import Tensor
 from dlmdecode import ops
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.base import Denoiser
-from dlmdecode.speculation.caching import unwrapped
+from dlmdecode.models.wrap import as_denoiser
+from dlmdecode.speculation.caching import causal_model
 from dlmdecode.speculation.forward import Forward
 from dlmdecode.speculation.lattice import TopM
 
@@ -161,7 +162,7 @@ class DiffusionDrafter:
         """(V,) bool, ids that no draft holds."""
         if self.allowed is None:
             size = logits.shape[-1]
-            self.allowed = torch.ones(size, dtype=torch.bool)
+            self.allowed = torch.ones(size, dtype=torch.bool, device="cpu")
             if self.words is not None:
                 self.allowed = self.words.allowed(size)
             self.allowed[self.model.mask_id] = False
@@ -207,7 +208,7 @@ class CausalDrafter:
     searched = False  # it drafts one path
 
     def __init__(self, model: Any, tokenizer: Any = None):
-        inner = unwrapped(model)
+        inner = causal_model(model)
         fix = "give a transformers causal LM"
         require(inner is not None, "drafter", type(model).__name__, fix)
         self.model, self.tokenizer = inner.eval(), tokenizer
@@ -260,8 +261,8 @@ def resolve_drafter(drafter: Any, draft_steps: Any, num_candidates: int) -> Draf
         from dlmdecode.models.loading import load
 
         drafter = load(drafter)
-    if isinstance(drafter, Denoiser):
-        return DiffusionDrafter(drafter, steps, num_candidates)
+    if (model := as_denoiser(drafter)) is not None:
+        return DiffusionDrafter(model, steps, num_candidates)
     usable = callable(getattr(drafter, "draft", None)) and not inspect.isclass(drafter)
     require(
         usable,

@@ -87,7 +87,7 @@ def fused(
         lattice.count,
         **ngram.tables,
         floor=ngram.floor,
-        prefix=torch.tensor(last(prefix, ngram.order - 1), dtype=torch.int64),
+        prefix=torch.tensor(last(prefix, ngram.order - 1), dtype=torch.int64, device="cpu"),
         beam=beam,
         lam=lam,
         eos_ids=as_tensor(eos_ids),

@@ -19,7 +19,7 @@ from dlmdecode import models
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.loading import pick_device
 from dlmdecode.prompts import encode_prompts
-from dlmdecode.speculation.caching import check_cached, unwrapped
+from dlmdecode.speculation.caching import causal_model, check_cached
 from dlmdecode.speculation.drafters import ids_of
 from dlmdecode.speculation.options import check_mode, text_options
 
@@ -119,7 +119,7 @@ def pad(rows: list[Tensor], verifier: Verifier, options: dict[str, Any]) -> Tens
 
 def check_causal(model: Any) -> None:
     """Refuse what cannot verify."""
-    name, inner = type(model).__name__, unwrapped(model)
+    name, inner = type(model).__name__, causal_model(model)
     causal = inner is not None and hasattr(model, "generate") and model.generation_config
     require(bool(causal), "verifier", name, "give a transformers causal LM, a name or a path")
     require(not inner.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
@@ -178,6 +178,7 @@ def load_verifier(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    target = pick_device(device)
     name = os.fspath(name_or_path)
     folder = os.fspath(EMBEDDED.get(name, name))
     source: dict[str, Any] = {"revision": revision} if revision else {}
@@ -187,15 +188,16 @@ def load_verifier(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **source)
         weights = {} if "gguf_file" in source else {"use_safetensors": True}
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, dtype=dtype, **weights, **source
-        )
+        with torch.device("cpu"):  # else they go to torch's default device, whatever that is
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=False, dtype=dtype, **weights, **source
+            )
     except OSError as error:
         known = ", ".join(map(repr, EMBEDDED))
         raise FileNotFoundError(
             f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
         ) from error
-    return Verifier(model.to(pick_device(device)), tokenizer)
+    return Verifier(model.to(target), tokenizer)
 
 
 def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:
