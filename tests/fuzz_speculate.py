@@ -287,9 +287,8 @@ def main() -> int:
         if not same or arguments.count == 1:
             print(f"{number}: {text}: {'same' if same else 'DIFFERENT'}", flush=True)
     print(", ".join(f"{name} {count}" for name, count in sorted(families.items())))
-    print(
-        f"{arguments.count} settings, {different} differ; transformers {transformers.__version__}"
-    )
+    version = transformers.__version__
+    print(f"{arguments.count} settings, {different} differ (transformers {version})")
     return int(different > 0)
 
 

@@ -37,20 +37,24 @@ def check_cached(model: Any, role: str) -> None:
     require(cached, role, type(model).__name__, UNFIT)
 
 
-def new_cache(model: Any, offloading: bool = False) -> Any:
-    """An empty cache of the model's layers, which `rewind` can shorten."""
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True), offloading=offloading)
+def new_cache(model: Any, far: bool = False) -> Any:
+    """An empty cache of the model's layers, which `rewind` can shorten.
+
+    Args:
+        far: by the positions of several forwards; else by those of the last one.
+    """
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    if any(cache.is_sliding) and (far or not RECORDS):
+        return DynamicCache()  # full layers give the same: the mask has the window
     if RECORDS:
         cache.activate_past_recording()
-    elif any(cache.is_sliding):  # full layers give the same: the mask has the window
-        cache = DynamicCache(offloading=offloading)
     return cache
 
 
-def can_rewind(cache: Any) -> bool:
-    """Whether no layer keeps a recurrent state; layers know it once they were used."""
+def can_rewind(cache: Any, far: bool = False) -> bool:
+    """Whether no layer keeps a state that is no longer known; layers tell once they were used."""
     croppable = getattr(cache, "is_croppable", None)
-    if croppable is None:
+    if far or croppable is None:
         return all(isinstance(layer, DynamicLayer) for layer in cache.layers)
     return croppable
 

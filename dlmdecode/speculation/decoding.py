@@ -110,15 +110,18 @@ def speculate(
         tokenizer: the verifier's, where `verifier` is a bare transformers model.
         attention_mask: (B, P) for a tensor of prompts, 1 for a prompt's tokens.
         on_step: called with a `Step` after every verification.
-        **options: options of the verifier's own `generate`: `top_k`, `top_p`, `stop_strings`,
-            `repetition_penalty`, `eos_token_id`, `stopping_criteria`, …
+        **options: options of the verifier's own `generate` that shape its text: `top_k`, `top_p`,
+            `stop_strings`, `repetition_penalty`, `guidance_scale`, `eos_token_id`,
+            `logits_processor`, `stopping_criteria`, … Those of its generation_config count too.
 
     Rows are decoded one after the other and do not depend on each other. Equality with plain
     decoding is exact where the verifier's logits do not depend on how many positions one forward
     computes; in bfloat16 they do in the last bits, and near-ties may fall otherwise.
 
     Raises:
-        ValueError: bad argument; the message names it, its value and the fix.
+        ValueError: bad argument, one without effect, or one, given or in the generation_config,
+            that asks for other decoding than token by token, or for a cache that cannot be
+            rewound; the message names it, its value and the fix.
         TypeError: unknown option, with the closest known name.
     """
     temperature = conform("temperature", temperature, NonNegative)
@@ -179,9 +182,9 @@ class Loop:
         generation_config: Any,
         **kwargs: Any,
     ) -> Tensor:
-        del kwargs  # the cache among them is not always one that can be rewound
+        del kwargs, generation_config  # their cache is not one that can be rewound
         self.tokens = text = input_ids[0].tolist()
-        forward = Forward(model, offloading=generation_config.cache_implementation == "offloaded")
+        forward = Forward(model)
         stop = Stop(stopping_criteria, input_ids.device)
         done = False
         while not done:

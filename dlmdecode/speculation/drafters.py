@@ -222,7 +222,7 @@ class CausalDrafter:
 
     def reset(self) -> None:
         """Forget the last text."""
-        self.forward = Forward(self.model, role="drafter")
+        self.forward = Forward(self.model, role="drafter", far=True)
         self.ids: list[int] = []  # what the cache holds
 
     @torch.no_grad()
@@ -232,7 +232,6 @@ class CausalDrafter:
         while len(text) < len(prefix) + length:
             self.forwards += 1
             text.append(int(self.forward(text, [])[0].argmax()))
-            self.forward.keep(len(text) - 1)
             if text[-1] in self.eos_ids:
                 break
         self.ids = text[:-1]

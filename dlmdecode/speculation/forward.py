@@ -28,16 +28,16 @@ class Forward:
     Args:
         model: the transformers model itself, out of any wrapper.
         role: the argument that it was, for error messages.
-        offloading: keep the cache on the CPU.
+        far: `keep` drops what several forwards computed, not the last one alone.
 
     Raises:
         ValueError: a model whose cache cannot be rewound.
     """
 
-    def __init__(self, model: Any, role: str = "verifier", offloading: bool = False):
+    def __init__(self, model: Any, role: str = "verifier", far: bool = False):
         check_cached(model, role)
-        self.model, self.role, self.offloading = model, role, offloading
-        self.cache = new_cache(model, offloading)
+        self.model, self.role, self.far = model, role, far
+        self.cache = new_cache(model, far)
         self.switches = switch_lengths(model)
         self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.length = self.calls = 0
@@ -56,12 +56,12 @@ class Forward:
         ids = torch.tensor([text + draft], device=self.model.device)
         inputs = step_inputs(self.model, ids, self.length, self.cache)
         if inputs.get(CACHE) is None:  # a model drops its cache where its frequencies change
-            self.cache = inputs[CACHE] = new_cache(self.model, self.offloading)
+            self.cache = inputs[CACHE] = new_cache(self.model, self.far)
         if self.keeps_logits:
             inputs["logits_to_keep"] = len(draft) + 1
         out = self.model(**inputs, return_dict=True)
         if self.calls == 0:
-            require(can_rewind(self.cache), self.role, type(self.model).__name__, UNFIT)
+            require(can_rewind(self.cache, self.far), self.role, type(self.model).__name__, UNFIT)
         self.calls += 1
         self.length = ids.shape[1]
         return out.logits[0, -len(draft) - 1 :].float()

@@ -15,8 +15,8 @@ from dlmdecode.checks import Between, Natural, Positive, closest, conform, requi
 if TYPE_CHECKING:
     from dlmdecode.speculation.verifier import Verifier
 
-ONE_TEXT = "the verifier's text is one text, token by token"
-OWN_CACHE = "the verifier's cache must be one that can be rewound"
+ONE_TEXT = "speculation writes one text, token by token"
+OWN_CACHE = "speculation needs a cache that can be rewound"
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {  # other values mean another text, or no cache
     "num_beams": ((1,), ONE_TEXT),
     "num_beam_groups": ((1,), ONE_TEXT),
@@ -31,7 +31,7 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {  # other values mean another te
 }
 CACHE_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_cache": ((True,), OWN_CACHE),
-    "cache_implementation": (("dynamic", "offloaded", "hybrid"), OWN_CACHE),
+    "cache_implementation": (("dynamic", "hybrid"), OWN_CACHE),
 }
 OURS = ("generation_config", "max_length", "do_sample", "custom_generate", "assistant_model")
 AtMostOne = Annotated[float, Between(high=1)]
