@@ -109,7 +109,12 @@ class Config(dict[str, Any]):
     def refuse_unsupported(self, supported: Mapping[str, tuple[Any, ...]]) -> None:
         """Refuse a value that the architecture's code would silently get wrong; absent is fine."""
         for name, values in supported.items():
-            value = self.get(name, values[0])
-            same = any(type(value) is type(one) and value == one for one in values)
-            listed = " or ".join(map(repr, values))
-            self.require(same, name, f"this architecture is implemented for {listed} only")
+            value = self.get(name)
+            same = any(value == one and is_flag(value) == is_flag(one) for one in values)
+            listed = f"for {' or '.join(map(repr, values))} only" if values else "without it"
+            fix = f"this architecture is implemented {listed}"
+            self.require(value is None or same, name, fix)
+
+
+def is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
