@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-LARGEST = (
-    2**20
-)  # of any count but the vocabulary's: far above what is published, far below overflow
-LARGEST_VOCABULARY = 2**24
+LARGEST, LARGEST_VOCABULARY = 2**20, 2**24  # far above what is published, far below overflow
 
 
 class Config(dict[str, Any]):
@@ -36,10 +33,7 @@ class Config(dict[str, Any]):
     def read(cls, path: Path) -> Config:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # no UTF-8, no JSON, too deep, too many digits
+        except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, too deep, too long
             raise ValueError(f"{path} is not valid JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{path} is no JSON object but {str(values)[:60]!r}")
