@@ -348,22 +348,32 @@ def test_a_native_model_with_another_shift_is_refused():
         wrap(micro("dream"), shift=False)
 
 
-def test_a_module_that_only_passes_a_native_models_methods_on_is_not_taken_for_it():
-    class Around(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = micro("llada")
+class Around(nn.Module):
+    """Passes on what it has not, as adapters around a model do, but for the call."""
 
-        def __getattr__(self, name):
-            try:
-                return super().__getattr__(name)
-            except AttributeError:
-                return getattr(super().__getattr__("inner"), name)
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
 
-        def forward(self, tokens, attention_mask=None):
-            raise AssertionError("this is what must run")
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
 
-    with pytest.raises(ValueError, match="mask_id=None"):
-        tokens(Around(), prompts(4))
-    with pytest.raises(AssertionError, match="must run"):
-        tokens(wrapped(Around()), prompts(4))
+    def forward(self, tokens, attention_mask=None):
+        raise AssertionError("this is what must run")
+
+
+def test_a_module_that_passes_a_native_models_methods_on_is_called_itself():
+    for model in (Around(micro("llada")), wrapped(Around(micro("llada")))):
+        with pytest.raises(AssertionError, match="must run"):
+            tokens(model, prompts(4))
+
+
+def test_a_module_around_a_shifted_model_has_to_say_whether_it_is_shifted():
+    for act in (wrap, wrapped, lambda module: tokens(module, prompts(4))):
+        with pytest.raises(ValueError, match="shift=None: it is built around a model whose"):
+            act(Around(micro("dream")))
+    assert wrap(Around(micro("dream")), shift=True).shift == 1
+    assert wrap(Around(micro("dream")), shift=False).shift == 0

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-LARGEST = (
-    2**20
-)  # of any count but the vocabulary's: far above what is published, far below overflow
-LARGEST_VOCABULARY = 2**24
+LARGEST, LARGEST_VOCABULARY = 2**20, 2**24  # far above what is published, far below overflow
 
 
 class Config(dict[str, Any]):
@@ -36,10 +33,7 @@ class Config(dict[str, Any]):
     def read(cls, path: Path) -> Config:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # no UTF-8, no JSON, too deep, too many digits
+        except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, too deep, too long
             raise ValueError(f"{path} is not valid JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{path} is no JSON object but {str(values)[:60]!r}")
@@ -109,7 +103,12 @@ class Config(dict[str, Any]):
     def refuse_unsupported(self, supported: Mapping[str, tuple[Any, ...]]) -> None:
         """Refuse a value that the architecture's code would silently get wrong; absent is fine."""
         for name, values in supported.items():
-            value = self.get(name, values[0])
-            same = any(type(value) is type(one) and value == one for one in values)
-            listed = " or ".join(map(repr, values))
-            self.require(same, name, f"this architecture is implemented for {listed} only")
+            value = self.get(name)
+            same = any(value == one and is_flag(value) == is_flag(one) for one in values)
+            listed = f"for {' or '.join(map(repr, values))} only" if values else "without it"
+            fix = f"this architecture is implemented {listed}"
+            self.require(value is None or same, name, fix)
+
+
+def is_flag(value: Any) -> bool:
+    return isinstance(value, bool)

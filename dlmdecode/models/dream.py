@@ -20,9 +20,9 @@ from dlmdecode.models.rotary import rope_theta
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
-    "use_sliding_window": (False, None),
-    "use_mrope": (False, None),
-    "quantization_config": (None,),
+    "use_sliding_window": (False,),
+    "use_mrope": (False,),
+    "quantization_config": (),
 }
 
 
@@ -75,7 +75,7 @@ def head_sizes(config: Config) -> tuple[int, int, int]:
     heads, kv_heads, size = config.heads(
         "hidden_size", "num_attention_heads", "num_key_value_heads"
     )
-    config.refuse_unsupported({"head_dim": (None, size)})
+    config.refuse_unsupported({"head_dim": (size,)})
     return heads, kv_heads, size
 
 

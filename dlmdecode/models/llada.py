@@ -19,17 +19,17 @@ from dlmdecode.models.rotary import rope_theta
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "block_type": ("llama",),
     "rope": (True,),
-    "alibi": (False, None),
+    "alibi": (False,),
     "activation_type": ("silu", "swiglu"),
     "layer_norm_type": ("rms",),
-    "attention_layer_norm": (False, None),
-    "include_bias": (False, None),
-    "bias_for_layer_norm": (False, None),
-    "input_emb_norm": (False, None),
-    "scale_logits": (False, None),
-    "block_group_size": (1, None),
-    "clip_qkv": (None,),
-    "quantization_config": (None,),
+    "attention_layer_norm": (False,),
+    "include_bias": (False,),
+    "bias_for_layer_norm": (False,),
+    "input_emb_norm": (False,),
+    "scale_logits": (False,),
+    "block_group_size": (1,),
+    "clip_qkv": (),
+    "quantization_config": (),
 }
 
 

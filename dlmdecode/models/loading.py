@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dlmdecode.checks import closest
+from dlmdecode.checks import closest, require
 from dlmdecode.models.base import Transformer
 from dlmdecode.models.config import Config
 from dlmdecode.models.dream import Dream
@@ -55,7 +55,7 @@ def load(
 
     Args:
         name_or_path: "tiny" (embedded), a hub id, or a folder with `config.json` and safetensors
-            (one file, or shards with `model.safetensors.index.json`).
+            (one file, or all its shards).
         device: where to put the weights; None takes the GPU if there is one.
         dtype: "auto" keeps the dtype named in config.json (or else of the weights); a name such as
             "bfloat16", or a `torch.dtype`.
@@ -112,9 +112,13 @@ def architecture(config: Config) -> type[Transformer]:
 
 def find_folder(name_or_path: str | os.PathLike[str], revision: str | None = None) -> Path:
     """The local folder of a checkpoint; a hub id is downloaded (weights and JSON only)."""
+    named = isinstance(name_or_path, (str, os.PathLike))
+    require(named, "name_or_path", name_or_path, "give a name, a folder or a hub id")
     name = os.fspath(name_or_path)
     folder = EMBEDDED.get(name, Path(name))
     if folder.is_dir():
+        local = f"{name} is a folder on this machine; revisions are those of a hub id"
+        require(revision is None, "revision", revision, local)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is no checkpoint: it holds no config.json")
         return folder

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from inspect import Parameter
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from dlmdecode.checks import require
+from dlmdecode.models.base import Transformer
 
 REQUIRED, OPTIONAL = True, False
 INPUTS = ("input_ids", "attention_mask", "position_ids")
@@ -29,7 +32,10 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def inputs_of(module: nn.Module) -> dict[str, bool]:
     """Which of `INPUTS` a module's call takes, and whether it must be given them."""
-    taken = list(inspect.signature(module.forward).parameters.values())
+    try:
+        taken = list(inspect.signature(module.forward).parameters.values())
+    except ValueError:  # a traced module has none: it takes the tokens it was traced with
+        return {}
     named = [
         one for one in taken if one.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     ]
@@ -66,24 +72,52 @@ def logits_of(out: Any, tokens: Tensor, mask_id: int, name: str) -> Tensor:
     return logits.to(tokens.device)
 
 
-def vocab_size_of(module: nn.Module) -> int | None:
-    return stated(module, "vocab_size")
+@dataclass(frozen=True)
+class Facts:
+    """What a module says of itself; None where it says nothing."""
+
+    mask_id: Any = None
+    eos_ids: Any = None
+    tokenizer: Any = None
+    shift: bool | None = None
+    vocab_size: int | None = None
+    max_length: int | None = None
+    family: str | None = None
+    folder: Path | None = None  # where it was loaded from
 
 
-def max_length_of(module: nn.Module) -> int | None:
-    """Positions: rows of a table of them, or what the config says."""
+def facts_of(module: nn.Module) -> Facts:
+    """A native model's own, or what the config of a foreign module states."""
+    if isinstance(module, Transformer):
+        names = (field.name for field in fields(Facts))
+        return Facts(**{name: getattr(module, name, None) for name in names})
+    config = getattr(module, "config", None)
+    return Facts(
+        mask_id=stated(config, "mask_token_id"),
+        eos_ids=stated(config, "eos_token_id"),
+        vocab_size=stated_within(module, "vocab_size"),
+        max_length=num_positions(module) or stated_within(module, *LENGTHS),
+    )
+
+
+def num_positions(module: nn.Module) -> int | None:
+    """Rows of a table of positions, less those that RoBERTa's kind has before the first."""
     for name, part in module.named_modules():
         if name.endswith("position_embeddings") and isinstance(part, nn.Embedding):
-            unused = 0 if part.padding_idx is None else part.padding_idx + 1  # RoBERTa's
-            return part.num_embeddings - unused
-    return stated(module, *LENGTHS)
+            return part.num_embeddings - (0 if part.padding_idx is None else part.padding_idx + 1)
+    return None
 
 
-def stated(module: nn.Module, *names: str) -> int | None:
+def stated(config: Any, name: str) -> Any:
+    """A field of a config, which is an object or a mapping, or None."""
+    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+
+
+def stated_within(module: nn.Module, *names: str) -> int | None:
     """The first of these that the config of the module, or of one inside it, states."""
     for part in module.modules():
         for name in names:
-            value = getattr(getattr(part, "config", None), name, None)
+            value = stated(getattr(part, "config", None), name)
             if isinstance(value, int) and value >= 1:
                 return value
     return None

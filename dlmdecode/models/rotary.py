@@ -49,7 +49,7 @@ def rope_theta(config: Config) -> float:
     if len(set(found.values())) > 1:
         listed = " and ".join(f"{name}={value}" for name, value in found.items())
         raise ValueError(f"{config.path}: {listed} disagree; keep the one it was trained with")
-    config.refuse_unsupported({"partial_rotary_factor": (None, 1.0, 1)})
+    config.refuse_unsupported({"partial_rotary_factor": (1.0,)})
     return next(iter(found.values()), THETA)
 
 
@@ -57,6 +57,6 @@ def check_unscaled(settings: Config) -> None:
     for name in ("rope_type", "type"):
         fits = settings.get(name) in (None, "default")
         settings.require(fits, name, "scaled rotary codes are not implemented; 'default' is")
-    settings.refuse_unsupported({"partial_rotary_factor": (None, 1.0, 1)})
+    settings.refuse_unsupported({"partial_rotary_factor": (1.0,)})
     for name in sorted(settings.keys() - KNOWN):
         settings.require(settings[name] is None, name, "it has no meaning for rope_type='default'")

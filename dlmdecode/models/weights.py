@@ -7,7 +7,6 @@ tensors are read one at a time and straight to their device.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,16 +137,14 @@ def reconcile(kind: type[Transformer], config: Config, stored: dict[str, Stored]
     A tied head may be stored as well. As in transformers 5, one that differs from the embedding
     is used, and an embedding stored under the head's name only is the embedding.
     """
-    layers = Counter(
+    layers = {
         name.removeprefix(kind.layer_names).split(".")[0]
         for name in stored
         if name.startswith(kind.layer_names)
-    )
-    config.require(
-        config.count(kind.layers_field) == len(layers),
-        kind.layers_field,
-        f"the weights hold {len(layers)} layers ({kind.layer_names}N)",
-    )
+    }
+    hold = f"the weights hold {len(layers)} layers {kind.layer_names}N"
+    hold += "" if layers else f", but for instance {next(iter(stored), None)!r}"
+    config.require(config.count(kind.layers_field) == len(layers), kind.layers_field, hold)
     if not config.flag(kind.tied_field) or kind.head_name not in stored:
         return config
     if kind.embedding_name not in stored:

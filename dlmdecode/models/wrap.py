@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -11,14 +12,7 @@ from torch import Tensor, nn
 
 from dlmdecode.checks import require
 from dlmdecode.models.base import Denoiser, KeyValueHook, Transformer
-from dlmdecode.models.modules import (
-    REQUIRED,
-    inputs_of,
-    logits_of,
-    max_length_of,
-    unwrapped,
-    vocab_size_of,
-)
+from dlmdecode.models.modules import REQUIRED, facts_of, inputs_of, logits_of, unwrapped
 
 
 class Wrapped:
@@ -39,11 +33,9 @@ class Wrapped:
         self.module, self.mask_id, self.eos_ids = module, mask_id, eos_ids
         self.tokenizer, self.shift = tokenizer, shift
         self.vocab_size, self.max_length = vocab_size, max_length
-        inner = unwrapped(module)
-        native = inner if isinstance(inner, Transformer) else None
-        self.family = None if native is None else native.family
-        self.folder = None if native is None else native.folder
-        self.inputs = inputs_of(inner)
+        facts = facts_of(unwrapped(module))
+        self.family, self.folder = facts.family, facts.folder
+        self.inputs = inputs_of(unwrapped(module))
 
     @property
     def device(self) -> torch.device:
@@ -64,14 +56,11 @@ class Wrapped:
         if attend is None or "attention_mask" in self.inputs:
             return self.logits(tokens, position, attend)
         stop = attend[:, 0, 0].expand(tokens.shape).sum(1)
-        parts = {
-            length: self.logits(tokens[stop == length, :length], position[stop == length, :length])
-            for length in stop.unique().tolist()
-        }
-        first = next(iter(parts.values()))
-        whole = first.new_zeros(*tokens.shape, first.shape[-1])
-        for length, part in parts.items():
-            whole[stop == length, :length] = part
+        rows = {end: (stop == end).nonzero()[:, 0] for end in stop.unique().tolist()}
+        parts = [self.logits(tokens[at, :end], position[at, :end]) for end, at in rows.items()]
+        whole = parts[0].new_zeros(*tokens.shape, parts[0].shape[-1])
+        for (end, at), part in zip(rows.items(), parts, strict=True):
+            whole[at, :end] = part
         return whole
 
     def logits(self, tokens: Tensor, position: Tensor, attend: Tensor | None = None) -> Tensor:
@@ -116,7 +105,8 @@ def wrap(
         eos_ids: end-of-sequence ids, the first one fills what an early stop leaves open; None takes
             `module.config.eos_token_id`.
         tokenizer: for text prompts and `out.texts`.
-        shift: True where the logits at position i predict token i + 1 (Dream); None is False.
+        shift: True where the logits at position i predict token i + 1 (Dream); None is False for a
+            foreign module.
         vocab_size: ids that the module takes; None takes its config's, and no limit without one.
         max_length: positions that it takes; None as for `vocab_size`.
 
@@ -125,27 +115,34 @@ def wrap(
             vocabulary; a module whose call needs something else than tokens.
     """
     require(isinstance(module, nn.Module), "module", type(module).__name__, "give a torch module")
-    inner = unwrapped(module)
-    native = inner if isinstance(inner, Transformer) else None
-    if native is not None:
-        own = bool(native.shift)
-        require(shift in (None, own), "shift", shift, f"{type(native).__name__} has shift={own}")
-        mask_id = native.mask_id if mask_id is None else mask_id
-        eos_ids = native.eos_ids if eos_ids is None else eos_ids
-        tokenizer, shift = native.tokenizer if tokenizer is None else tokenizer, own
-        vocab_size, max_length = vocab_size or native.vocab_size, max_length or native.max_length
-    require(shift in (None, False, True), "shift", shift, "give True or False")
-    config = getattr(inner, "config", None)
-    mask_id = getattr(config, "mask_token_id", None) if mask_id is None else mask_id
-    eos_ids = getattr(config, "eos_token_id", None) if eos_ids is None else eos_ids
+    facts = facts_of(unwrapped(module))
+    mask_id = facts.mask_id if mask_id is None else mask_id
+    eos_ids = facts.eos_ids if eos_ids is None else eos_ids
+    tokenizer = facts.tokenizer if tokenizer is None else tokenizer
     require(mask_id is not None, "mask_id", mask_id, "name the id of the mask token")
     require(eos_ids is not None, "eos_ids", eos_ids, "name at least one end-of-sequence id")
-    size = whole("vocab_size", vocab_size) or vocab_size_of(inner)
-    length = whole("max_length", max_length) or max_length_of(inner)
+    size = facts.vocab_size if vocab_size is None else whole("vocab_size", vocab_size)
+    length = facts.max_length if max_length is None else whole("max_length", max_length)
     (mask,) = ids_of("mask_id", [mask_id], size)
     ends = ids_of("eos_ids", eos_ids if isinstance(eos_ids, Iterable) else [eos_ids], size)
     require(len(ends) > 0 and mask not in ends, "eos_ids", ends, "give ids other than the mask's")
-    return Wrapped(module.eval(), mask, ends, tokenizer, int(shift or False), size, length)
+    with contextlib.suppress(NotImplementedError):  # an exported module's mode is built in
+        module.eval()
+    return Wrapped(module, mask, ends, tokenizer, resolve_shift(module, shift), size, length)
+
+
+def resolve_shift(module: nn.Module, shift: bool | None) -> int:
+    """0 or 1; a native model knows its own, and a module around one has to say."""
+    require(shift in (None, False, True), "shift", shift, "give True or False")
+    facts = facts_of(unwrapped(module))
+    if facts.shift is not None:
+        fix = f"{facts.family} has shift={bool(facts.shift)}"
+        require(shift in (None, bool(facts.shift)), "shift", shift, fix)
+        return int(facts.shift)
+    shifted = any(part.shift for part in module.modules() if isinstance(part, Transformer))
+    fix = "it is built around a model whose logits are shifted: say whether its own are"
+    require(shift is not None or not shifted, "shift", shift, fix)
+    return int(bool(shift))
 
 
 def as_denoiser(model: Any) -> Denoiser | None:
@@ -168,17 +165,22 @@ def ids_of(name: str, ids: Iterable[Any], size: int | None) -> tuple[int, ...]:
     known = "0 or more" if size is None else f"0 to {size - 1}"
     found = []
     for id in ids:
-        integral = hasattr(id, "__index__") and not isinstance(id, bool)
-        number = operator.index(id) if integral else -1
-        inside = number >= 0 and (size is None or number < size)
+        number = integer(id)
+        inside = number is not None and number >= 0 and (size is None or number < size)
         require(inside, name, id, f"give whole numbers, {known}")
-        found.append(number)
+        found.append(number or 0)
     return tuple(found)
 
 
-def whole(name: str, value: Any) -> int | None:
-    if value is None:
+def whole(name: str, value: Any) -> int:
+    number = integer(value) or 0
+    require(number >= 1, name, value, "give a whole number, at least 1, or None")
+    return number
+
+
+def integer(value: Any) -> int | None:
+    """The whole number that Python's, numpy's or torch's is; True and False are none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
         return None
-    fits = hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1
-    require(fits, name, value, "give a whole number, at least 1, or None")
-    return operator.index(value)
