@@ -54,7 +54,7 @@ test-core:
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	MYPY=$(abspath $(BIN))/mypy tests/types.sh
 
 bench: install
 	$(BIN)/dlmdecode bench samplers --output benchmarks/results/samplers.md

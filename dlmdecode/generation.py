@@ -13,6 +13,7 @@ from torch import Tensor
 from dlmdecode.caches import cache_policy
 from dlmdecode.canvas import Canvas
 from dlmdecode.checks import conform, require
+from dlmdecode.forward import Forward, Work
 from dlmdecode.guidance import Guided
 from dlmdecode.loop import denoise
 from dlmdecode.models.base import Denoiser
@@ -167,8 +168,8 @@ class Run:
     model: Denoiser
     sampler: Sampler
     canvas: Canvas
-    forward: Any
-    work: Any
+    forward: Forward
+    work: Work
     dtype: torch.dtype
     sequences: Tensor
     nfe: Tensor
@@ -242,13 +243,11 @@ def tempered(recipe: Sampler, temperature: float) -> Sampler:
     return replace(recipe, temperature=recipe.temperature or temperature)
 
 
-def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Any:
+def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     """The leaf forward: the recipe's own, or the cache policy's."""
-    if recipe.evaluate is None:
-        return cache_policy(model, settings.cache, getattr(recipe.verify, "tree", False))
-    own = "this sampler has a forward of its own, which judges by unguided probabilities: give 0"
-    require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, own)
-    return recipe.evaluate(model, settings.cache)
+    if recipe.evaluate is not None:
+        return recipe.evaluate(model, settings)
+    return cache_policy(model, settings.cache)
 
 
 def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.sampler import Forward, Sampler
+from dlmdecode.forward import Forward
+from dlmdecode.sampler import Sampler
 
 
 def denoise(
@@ -33,11 +34,11 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     """The canvas after one denoising step."""
     assert sampler.blocks is not None, "a complete recipe has blocks: build it with sampler()"
     rows = sampler.verify.branch(canvas, sampler.choose)  # N >= B candidate canvases
-    logits, span = forward(rows, sampler.wanted(rows))  # (N, W, V) at the positions of `span`
+    logits, positions = forward(rows, sampler.wanted(rows))  # (N, W, V) at `positions`
     rows.nfe = rows.nfe + 1
     for process in sampler.processors:
-        logits = process(logits, rows, span)
-    sampler.propose(logits, rows, span, dtype)  # logits end here: now numbers per position
+        logits = process(logits, rows, positions)
+    sampler.propose(logits, rows, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, sampler.choose)  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
     where = sampler.choose(canvas)

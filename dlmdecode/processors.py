@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Between, number, whole
 
 
@@ -17,7 +17,7 @@ class Temperature:
 
     temperature: float
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         return logits / self.temperature
 
 
@@ -30,7 +30,7 @@ class TopPFilter:
     def __post_init__(self) -> None:
         number("top_p", self.top_p, Between(0, 1, above=True))
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         if self.top_p == 1:
             return logits
         ranked, order = logits.sort(dim=-1, descending=True, stable=True)
@@ -50,6 +50,6 @@ class TopKFilter:
     def __post_init__(self) -> None:
         whole("top_k", self.top_k)
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         kth = logits.topk(min(self.top_k, logits.shape[-1]), -1).values[..., -1:]
         return logits.masked_fill(logits < kth, -torch.inf)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from dlmdecode.blocks import blocks_of
 from dlmdecode.checks import closest, conform, require
@@ -25,6 +25,7 @@ from dlmdecode.sampler import Sampler
 from dlmdecode.settings import DEFAULT_BLOCK_LENGTH, HINTS, SETTINGS, hints
 
 ENTRY_POINTS = "dlmdecode.samplers"
+F = TypeVar("F", bound=Callable[..., Sampler])
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def register_sampler(
     over: str | None = None,
     paper: str = "",
     presets: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Callable[[Callable[..., Sampler]], Callable[..., Sampler]]:
+) -> Callable[[F], F]:
     """Make a sampler available under `name`; the decorated factory returns a `Sampler`.
 
     Args:
@@ -87,7 +88,7 @@ def register_sampler(
         ValueError: the name is taken, or is no identifier.
     """
 
-    def register(factory: Callable[..., Sampler]) -> Callable[..., Sampler]:
+    def register(factory: F) -> F:
         if not name.isidentifier():
             raise ValueError(f"sampler name {name!r}: use letters, digits and underscores")
         if name in REGISTRY:

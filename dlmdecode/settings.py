@@ -7,17 +7,17 @@ sampler's factory may ask for are derived from `Settings`.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
+from types import NoneType
 from typing import Annotated, Any, get_type_hints
 
 import torch
 
-from dlmdecode.caches import CACHES
+from dlmdecode import options
+from dlmdecode.caches.registry import Policy, find_policy
 from dlmdecode.checks import (
     Between,
     Count,
@@ -28,6 +28,7 @@ from dlmdecode.checks import (
     plain,
     require,
 )
+from dlmdecode.options import value_of
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 DEFAULT_BLOCK_LENGTH = 32
@@ -83,7 +84,7 @@ class Settings:
     )
     temperature: NonNegative = argument(0.0, "0 takes the best token, above tokens are drawn")
     cfg_scale: NonNegative = argument(0.0, "classifier-free guidance, 0 is off", "cfg")
-    cache: Annotated[str, OneOf(CACHES)] = argument("none", "which keys and values are kept")
+    cache: str | Policy = argument("none", "which keys and values are kept: NAME[,OPTION=VALUE]")
     eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
         "stop", "what an end-of-sequence token does: stop or ignore"
     )
@@ -95,6 +96,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, hint in hints().items():
             object.__setattr__(self, name, conform(name, getattr(self, name), hint))
+        find_policy(self.cache)
         usable = self.temperature == 0 or self.temperature >= 1e-6
         require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
         length, block_length, steps = self.max_new_tokens, self.block_length, self.steps
@@ -189,40 +191,11 @@ def assignment(text: str) -> tuple[str, Any]:
     Raises:
         ValueError: it is none.
     """
-    name, equals, value = text.partition("=")
-    name = name.strip()
-    if not equals or not name.isidentifier():
-        raise ValueError(f"{text!r} is not of the form option=value")
+    name, value = options.assignment(text)
     return name, parse(name, value)
 
 
 def parse(name: str, text: str) -> Any:
-    """The value that `text` means for an option or a setting: the words of a setting stay words."""
-    known = [limit for _, limit in alternatives(hints().get(name))]
-    words = any(isinstance(limit, OneOf) and text in limit for limit in known)
-    return text if words else value_of(text)
-
-
-def value_of(text: str) -> Any:
-    """none, true, false, a number, JSON in brackets, a comma-separated tuple, or else the text."""
-    words = {"none": None, "null": None, "true": True, "false": False}
-    if text.strip().lower() in words:
-        return words[text.strip().lower()]
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    if text[:1] in ("[", "{", '"'):
-        with contextlib.suppress(json.JSONDecodeError):
-            return hashable(json.loads(text))
-    if "," in text:
-        return tuple(value_of(part) for part in text.split(","))
-    return text
-
-
-def hashable(value: Any) -> Any:
-    """Lists as tuples, and objects with whole-number names as dicts with such keys."""
-    if isinstance(value, list):
-        return tuple(map(hashable, value))
-    if isinstance(value, dict):
-        return {int(k) if k.lstrip("-").isdigit() else k: hashable(v) for k, v in value.items()}
-    return value
+    """The value that `text` means for an option or a setting: settings that are words stay so."""
+    kinds = {kind for kind, _ in alternatives(hints().get(name))}
+    return text if str in kinds and not kinds & {int, float, NoneType} else value_of(text)

@@ -76,8 +76,6 @@ def launch(job):
         os.close(write_reply)
         return os.fdopen(write_request, "wb"), os.fdopen(read_reply, "rb")
     try:
-        prctl(DEATH_SIGNAL, signal.SIGKILL)  # however the judge ends
-        user = os.getuid() or free_user()
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 1)
         os.dup2(0, 2)
@@ -86,6 +84,8 @@ def launch(job):
         os.dup2(100, REQUEST)
         os.dup2(101, REPLY)
         os.closerange(5, 4096)
+        user = os.getuid() or free_user()
+        prctl(DEATH_SIGNAL, signal.SIGKILL)  # however the judge ends
         weak = job["isolation"] == "weak"
         if weak:
             os.chdir(job["folder"])
@@ -107,7 +107,13 @@ def free_user():
     """A user id that owns nothing and runs nothing else: the kernel counts processes by user."""
     with open("/proc/self/uid_map") as file:
         last = max(int(inside) + int(count) - 1 for inside, _, count in map(str.split, file))
-    return min(2_000_000 + os.getpid(), last - os.getpid() % 10_000)
+    user = min(2_000_000 + os.getpid(), last - os.getpid() % 10_000)
+    try:
+        os.seteuid(user)
+    except OSError as error:
+        raise OSError(f"no program runs as root, and root may be no other user: {error}") from None
+    os.seteuid(0)
+    return user
 
 
 def enter_namespaces():
@@ -218,7 +224,8 @@ def readable_by(user, path):
 def give_up_rights(user):
     """Root becomes a user that owns nothing, for good."""
     if os.getuid() == 0:
-        os.chown(".", user, user)
+        os.chown(".", -1, user)  # root stays its owner, so that it can remove it
+        os.chmod(".", 0o770)
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)

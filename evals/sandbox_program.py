@@ -65,7 +65,7 @@ REFUSED_EVENTS = (
 ).split()
 REFUSED_MODULES = frozenset(
     "ctypes _ctypes socket _socket subprocess _posixsubprocess multiprocessing _multiprocessing "
-    "signal _signal pty fcntl resource ssl _ssl http urllib asyncio faulthandler sqlite3 _sqlite3 "
+    "signal _signal pty fcntl resource ssl _ssl faulthandler sqlite3 _sqlite3 "
     "dbm _dbm _gdbm _xxsubinterpreters _interpreters _testcapi _testinternalcapi".split()
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Count, require, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
@@ -35,7 +35,7 @@ class LastLook:
     }
     candidates: int = 4
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         rows.memory[self, "candidates"] = surest(rows, self.candidates)
         rows.memory[self, "token"] = rows.proposal.token
         return logits

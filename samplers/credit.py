@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Between, NonNegative, Probability, number
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
@@ -36,7 +36,9 @@ class TraceCredit:
         number("beta", self.beta, Between(0, 1))
         number("gamma", self.gamma, Between(0))
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any):
+    def __call__(
+        self, logits: Tensor, rows: Canvas, positions: Positions, need: Tensor, **how: Any
+    ):
         shape = (*rows.tokens.shape, self.slots)
         blank = (
             rows.tokens.new_full(shape, -1),
@@ -48,7 +50,7 @@ class TraceCredit:
         )
         fresh = rows.block_full[:, None, None]  # a new block: forget
         ids, credits = ids.masked_fill(fresh, -1), credits.masked_fill(fresh, 0)
-        index = span.at[..., None].expand(-1, -1, self.slots)
+        index = positions.at[..., None].expand(-1, -1, self.slots)
         proposed, new_ids, new_credits = ops.credit(
             logits.flatten(0, 1),
             ids.gather(1, index).flatten(0, 1),

@@ -8,11 +8,15 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from dlmdecode.caches import PackedDrafts
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import Count, OneOf, Probability
+from dlmdecode.checks import Count, OneOf, Probability, require
+from dlmdecode.forward import Forward
+from dlmdecode.models.base import Denoiser
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Choose, Sampler
 from dlmdecode.select import Threshold, by_rule
+from dlmdecode.settings import Settings
 from dlmdecode.verify import Lookahead, fan_out
 
 MODES = ("batch", "tree")
@@ -67,6 +71,13 @@ class ConfidentLookahead(Lookahead):
             reached = agrees[-1]
 
 
+def packed_drafts(model: Denoiser, settings: Settings) -> Forward:
+    """Drafts side by side in one row, under a cache whose keys and values they share."""
+    fix = "packed drafts share cached keys and values: set cache='prefix' or cache='dual'"
+    require(settings.cache in ("prefix", "dual"), "draft_mode", "tree", fix)
+    return PackedDrafts(model, dual=settings.cache == "dual")
+
+
 @register_sampler(
     "freedave",
     over="vanilla",
@@ -79,7 +90,7 @@ def freedave(
     threshold: Probability | None = None,
 ) -> Sampler:
     """Verify up to `draft_steps` drafted commits a forward; lossless unless `threshold` is set."""
-    tree = draft_mode == "tree"
+    packed = Sampler(evaluate=packed_drafts if draft_mode == "tree" else None)
     if threshold is None:
-        return Sampler(verify=Lookahead(draft_steps, tree))
-    return Sampler(select=Threshold(threshold), verify=ConfidentLookahead(draft_steps, tree))
+        return packed.merge(Sampler(verify=Lookahead(draft_steps)))
+    return packed.merge(Sampler(Threshold(threshold), verify=ConfidentLookahead(draft_steps)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Count, Positive, Probability, number, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
@@ -30,33 +30,29 @@ class KLHistory:
     def __post_init__(self) -> None:
         whole("kl_history", self.length)
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         now = logits.float().log_softmax(-1)
         moved = now.new_full((*now.shape[:2], self.length), torch.inf)
         if (self, "log_prob") in rows.memory:
-            lo = rows.memory[self, "lo"][:, None]
             before, history = rows.memory[self, "log_prob"], rows.memory[self, "moved"]
-            column = span.at - lo
-            known = (column >= 0) & (column < before.shape[1])
-            column = column.clamp(0, before.shape[1] - 1)[..., None]
+            column = rows.memory[self, "column"].gather(1, positions.at)
+            known = column >= 0
+            column = column.clamp(min=0)[..., None]
             past = before.gather(1, column.expand(-1, -1, now.shape[-1]))
             kl = (now.exp() * (now - past)).sum(-1)
             older = history.gather(1, column.expand(-1, -1, self.length))[..., 1:]
             older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
             moved = torch.cat([older, kl[..., None]], -1)
             moved = moved.masked_fill(~known[..., None], torch.inf)
-        rows.memory[self, "lo"] = span.lo
+        column = positions.column(rows.position)
+        rows.memory[self, "column"] = column.where(positions.contains(rows.position), -1)
         rows.memory[self, "log_prob"], rows.memory[self, "moved"] = now, moved
         return logits
 
     def largest(self, canvas: Canvas) -> Tensor:
         """The largest move of each position in the kept steps, infinite where unknown, (B, L)."""
-        lo, moved = canvas.memory[self, "lo"], canvas.memory[self, "moved"]
-        span = Span(lo, lo + moved.shape[1])
-        column = (canvas.position - lo[:, None]).clamp(0, moved.shape[1] - 1)
-        return (
-            moved.amax(-1).gather(1, column).masked_fill(~span.contains(canvas.position), torch.inf)
-        )
+        column, moved = canvas.memory[self, "column"], canvas.memory[self, "moved"]
+        return moved.amax(-1).gather(1, column.clamp(min=0)).masked_fill(column < 0, torch.inf)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Count, OneOf
 from dlmdecode.noise import uniform
 from dlmdecode.registry import register_sampler
@@ -30,7 +30,7 @@ class RandomOrder:
 class WithoutEos:
     """The first EOS id, which also pads, is never proposed."""
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         return logits.index_fill(
             -1, torch.tensor(rows.eos_ids[:1], device=logits.device), -torch.inf
         )

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import Work, gather_states
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.caches import gather_states
+from dlmdecode.canvas import Canvas, Positions, Span
 from dlmdecode.checks import Probability, number, require
+from dlmdecode.forward import Forward, Work
+from dlmdecode.models.base import Denoiser
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Forward, Sampler
+from dlmdecode.sampler import Sampler
 from dlmdecode.select import by_rule
+from dlmdecode.settings import Settings
 
 SHADOW = "shadow"  # memory: probability of each standing token as its shadow sees it, (B, L)
 FIRST_LIMIT = 30
@@ -29,7 +32,7 @@ class ShadowBlock:
     def __init__(self, model: Any):
         self.model, self.work = model, Work()
 
-    def __call__(self, rows: Canvas, wanted: Span) -> tuple[Tensor, Span]:
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         length = rows.tokens.shape[1]
         full = rows.block_full
         block = Span(torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi))
@@ -105,9 +108,12 @@ class NarrowOut:
         canvas.memory[self] = accepted
 
 
-def shadowed(model: Any, cache: str) -> Forward:
-    require(cache == "none", "cache", cache, "WINO reads committed positions: use cache='none'")
-    native = getattr(model, "supports_cache", True) and model.shift == 0
+def shadowed(model: Denoiser, settings: Settings) -> Forward:
+    fix = "WINO reads committed positions: use cache='none'"
+    require(settings.cache == "none", "cache", settings.cache, fix)
+    fix = "WINO judges by the unguided probabilities of a forward of its own: give 0"
+    require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
+    native = model.supports_cache and model.shift == 0
     require(native, "sampler", "wino", "it needs a native model whose logits are not shifted")
     return ShadowBlock(model)
 

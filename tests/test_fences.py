@@ -1,8 +1,10 @@
 """The code in an instructed answer, however its fences are written."""
 
+import json
+
 import pytest
 
-from dlmdecode.evals.humaneval import program_of
+from dlmdecode.evals.humaneval import HumanEval, program_of
 
 DEF = "def add(a, b):\n    return a + b\n"
 DOCUMENTED = '''def add(a, b):
@@ -97,3 +99,47 @@ def test_no_other_function_and_no_prose_counts_as_the_answer():
     assert program_of("```python\ndef added(a):\n    pass\n```", "add").startswith("def added")
     assert program_of("add: it adds\n```\n1\n```", "add") == "1"
     assert program_of("I cannot.", "add") == "I cannot."
+
+
+PROBLEM = {
+    "task_id": "Local/0",
+    "prompt": 'from typing import List\n\n\ndef add(a: int, b: int) -> int:\n    """Add."""\n',
+    "entry_point": "add",
+    "test": "def check(f):\n    assert f(1, 2) == 3\n",
+}
+
+
+@pytest.fixture
+def humaneval(tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(PROBLEM) + "\n")
+    return lambda form: HumanEval(str(path), form, True, 60.0, True, weak_isolation=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "    return a + b\n",
+        PROBLEM["prompt"] + "    return a + b\n",
+        "\ufeff    return a + b\n\n\nprint(add(1, 2))",
+        "    return a + b\n```\nIt adds.",
+    ],
+)
+def test_a_completion_may_repeat_the_prompt(humaneval, text):
+    assert humaneval("completion").score(0, text)["reason"] == "passed"
+
+
+def test_a_whole_module_answers_and_uses_what_the_prompt_imports(humaneval):
+    module = f"from __future__ import annotations\n\nX: List[Later] = []\n\n\n{DEF}"
+    score = humaneval("instruct").score(0, f"```python\n{module}```")
+    assert score["reason"] == "passed"
+    documented = 'def add(a, b):\n    """Add."""\n'
+    assert not humaneval("instruct").score(0, f"```python\n{documented}```")["correct"]
+
+
+@pytest.mark.parametrize("field", PROBLEM)
+def test_a_problem_whose_fields_are_no_text_is_named(tmp_path, field):
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps({**PROBLEM, field: 7}) + "\n")
+    with pytest.raises(ValueError, match=f"line 1 has {field}=7: give text"):
+        HumanEval(str(path), allow_code_execution=True, weak_isolation=True)

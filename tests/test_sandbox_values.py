@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from confined import strongest
 
 from dlmdecode.evals import sandbox
 
@@ -387,7 +388,7 @@ def problem(test):
 
 @pytest.fixture(scope="module")
 def isolation():
-    return next(way for way in sandbox.ISOLATIONS if sandbox.obstacle(way) is None)
+    return strongest()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -33,6 +33,7 @@ class Denoiser(Protocol):
     eos_ids: tuple[int, ...]  # the first one fills what an early stop leaves open
     shift: int  # 0: the state at i predicts token i; 1: the state at i predicts token i + 1
     max_length: int | None  # positions the model can address
+    supports_cache: bool  # whether `encode` calls a key/value hook
     tokenizer: Any
 
     @property
@@ -117,6 +118,7 @@ class Transformer(nn.Module):
 
     family: str
     shift = 0
+    supports_cache = True
     mask_id: int
     eos_ids: tuple[int, ...]
     max_length: int | None

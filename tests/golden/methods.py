@@ -21,6 +21,7 @@ from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
+from dlmdecode.samplers.freedave import packed_drafts
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
@@ -30,6 +31,7 @@ from dlmdecode.samplers.vanilla import WithoutEos
 from dlmdecode.samplers.wino import shadowed
 from dlmdecode.scores import Margin, NegativeEntropy
 from dlmdecode.select import EvenQuota, Threshold, TopK
+from dlmdecode.settings import Settings
 from dlmdecode.verify import Lookahead
 
 METHODS: dict[str, Callable[[Case, Path], Setup]] = {}
@@ -265,12 +267,13 @@ def freedave_baseline(case: Case, folder: Path) -> Setup:
 @method("freedave")
 def freedave(case: Case, folder: Path) -> Setup:
     params, setup = case["params"], replace(freedave_static(case), lockstep=False)
-    shape = (params["draft_steps"], params["draft_mode"] == "tree_attention")
-    if params["confidence_threshold"] is None:
-        return replace(setup, sampler=setup.sampler.merge(Sampler(verify=Lookahead(*shape))))
-    verify = quirks.WatchedLookahead(*shape)
-    setup.quirks = lambda forward: (quirks.VerifyFullCommit(forward, verify),)
-    return replace(setup, sampler=setup.sampler.merge(Sampler(verify=verify)))
+    packed = packed_drafts if params["draft_mode"] == "tree_attention" else None
+    verify = Lookahead(params["draft_steps"])
+    if params["confidence_threshold"] is not None:
+        verify = quirks.WatchedLookahead(params["draft_steps"])
+        setup.quirks = lambda forward: (quirks.VerifyFullCommit(forward, verify),)
+    drafts = Sampler(verify=verify, evaluate=packed)
+    return replace(setup, sampler=setup.sampler.merge(drafts))
 
 
 @method("learn2pd")
@@ -351,5 +354,5 @@ def wino(case: Case, folder: Path) -> Setup:
     params = case["params"]
     bars = {"threshold": params["threshold"], "threshold_back": params["threshold_back"]}
     recipe = sampler("wino", block_length=params["block_length"], **bars)
-    leaf = lambda model: shadowed(model, "none")  # noqa: E731
+    leaf = lambda model: shadowed(model, Settings())  # noqa: E731
     return Setup(recipe, params["gen_length"], leaf=leaf, dtype=torch.float64)
