@@ -31,7 +31,7 @@ import torch
 from tqdm import tqdm
 
 import dlmdecode
-from dlmdecode.checks import Count, conform, require
+from dlmdecode.checks import conform, require, whole
 from dlmdecode.cli import EXPECTED, fail
 from dlmdecode.evals.encoding import Encoder, Ids
 from dlmdecode.evals.likelihood import Likelihood, windows
@@ -40,10 +40,10 @@ from dlmdecode.evals.lm_eval_options import (
     fit,
     positions,
     read_settings,
-    require_bools,
     rows_of,
 )
 from dlmdecode.generation import resolve_model
+from dlmdecode.settings import Seed
 
 try:
     from lm_eval.api.instance import Instance
@@ -114,16 +114,16 @@ class DiffusionLM(HarnessModel):
         **options: Any,
     ):
         super().__init__()
-        require_bools(
-            add_bos_token=add_bos_token or False,
-            is_check_greedy=is_check_greedy,
-            escape_until=escape_until,
-            trust_remote_code=trust_remote_code,
-        )
+        for name, value in (
+            ("is_check_greedy", is_check_greedy),
+            ("escape_until", escape_until),
+            ("trust_remote_code", trust_remote_code),
+        ):
+            conform(name, value, bool)
+        conform("add_bos_token", add_bos_token, bool | None)
         unsafe = "remote code is never run; leave it out"
         require(not trust_remote_code, "trust_remote_code", True, unsafe)
-        mc_num = conform("mc_num", mc_num, Count)
-        require(seed is not None, "seed", seed, "give a whole number")
+        self.seed, num_masks = conform("seed", seed, Seed), whole("mc_num", mc_num)
         self.rows = rows_of(batch_size, max_batch_size)
         by_name = isinstance(pretrained, (str, os.PathLike))
         placed = (self.own_device(device) if by_name else device, dtype, revision)
@@ -134,7 +134,7 @@ class DiffusionLM(HarnessModel):
         self.max_length = positions(self.model.max_length, max_length)
         self.sampler, self.options = sampler, canonical(options)
         self.encoder = Encoder(self.model, add_bos_token)
-        self.seed, self.likelihood = seed, Likelihood(self.model, self.rows, mc_num, seed)
+        self.likelihood = Likelihood(self.model, self.rows, num_masks, self.seed)
         self.is_check_greedy, self.escape_until = is_check_greedy, escape_until
         self.counts: Counter[str] = Counter()
         try:
@@ -146,10 +146,8 @@ class DiffusionLM(HarnessModel):
     def check(self, options: dict[str, Any]) -> None:
         """Raise what `generate` would for the model arguments with a task's `options`."""
         given = {**options, **self.options}
-        if "max_new_tokens" not in given:  # a task may still give it; steps depend on it
-            block = given.get("block_length")
-            given["max_new_tokens"] = block if isinstance(block, int) else 32
-            conform("steps", given.pop("steps", None), Count | None)
+        parts = [given[n] for n in ("block_length", "steps") if isinstance(given.get(n), int)]
+        given.setdefault("max_new_tokens", max([1, *parts]) if parts else 32)
         fitted, _ = fit(given, 1, self.max_length)
         dlmdecode.stream(self.model, [self.encoder.start], self.sampler, seed=self.seed, **fitted)
 

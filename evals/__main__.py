@@ -194,7 +194,7 @@ def run_tuning(args: argparse.Namespace) -> int:
     grid = parse_search(args.search, options_of(fixed.spec))
     found = settings(fixed.spec, grid, args.max_settings)
     candidates = [Contender(c.label, c.spec, {**fixed.options, **c.options}) for c in found]
-    halves = build_task(args.task, args).split(generation_arguments(args)["seed"])
+    halves = build_task(args.task, args).split(generation_arguments(args)["seed"] or 0)
     tasks = (limited(halves[0], args.limit), limited(halves[1], args.limit))
     evaluate_into = evaluator(args, [baseline, *candidates])
     outcome = tune(tasks, candidates, baseline, args.budget, evaluate_into, args.output)

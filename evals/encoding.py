@@ -7,12 +7,13 @@ special token, or a chat template rendered it. Nothing is put behind a text.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
+from dlmdecode.chat import check_text, control_tokens, plain_ids
+from dlmdecode.chat_template import render
 from dlmdecode.checks import require
 from dlmdecode.evals.task import cut
 
@@ -40,11 +41,10 @@ class Encoder:
         self.add_bos_token = add_bos_token
         self.start = [model.eos_ids[0] if self.bos_id is None else self.bos_id]
         self.needs_start = model.shift > 0  # no state predicts the first token
-        added = self.tokenizer.added_tokens_decoder.values()
-        self.specials = tuple(token.content for token in added if token.special)
+        self.specials = tuple(control_tokens(self.tokenizer))
         self.lead = self.leading()
         self.rendered: set[str] = set()  # the texts that the chat template made
-        self.template: str | None = None  # the name of one of several
+        self.renderer = self.tokenizer
 
     def leading(self) -> Ids:
         """What the tokenizer by itself puts before a text."""
@@ -54,17 +54,12 @@ class Encoder:
 
     def plain(self, text: str) -> Ids:
         """Ids of `text` alone; the mask token spelled out in it is text like any other."""
-        ids = self.tokenize(text)
+        quiet = {"add_special_tokens": False, "verbose": False}  # long texts are shortened later
+        ids = self.tokenizer(check_text(text), **quiet)["input_ids"]
         if self.mask_id not in ids:
             return ids
-        mask = self.tokenizer.convert_ids_to_tokens(self.mask_id)
-        spelled = self.tokenize(mask, split_special_tokens=True)
-        first, *others = map(self.tokenize, text.split(mask))
-        return first + [id for part in others for id in spelled + part]
-
-    def tokenize(self, text: str, **how: Any) -> Ids:
-        quiet = {"add_special_tokens": False, "verbose": False}  # long texts are shortened later
-        return self.tokenizer(text, **quiet, **how)["input_ids"]
+        spelled = plain_ids(self.tokenizer.convert_ids_to_tokens(self.mask_id), self.tokenizer)
+        return [one for id in ids for one in (spelled if id == self.mask_id else [id])]
 
     def before(self, text: str, rendered: bool) -> Ids:
         """The special tokens to put before `text`."""
@@ -127,21 +122,12 @@ class Encoder:
         names = list(known) if isinstance(known, dict) else []
         has = ", ".join(names) or "one template, without a name"
         require(name in names, "apply_chat_template", name, f"the tokenizer has {has}")
-        self.template = name
+        self.renderer = copy.copy(self.tokenizer)
+        self.renderer.chat_template = known[name]
         return known[name]
 
     def render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """A conversation as text; where no prompt follows, its last message is left open."""
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self.template,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise ValueError(f"the chat template refuses messages of {roles}: {error}") from error
+        text = render(self.renderer, messages, add_generation_prompt)
         self.rendered.add(text)
         return text

@@ -5,6 +5,7 @@ torchrun --nproc-per-node 8 -m dlmdecode.lm_eval run --model dlmdecode …
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any
 
@@ -35,6 +36,7 @@ class HarnessModel(LM):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             if not dist.is_initialized():
                 dist.init_process_group()
+                atexit.register(dist.destroy_process_group)  # its threads outlive no interpreter
             self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
 
     def own_device(self, device: str | None) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from dlmdecode.checks import Count, OneOf, conform, require
+from dlmdecode.checks import plain, require, whole
 from dlmdecode.evals.likelihood import Rows
 from dlmdecode.settings import resolve_aliases
 
@@ -14,43 +14,37 @@ FILTERS = ("top_p", "top_k", "min_p", "typical_p")  # of sampling: without effec
 MOST_ROWS = 64  # what batch_size=auto begins with
 
 
-def require_bools(**values: Any) -> None:
-    for name, value in values.items():
-        require(isinstance(value, bool), name, value, "give True or False")
-
-
 def canonical(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options under the names of `generate`.
 
     Raises `ValueError` where two names of one option have different values.
     """
-    found = resolve_aliases({k: v for k, v in options.items() if k != "max_gen_toks"})
-    if (length := options.get("max_gen_toks")) is not None:
-        agrees = found.setdefault("max_new_tokens", length) == length
-        other = found["max_new_tokens"]
-        require(
-            agrees, "max_gen_toks", length, f"max_new_tokens={other!r} says otherwise; give one"
-        )
+    found = resolve_aliases(options)
+    for name in LENGTHS:
+        value = found.pop(name, None)
+        if value is not None:
+            length = found.setdefault("max_new_tokens", value)
+            require(length == value, name, value, f"max_new_tokens={length!r} says otherwise")
     return found
 
 
 def rows_of(batch_size: int | str, most: int | None) -> Rows:
     """`batch_size=8`, "8", "auto" or "auto:N" (which the harness's command line gives as text)."""
-    auto = isinstance(batch_size, str) and batch_size.partition(":")[0] == "auto"
-    if auto:
-        most = conform("max_batch_size", most, Count | None)
-        return Rows(most or MOST_ROWS, adapts=True)
+    if isinstance(batch_size, str) and batch_size.partition(":")[0] == "auto":
+        return Rows(MOST_ROWS if most is None else whole("max_batch_size", most), adapts=True)
     require(most is None, "max_batch_size", most, "it goes with batch_size=auto only")
-    count = int(batch_size) if str(batch_size).isdecimal() else batch_size
-    return Rows(conform("batch_size", count, Count | Annotated[str, OneOf(("auto",))]))
+    text = isinstance(batch_size, str) and batch_size.isdecimal()
+    return Rows(whole("batch_size", int(batch_size) if text else batch_size))
 
 
 def positions(model_length: int | None, given: int | None) -> int | None:
     """The positions to use: those of the model, or fewer."""
-    given = conform("max_length", given, Count | None)
-    within = given is None or model_length is None or given <= model_length
+    if given is None:
+        return model_length
+    given = whole("max_length", given)
+    within = model_length is None or given <= model_length
     require(within, "max_length", given, f"the model has {model_length} positions")
-    return model_length if given is None else given
+    return given
 
 
 def read_settings(settings: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -84,18 +78,16 @@ def read_settings(settings: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 def fit(options: Mapping[str, Any], prompt: int, limit: int | None) -> tuple[dict[str, Any], int]:
     """Options whose text fits `limit` positions after `prompt` tokens, and the room for those.
 
-    A text that does not fit is cut to what the prompt leaves, but not below half of the window;
-    it ends with a block, and `steps` stay as many for each block.
+    A text that does not fit is cut to what the prompt leaves, but not below half of the window.
+    Blocks are no longer than the text then, and of `steps` as many are left as of the text.
     """
-    wanted = conform("max_new_tokens", options.get("max_new_tokens", 256), Count)
+    wanted = whole("max_new_tokens", options.get("max_new_tokens", 256))
     length = wanted if limit is None else min(wanted, max(limit - prompt, limit // 2, 1))
-    block = options.get("block_length")
-    if length < wanted:
-        whole = block or 32
-        length -= length % whole if length > whole else 0
     fitted = {**options, "max_new_tokens": length}
+    block, steps = plain(options.get("block_length")), plain(options.get("steps"))
     if isinstance(block, int):
-        fitted["block_length"] = min(block, length)
-    if options.get("steps") is not None and length < wanted:
-        fitted["steps"] = max(options["steps"] * length // wanted, 1)
+        fitted["block_length"] = block = min(block, length)
+    if isinstance(steps, int) and length < wanted:
+        blocks = -(-length // block) if isinstance(block, int) and block > 0 else 1
+        fitted["steps"] = max(steps * length // wanted, blocks)
     return fitted, prompt if limit is None else max(limit - length, 1)
