@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from toy import CHAT, EOS, FAMILIES, MASK, MODELS, give_llada_tokenizer, micro
 
 import dlmdecode
+from dlmdecode.cli import main
 from dlmdecode.models.loading import ARCHITECTURES, OTHERS, load
 
 
@@ -123,6 +124,23 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(folder, absent)
         load(folder, device=absent)
 
 
+@pytest.mark.parametrize("command", [["generate", "2 + 3"], ["trace", "2 + 3"]])
+def test_on_the_command_line_it_is_one_line(command, capsys):
+    assert main([*command, "--device", "cuda:99"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("dlmdecode: error: device='cuda:99' is not there: give 'cpu'")
+    assert told.err.count("\n") == 1
+
+
+def test_an_evaluation_on_a_device_that_is_not_there_leaves_no_run_behind(tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ["--sampler", "threshold", "--output", str(run), "--device", "cuda:99"]
+    assert main(["eval", "arithmetic", *options]) == 2
+    assert "device='cuda:99'" in capsys.readouterr().err
+    assert not run.exists()
+
+
 def test_the_meta_device_and_a_number_are_no_place_for_a_model(folder):
     with pytest.raises(ValueError, match="device='meta' holds shapes and no values"):
         load(folder, device="meta")
@@ -133,6 +151,17 @@ def test_the_meta_device_and_a_number_are_no_place_for_a_model(folder):
 @pytest.mark.parametrize("cpu", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
 def test_the_cpu_by_any_of_its_names_is_the_cpu(folder, cpu):
     assert load(folder, device=cpu).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("wrong", [None, b"tiny", 3])
+def test_what_names_no_model_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match="name_or_path=.*give a name, a folder or a hub id"):
+        load(wrong)
+
+
+def test_a_revision_of_a_folder_is_refused(folder):
+    with pytest.raises(ValueError, match="revision='main': .* is a folder on this machine"):
+        load(folder, revision="main")
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
