@@ -191,7 +191,7 @@ class DiffusionLM(HarnessModel):
         return calls
 
     def generate(self, calls: Sequence[Call]) -> list[str]:
-        prompts = [torch.tensor(call.ids, dtype=torch.int64) for call in calls]
+        prompts = [torch.tensor(call.ids, dtype=torch.int64, device="cpu") for call in calls]
         out = dlmdecode.generate(self.model, prompts, self.sampler, **calls[0].options)
         spans = zip(calls, out.sequences, out.prompt_lengths, out.new_tokens, strict=True)
         return [

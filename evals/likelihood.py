@@ -59,11 +59,13 @@ class Likelihood:
         n = len(target)
         if n == 0:
             return 0.0
-        own = torch.tensor(target, device=self.model.device)
-        generator = torch.Generator().manual_seed(self.seed)
-        first = torch.randint(n, (), generator=generator)
-        counts = (first + torch.arange(self.num_masks) * n / self.num_masks).long() % n + 1
-        ranks = torch.rand(self.num_masks, n, generator=generator).argsort(1)
+        own = torch.tensor(target, dtype=torch.int64, device=self.model.device)
+        generator, cpu = torch.Generator("cpu").manual_seed(self.seed), torch.device("cpu")
+        first = torch.randint(n, (), generator=generator, device=cpu)
+        evenly = torch.arange(self.num_masks, device=cpu) * n // self.num_masks
+        counts = (first + evenly) % n + 1
+        drawn = torch.rand(self.num_masks, n, generator=generator, device=cpu, dtype=torch.float32)
+        ranks = drawn.argsort(1)
         masked = (ranks < counts[:, None]).to(own.device)
 
         def total(masked: Tensor) -> float:
