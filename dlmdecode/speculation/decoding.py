@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlmdecode.checks import conform, plain
 from dlmdecode.noise import streams, uniform
 from dlmdecode.prompts import encode_prompts
+from dlmdecode.settings import Seed
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, resolve_drafter
 from dlmdecode.speculation.forward import Forward, Stop, process
@@ -123,6 +125,12 @@ def speculate(
         ValueError: bad argument; the message names it, its value and the fix.
         TypeError: unknown option, with the closest known name.
     """
+    max_new_tokens, temperature, draft_steps = (
+        plain(max_new_tokens),
+        plain(temperature),
+        plain(draft_steps),
+    )
+    draft_length, seed = plain(draft_length), conform("seed", seed, Seed | None) or 0
     verifier = resolve_verifier(verifier, tokenizer)
     check_options(options, temperature, verifier)
     search, lengths = resolve_search(path_search), resolve_length(draft_length)
@@ -139,9 +147,7 @@ def speculate(
     before = getattr(drafter, "forwards", 0)
     began = time.perf_counter()
     loops = []
-    for row, (ids, key) in enumerate(
-        zip(prompts, streams(prompts, 0 if seed is None else seed), strict=True)
-    ):
+    for row, (ids, key) in enumerate(zip(prompts, streams(prompts, seed), strict=True)):
         source = Source(drafter, words, search, scorer, lengths.start())
         loop = Loop(row, source, key if temperature > 0 else None, on_step)
         with no_stop_strings(verifier.model.generation_config):

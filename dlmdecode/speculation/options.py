@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.generation.stopping_criteria import StopStringCriteria
 
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import Between, closest, number, require
 from dlmdecode.speculation.verifier import Verifier
 
 REFUSED = {"num_beams": 1, "num_return_sequences": 1}
@@ -17,9 +17,7 @@ OURS = ("generation_config", "max_length", "do_sample", "custom_generate", "assi
 
 def check_options(options: dict[str, Any], temperature: Any, verifier: Verifier) -> None:
     """Refuse what this loop does not do, and unknown names."""
-    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    fits = number and 0 <= temperature < float("inf")
-    require(fits, "temperature", temperature, "give a finite number, 0 or more")
+    number("temperature", temperature, Between(0))
     defaults = verifier.model.generation_config
     for name, only in REFUSED.items():
         value = options.get(name, getattr(defaults, name, None))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import models
-from dlmdecode.checks import require
+from dlmdecode.checks import require, whole
 from dlmdecode.models.loading import pick_device
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.speculation.drafters import ids_of
@@ -127,9 +127,7 @@ def check_causal(model: Any) -> None:
 
 def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> None:
     """Refuse what does not fit into the verifier's positions."""
-    whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool)
-    fits = whole and max_new_tokens >= 1
-    require(fits, "max_new_tokens", max_new_tokens, "give a whole number, at least 1")
+    max_new_tokens = whole("max_new_tokens", max_new_tokens)
     longest, limit = max(map(len, prompts)), verifier.max_length
     require(
         limit is None or longest + max_new_tokens <= limit,
