@@ -220,7 +220,7 @@ def check_canvas(
             value.device == tokens.device, name, value, f"give it on {tokens.device} like tokens"
         )
     for name, vector in {"lo": lo, "hi": hi, "quota": how.quota}.items():
-        if vector is not None:
+        if vector is not None or name != "quota":
             check_tensor(name, vector)
             fits = vector.shape == tokens.shape[:1] and vector.dtype == torch.int64
             require(fits, name, vector, f"give int64 ({len(tokens)},)")

@@ -125,12 +125,9 @@ def speculate(
         ValueError: bad argument; the message names it, its value and the fix.
         TypeError: unknown option, with the closest known name.
     """
-    max_new_tokens, temperature, draft_steps = (
-        plain(max_new_tokens),
-        plain(temperature),
-        plain(draft_steps),
-    )
-    draft_length, seed = plain(draft_length), conform("seed", seed, Seed | None) or 0
+    max_new_tokens, temperature = plain(max_new_tokens), plain(temperature)
+    draft_length, draft_steps = plain(draft_length), plain(draft_steps)
+    seed = conform("seed", seed, Seed | None) or 0
     verifier = resolve_verifier(verifier, tokenizer)
     check_options(options, temperature, verifier)
     search, lengths = resolve_search(path_search), resolve_length(draft_length)
