@@ -209,7 +209,7 @@ def test_the_worker_warms_up_once_for_each_sampler():
 
 def test_sampler_options_are_read_from_the_command_line_form():
     assert parse_options(["a=0.5", "b=none", "c=word", "d=[1, 2]", "e=True"], "--set") == {
-        "a": 0.5, "b": None, "c": "word", "d": [1, 2], "e": True,
+        "a": 0.5, "b": None, "c": "word", "d": (1, 2), "e": True,
     }  # fmt: skip
     contender = Contender.parse("a+b,threshold=0.7", {"threshold": 0.9, "radius": 2})
     assert contender.spec == "a+b" and contender.options == {"threshold": 0.7, "radius": 2}
