@@ -36,7 +36,7 @@ class Contender:
     def parse(cls, text: str, shared: dict[str, Any] | None = None) -> Contender:
         """`"adablock+credit,alpha=0.7"`; options given here win over `shared` ones."""
         spec, *pairs = re.split(r",(?=\s*\w+\s*=)", text)  # a value may have commas of its own
-        if not spec.strip():
+        if not spec.strip() or "," in spec:
             raise ValueError(f"--sampler {text!r}: give NAME or NAME,option=value")
         return cls(text, spec.strip(), {**(shared or {}), **parse_options(pairs, "--sampler")})
 
