@@ -106,6 +106,10 @@ def generate(
     Returns:
         A `Generation`.
 
+    A row of a batch equals its single run as far as the model's logits do not depend on the shape
+    of the batch. In float32 they differ in the last bits only; in bfloat16 by a tenth and more, so
+    that a row can differ wherever two choices are nearly tied, with any sampler and any cache.
+
     Raises:
         ValueError: bad argument, or one that has no effect; the message names it, its value and the
             fix. No forward was made.

@@ -219,12 +219,12 @@ def check_canvas(
         require(
             value.device == tokens.device, name, value, f"give it on {tokens.device} like tokens"
         )
-    for name, vector in {"lo": lo, "hi": hi, "quota": how.quota}.items():
-        if vector is not None:
-            check_tensor(name, vector)
-            fits = vector.shape == tokens.shape[:1] and vector.dtype == torch.int64
-            require(fits, name, vector, f"give int64 ({len(tokens)},)")
-            require(vector.device == tokens.device, name, vector, f"give it on {tokens.device}")
+    vectors = {"lo": lo, "hi": hi} | ({} if how.quota is None else {"quota": how.quota})
+    for name, vector in vectors.items():
+        check_tensor(name, vector)
+        fits = vector.shape == tokens.shape[:1] and vector.dtype == torch.int64
+        require(fits, name, vector, f"give int64 ({len(tokens)},)")
+        require(vector.device == tokens.device, name, vector, f"give it on {tokens.device}")
 
 
 def dense(value: Tensor | None) -> Tensor | None:

@@ -289,10 +289,11 @@ def path_search(
     used = count.tolist() or [1]
     fits = min(used) >= 1 and max(used) <= ids.shape[1]
     require(fits, "count", used, "give numbers from 1 to the width of ids")
-    sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
-    require(
-        len(sizes) == 1 and len(keys) > 0, "keys", sizes, "give one array of each for each order"
-    )
+    arrays = {"keys": keys, "log_probs": log_probs, "contexts": contexts, "weights": weights}
+    for name, listed in arrays.items():
+        orders = len(listed) if isinstance(listed, (list, tuple)) else 0
+        fits = orders > 0 and orders == len(keys)
+        require(fits, name, listed, "give a list with one array for each order")
     check_tables("keys", keys, "log_probs", log_probs)
     check_tables("contexts", contexts, "weights", weights)
     check_numbers("prefix", prefix, torch.int64)

@@ -401,8 +401,10 @@ def test_sampler_options_are_read_from_the_command_line_form():
     }  # fmt: skip
     contender = Contender.parse("a+b,threshold=0.7", {"threshold": 0.9, "radius": 2})
     assert contender.spec == "a+b" and contender.options == {"threshold": 0.7, "radius": 2}
-    with pytest.raises(ValueError, match="unknown sampler 'threshold,0.7'"):
-        Contender.parse("threshold,0.7").build({}, None)
+    listed = Contender.parse("adablock,delimiters=5,6,window=0.5")
+    assert listed.options == {"delimiters": (5, 6), "window": 0.5}
+    with pytest.raises(ValueError, match="option=value"):
+        Contender.parse("threshold,0.7")
     with pytest.raises(ValueError, match="--set: 'x' is not of the form option=value"):
         parse_options(["x"], "--set")
     with pytest.raises(ValueError, match="each only once"):
