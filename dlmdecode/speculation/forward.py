@@ -59,7 +59,8 @@ class Forward:
             self.cache = inputs[CACHE] = new_cache(self.model, self.far)
         if self.keeps_logits:
             inputs["logits_to_keep"] = len(draft) + 1
-        out = self.model(**inputs, return_dict=True)
+        with torch.inference_mode():
+            out = self.model(**inputs, return_dict=True)
         if self.calls == 0:
             require(can_rewind(self.cache, self.far), self.role, type(self.model).__name__, UNFIT)
         self.calls += 1
