@@ -41,6 +41,7 @@ class Forward:
         self.switches = switch_lengths(model)
         self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.length = self.calls = 0
+        self.whole = True  # until a model forgets its text at a switch, as old Phi-3 code does
 
     def room(self, length: int) -> float:
         """How many tokens may be drafted after a text of `length`.
@@ -48,7 +49,9 @@ class Forward:
         All positions of a forward get the frequencies of its last one, so that a draft must not
         reach over a switch, beyond which plain decoding would get the others.
         """
-        ahead = (switch - length for switch in self.switches if length <= switch)
+        if not self.whole:
+            return 0
+        ahead = (max(switch - length, 0) for switch in self.switches if length <= switch + 1)
         return next(ahead, float("inf"))
 
     def __call__(self, text: list[int], draft: list[int]) -> Tensor:
@@ -57,9 +60,11 @@ class Forward:
         inputs = step_inputs(self.model, ids, self.length, self.cache)
         if inputs.get(CACHE) is None:  # a model drops its cache where its frequencies change
             self.cache = inputs[CACHE] = new_cache(self.model, self.far)
+            self.whole = inputs["input_ids"].shape[1] == ids.shape[1]
         if self.keeps_logits:
             inputs["logits_to_keep"] = len(draft) + 1
-        out = self.model(**inputs, return_dict=True)
+        with torch.inference_mode():
+            out = self.model(**inputs, return_dict=True)
         if self.calls == 0:
             require(can_rewind(self.cache, self.far), self.role, type(self.model).__name__, UNFIT)
         self.calls += 1

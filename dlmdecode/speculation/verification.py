@@ -59,7 +59,7 @@ def choices(
     for i in range(len(scores)):
         row = scores[i : i + 1]
         if processors:
-            row = processors(ids[:, : start + i], row)
+            row = processors(ids[:, : start + i], row.clone())  # may be written to
         yield int(choose(row, None if uniform is None else uniform[i : i + 1]))
 
 
