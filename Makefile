@@ -1,19 +1,25 @@
-# make demo | test | lint | bench | clean. Needs python3 >= 3.10; the rest goes into $(VENV).
+# make demo | test | test-oldest | test-latest | lint | bench | clean
+# Needs python3 >= 3.11; the rest goes into $(VENV), in the versions that constraints.txt names.
 PYTHON ?= python3
 VENV ?= .venv
-TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu)
+SOURCES := pyproject.toml setup.py constraints.txt \
+	$(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc csrc/*/*.cu)
+BUILD := pip setuptools wheel ninja packaging
+# what a release of a dependency may break: loading, generation, speculation, evaluation
+CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_generation*.py \
+	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_speculation*.py \
+	tests/test_evals*.py tests/test_ops_extension.py)
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test test-oldest test-latest lint bench clean
 
 install: $(VENV)/installed
 
 # torch first: the extension is built against the torch that will load it
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -qq --upgrade pip "setuptools>=77" wheel ninja $(TORCH)
-	$(BIN)/pip install -qq --no-build-isolation --editable ".[dev]"
+	$(BIN)/pip install -qq --constraint constraints.txt --upgrade $(BUILD) torch
+	$(BIN)/pip install -qq --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	touch $@
 
 demo: install
@@ -22,13 +28,37 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses auto
 
+# the oldest releases that pyproject.toml allows
+test-oldest:
+	test -x $(VENV)-oldest/bin/python || $(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install -qq --upgrade $(BUILD)
+	$(VENV)-oldest/bin/pip install -qq $$($(VENV)-oldest/bin/python tests/oldest.py)
+	$(MAKE) test-core VENV=$(VENV)-oldest
+
+# the newest releases that pyproject.toml allows
+test-latest:
+	test -x $(VENV)-latest/bin/python || $(PYTHON) -m venv $(VENV)-latest
+	$(VENV)-latest/bin/pip install -qq --upgrade $(BUILD) torch transformers
+	$(MAKE) test-core VENV=$(VENV)-latest
+
+# a wheel, so that the checkout keeps the extension it has; warnings of old releases are no failure
+.PHONY: test-core
+test-core:
+	rm -rf build $(VENV)/wheel
+	$(BIN)/pip wheel -qq --no-deps --no-build-isolation --wheel-dir $(VENV)/wheel .
+	$(BIN)/pip install -qq --force-reinstall --no-deps $(VENV)/wheel/*.whl
+	$(BIN)/pip install -qq "$$(ls $(VENV)/wheel/*.whl)[test]"
+	$(BIN)/pip list | grep -E "^(torch|transformers|numpy) "
+	cd tests && $(abspath $(BIN))/pytest --numprocesses auto -W default -o pythonpath= $(notdir $(CORE))
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	MYPY=$(abspath $(BIN))/mypy tests/types.sh
 
 bench: install
 	$(BIN)/dlmdecode bench samplers --output benchmarks/results/samplers.md
 
 clean:
-	rm -rf $(VENV) build *.egg-info dlmdecode/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-latest build *.egg-info dlmdecode/*.so \
+		dlmdecode/not_built.txt .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,25 +3,28 @@
     dlmdecode bench samplers --limit 500 --output benchmarks/results/samplers.md
 
 Batches are decoded by one sampler after the other, so that whatever else the machine does falls on
-all of them alike. Times are ratios to `vanilla` in the same run, without loading or warm-up.
+all of them alike. Times are ratios to `vanilla` in the same run, without loading or warm-up. With
+`--output FILE` the answers are kept in the folder FILE.run, a run as `dlmdecode eval` has them: the
+same command goes on where it was stopped, and a larger `--limit` adds problems.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from scipy.stats import binomtest
-from tqdm import tqdm
-
-from dlmdecode.evals.arithmetic import Problem, final_answer, problem
-from dlmdecode.evals.runner import Contender
-from dlmdecode.generation import generate
-from dlmdecode.models.loading import load
-from dlmdecode.registry import list_samplers, sampler
+from dlmdecode.evals.arithmetic_task import Arithmetic
+from dlmdecode.evals.plan import Contender
+from dlmdecode.evals.record import model_record
+from dlmdecode.evals.results import naming
+from dlmdecode.evals.runner import Worker, evaluate, resumable
+from dlmdecode.evals.statistics import interval
+from dlmdecode.models.loading import find_folder, load
+from dlmdecode.registry import list_samplers
 
 BASELINE = "vanilla"
 COMPOSITIONS = (
@@ -35,27 +38,29 @@ COMPOSITIONS = (
 BARS = tuple(f"threshold,threshold={bar}" for bar in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Score:
     """Totals of one sampler."""
 
     name: str
-    right: list[bool] = field(default_factory=list)
-    nfe: int = 0
-    new_tokens: int = 0
-    seconds: float = 0.0
+    right: list[bool]
+    nfe: int
+    new_tokens: int
+    seconds: float
 
-    def add(self, out: Any, problems: Sequence[Problem]) -> None:
-        answers = map(final_answer, out.texts)
-        self.right += [a == p.answer for a, p in zip(answers, problems, strict=True)]
-        self.nfe += sum(out.nfe)
-        self.new_tokens += sum(out.new_tokens)
-        self.seconds += out.stats["seconds"]
+    @classmethod
+    def of(cls, name: str, rows: Sequence[dict[str, Any]]) -> Score:
+        """The totals of a run's result rows."""
+        own = [row for row in rows if row["sampler"] == name]
+        nfe, new_tokens, seconds = (
+            sum(row[key] for row in own) for key in ("nfe", "new_tokens", "seconds")
+        )
+        return cls(name, [row["correct"] for row in own], nfe, new_tokens, seconds)
 
     def row(self, baseline: float) -> str:
         """A line of the table; `baseline` is the time that vanilla took."""
         total = len(self.right)
-        low, high = binomtest(sum(self.right), total).proportion_ci(0.95, method="wilson")
+        low, high = interval(sum(self.right), total)
         accuracy = f"{sum(self.right) / total:.1%} [{low:.1%}, {high:.1%}]"
         rate, speed = self.new_tokens / max(self.nfe, 1), baseline / self.seconds
         return f"| {self.name} | {accuracy} | {self.nfe / total:.1f} | {rate:.2f} | {speed:.2f}× |"
@@ -65,11 +70,9 @@ def buildable(names: Sequence[str], model: Any) -> list[str]:
     """Those of `names` that this model has all for (a trained filter, say)."""
 
     def builds(name: str) -> bool:
-        contender = Contender.parse(name)
-        context = {"max_new_tokens": 128, "block_length": 32, "steps": None}
-        options = {"family": model.family, "context": context, **contender.options}
+        arguments = {"max_new_tokens": 128, "block_length": 32, "steps": None}
         try:
-            sampler(contender.spec, **options).bind(model)
+            Contender.parse(name).build(arguments, model.family).bind(model)
         except (ValueError, TypeError):
             return False
         return True
@@ -83,34 +86,30 @@ def measure(
     limit: int,
     batch_size: int,
     max_new_tokens: int,
-    split: str = "heldout",
-    save: Callable[[list[Score]], None] = lambda scores: None,
+    output: Path,
+    record: dict[str, Any] | None = None,
+    progress: bool = False,
 ) -> list[Score]:
-    """Decode the first `limit` problems of a split with every sampler; vanilla comes first.
+    """Decode the first `limit` held-out problems with every sampler; vanilla comes first.
 
-    `names` as `generate` takes them, options behind commas: "threshold,threshold=0.5".
-    `save` gets the totals so far after every batch.
+    Args:
+        names: as `generate` takes them, options behind commas: "threshold,threshold=0.5".
+        output: folder of the run; what it already holds is not done again.
+        record: says which model this is.
     """
-    contenders = [Contender.parse(name) for name in dict.fromkeys([BASELINE, *names])]
-    scores = [Score(contender.label) for contender in contenders]
-    problems = [problem(seed, split=split) for seed in range(limit)]
-
-    def decode(questions: str | list[str], contender: Contender) -> Any:
-        shape = {"max_new_tokens": max_new_tokens, **contender.options}
-        return generate(model, questions, contender.spec, **shape)
-
-    for contender in contenders:  # the first calls allocate and compile
-        decode(problems[0].question, contender)
-    batches = [problems[i : i + batch_size] for i in range(0, limit, batch_size)]
-    with tqdm(total=len(batches) * len(scores), unit="batch", disable=None) as progress:
-        for batch in batches:
-            questions = [one.question for one in batch]
-            for score, contender in zip(scores, contenders, strict=True):
-                progress.set_postfix_str(score.name)
-                score.add(decode(questions, contender), batch)
-                progress.update()
-            save(scores)
-    return scores
+    labels = list(dict.fromkeys([BASELINE, *names]))
+    arguments = {"max_new_tokens": max_new_tokens}
+    rows = evaluate(
+        Arithmetic(limit),
+        [Contender.parse(label) for label in labels],
+        output,
+        lambda: Worker(lambda: model, arguments),
+        arguments=arguments,
+        model=record,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    return [Score.of(label, rows) for label in labels]
 
 
 def table(scores: Sequence[Score]) -> str:
@@ -135,7 +134,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=500, help="problems (500)")
     parser.add_argument("--batch-size", type=int, default=16, help="problems at a time (16)")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="canvas length (128)")
-    parser.add_argument("--output", type=Path, help="also write the table to this file")
+    parser.add_argument(
+        "--output", type=Path, help="also write the table to this file, and keep the run beside it"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -147,11 +148,15 @@ def run(arguments: argparse.Namespace) -> None:
     model = load(arguments.model)
     names = arguments.sampler or buildable([*list_samplers(), *BARS, *COMPOSITIONS], model)
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
+    record = model_record(find_folder(arguments.model), arguments.model, None)
     output = arguments.output
-
-    def save(scores: list[Score]) -> None:
-        if output is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(table(scores) + "\n", encoding="utf-8")
-
-    print(table(measure(model, names, *shape, save=save)))
+    if output is None:
+        with TemporaryDirectory() as unkept:
+            print(table(measure(model, names, *shape, Path(unkept), record, progress=True)))
+        return
+    folder = output.with_name(f"{output.name}.run")
+    with resumable(folder):
+        text = table(measure(model, names, *shape, folder, record, progress=True))
+    print(text)
+    with naming(output):
+        output.write_text(f"{text}\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require
+from dlmdecode.checks import whole
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,7 @@ class FixedBlocks:
     length: int = 32
 
     def __post_init__(self) -> None:
-        require(
-            self.length >= 1, "block_length", self.length, "give at least 1, or None for one block"
-        )
+        whole("block_length", self.length)
 
     def reach(self, canvas: Canvas) -> Tensor:
         return torch.full_like(canvas.lo, self.length)

@@ -6,7 +6,7 @@ then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Protocol
@@ -26,23 +26,87 @@ class Span:
 
     @cached_property
     def width(self) -> int:
-        """Positions in the longest row's span."""
+        """How many the row with the most has, at least 1."""
         return max(int((self.hi - self.lo).max()), 1)
 
     @cached_property
     def at(self) -> Tensor:
-        """The positions themselves, (N, width); shorter rows repeat their last one."""
+        """The positions themselves, (N, width) int64; shorter rows repeat their last one."""
         offset = torch.arange(self.width, device=self.lo.device)
         return torch.minimum(self.lo[:, None] + offset, (self.hi - 1)[:, None]).clamp(min=0)
 
     def contains(self, position: Tensor) -> Tensor:
+        """Which of `position` (N, M) are among them, (N, M) bool."""
         return (position >= self.lo[:, None]) & (position < self.hi[:, None])
 
-    def clip(self, lo: Tensor, hi: Tensor) -> Span:
+    def column(self, position: Tensor) -> Tensor:
+        """Where in `at` each of `position` (N, M) stands, (N, M) int64; in range elsewhere too."""
+        return (position - self.lo[:, None]).clamp(0, self.width - 1)
+
+    def within(self, lo: Tensor, hi: Tensor) -> Span:
+        """Those of them in `[lo, hi)`, both (N,)."""
         return Span(torch.maximum(self.lo, lo), torch.minimum(self.hi, hi))
 
     def take(self, index: Tensor) -> Span:
+        """Rows `index`, repeats allowed."""
         return Span(self.lo[index], self.hi[index])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Span]) -> Span:
+        """The rows of several."""
+        return cls(torch.cat([part.lo for part in parts]), torch.cat([part.hi for part in parts]))
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """The positions where `where` (N, L) is true; the same questions as `Span` answers."""
+
+    where: Tensor
+
+    @cached_property
+    def count(self) -> Tensor:
+        return self.where.sum(1)
+
+    @cached_property
+    def width(self) -> int:
+        return max(int(self.count.max()), 1)
+
+    @cached_property
+    def at(self) -> Tensor:
+        first = (~self.where).byte().argsort(dim=1, stable=True)[:, : self.width]
+        column = torch.arange(self.width, device=first.device)
+        return first.gather(1, torch.minimum(column, (self.count - 1).clamp(min=0)[:, None]))
+
+    @property
+    def lo(self) -> Tensor:
+        return self.at[:, 0]
+
+    @property
+    def hi(self) -> Tensor:
+        return torch.where(self.count > 0, self.at[:, -1] + 1, self.lo)
+
+    def contains(self, position: Tensor) -> Tensor:
+        return self.where.gather(1, position)
+
+    def column(self, position: Tensor) -> Tensor:
+        before = self.where.cumsum(1) - self.where.long()
+        return before.gather(1, position).clamp(max=self.width - 1)
+
+    def within(self, lo: Tensor, hi: Tensor) -> Scattered:
+        position = torch.arange(self.where.shape[1], device=lo.device)
+        return Scattered(self.where & Span(lo, hi).contains(position))
+
+    def take(self, index: Tensor) -> Scattered:
+        return Scattered(self.where[index])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Scattered]) -> Scattered:
+        return cls(torch.cat([part.where for part in parts]))
+
+
+Positions = Span | Scattered
+"""Some positions of each row, ascending. Both have `lo`, `hi`, `width`, `at`, `contains`, `column`,
+`within`, `take` and `cat`."""
 
 
 @dataclass
@@ -57,11 +121,14 @@ class Proposal:
     margin: Tensor  # float32, logit gap between best and second best
     entropy: Tensor  # float32, nats
 
-    def put(self, span: Span, need: Tensor, new: Proposed) -> None:
-        """Overwrite positions of `span` where `need` (B, L); `new` holds (B, span.width) values."""
-        index = torch.arange(need.shape[1], device=need.device) - span.lo[:, None]
-        index = index.clamp(0, span.width - 1)
-        where = need & span.contains(torch.arange(need.shape[1], device=need.device))
+    def take(self, index: Tensor) -> Proposal:
+        """Rows `index`, repeats allowed."""
+        return Proposal(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def put(self, positions: Positions, need: Tensor, new: Proposed) -> None:
+        """Overwrite `positions` where `need` (B, L); `new` holds (B, positions.width) values."""
+        every = torch.arange(need.shape[1], device=need.device).expand_as(need)
+        index, where = positions.column(every), need & positions.contains(every)
         values = (new.token, new.log_prob.double().exp(), new.margin, new.entropy)
         for mine, value in zip(fields(self), values, strict=True):
             old = getattr(self, mine.name)
@@ -93,7 +160,7 @@ class Canvas:
     stream: Tensor  # (B,) int64 key of this sequence's noise: seed and prompt
     proposal: Proposal
     confidence: Tensor  # (B, L) float64, what rules rank and compare
-    fresh: Span  # positions whose proposal the last forward computed
+    fresh: Positions  # those whose proposal the last forward computed
     mask_id: int
     eos_ids: tuple[int, ...]
     memory: dict[Hashable, Tensor] = field(default_factory=dict)  # what parts remember, batch-first
@@ -115,7 +182,7 @@ class Canvas:
             row[: len(prompt)] = prompt
             row[len(prompt) : len(prompt) + length] = mask_id
         zero = torch.zeros_like(start)
-        blank = torch.zeros(tokens.shape, device=device)
+        blank = torch.zeros(tokens.shape, dtype=torch.float32, device=device)
         proposal = Proposal(torch.full_like(tokens, eos_ids[0]), blank.double(), blank, blank)
         return cls(
             tokens=tokens,
@@ -184,9 +251,7 @@ class Canvas:
         def pick(value):
             if isinstance(value, Tensor):
                 return value[index]
-            if isinstance(value, Proposal):
-                return Proposal(*(getattr(value, f.name)[index] for f in fields(Proposal)))
-            if isinstance(value, Span):
+            if isinstance(value, Proposal | Span | Scattered):
                 return value.take(index)
             if isinstance(value, dict):
                 return {key: kept[index] for key, kept in value.items()}

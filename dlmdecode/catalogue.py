@@ -11,9 +11,10 @@ from typing import Any
 
 from dlmdecode.registry import Registered, list_samplers, registered, sampler
 from dlmdecode.sampler import Sampler
+from dlmdecode.settings import Settings
 
 SLOT_NAMES = {"verify": "verification", "select": "selection"}
-CALL = {"max_new_tokens": 256, "block_length": 32, "steps": None, "temperature": 0.0}
+CALL = Settings().facts
 
 
 def slots(entry: Registered, options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from dlmdecode.settings import add_settings, assignment, given_settings
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
 """What the library raises for a bad argument, file or model: a line for the user, no traceback."""
@@ -24,24 +27,43 @@ MOUNTED = {
     "ngram": "build n-gram models that guide drafts",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
-GENERATION = (
-    *("max_new_tokens", "block_length", "steps", "temperature", "cache", "cfg_scale"),
-    *("seed", "eos"),
-)
+INSIDE = """\
+inside the commands:
+  bench samplers           accuracy, forwards and time of many samplers
+  eval TASK                a run of arithmetic, functions, gsm8k or humaneval
+  eval TASK --engine ray   the same over a Ray cluster
+  eval report DIR          table, CSV and plot of runs
+  eval tune TASK           fastest setting of a sampler within an accuracy budget
+  ngram build TEXT         an n-gram model of texts, for speculate --proxy
+
+python -m dlmdecode.lm_eval is EleutherAI's lm-evaluation-harness with these models
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0, or 2 for a user's error, or 130 after Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # no text fails for want of a character
+        sys.stdout.reconfigure(errors="replace")
     try:
-        arguments = build_parser(argv[0] if argv else "").parse_args(argv)
-        return arguments.run(arguments) or 0
-    except KeyboardInterrupt:
-        return 130
+        try:
+            return run(sys.argv[1:] if argv is None else list(argv))
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe left; keep the exit from flushing into it
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def run(argv: list[str]) -> int:
+    try:
+        arguments = build_parser(argv[0] if argv else "").parse_args(argv)
+        return arguments.run(arguments) or 0
+    except KeyboardInterrupt:
+        print("dlmdecode: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dlmdecode"):
             raise
@@ -51,7 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str) -> int:
-    print(f"dlmdecode: error: {' '.join(message.split())}", file=sys.stderr)
+    from dlmdecode.terminal import without_controls
+
+    line = without_controls(" ".join(message.split()))
+    print(f"dlmdecode: error: {line}", file=sys.stderr)
     return 2
 
 
@@ -66,7 +91,12 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     """The parser of all commands; of the mounted ones only `command` has its arguments."""
     from dlmdecode import __version__
 
-    parser = Parser(prog="dlmdecode", description="Decode diffusion language models.")
+    parser = Parser(
+        prog="dlmdecode",
+        description="Decode diffusion language models.",
+        epilog=INSIDE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"dlmdecode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)
@@ -143,8 +173,9 @@ def add_demo(commands: Any) -> None:
 
     def run(arguments: argparse.Namespace) -> None:
         from dlmdecode import demo
+        from dlmdecode.terminal import printable
 
-        print(demo.compare(arguments.seed))
+        print(printable(demo.compare(arguments.seed), sys.stdout))
 
     parser.set_defaults(run=run)
 
@@ -154,19 +185,7 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
     parser.add_argument("--sampler", default="threshold", help="a name, or a+b+c (threshold)")
     add_set(parser)
-    whole: dict[str, Any] = {"type": int, "metavar": "N", "default": argparse.SUPPRESS}
-    number: dict[str, Any] = {"type": float, "metavar": "X", "default": argparse.SUPPRESS}
-    choice: dict[str, Any] = {"default": argparse.SUPPRESS}
-    parser.add_argument("--max-new-tokens", **whole, help="length of the canvas (256)")
-    parser.add_argument(
-        "--block-length", type=value_of, metavar="N", **choice, help="none: one block (32)"
-    )
-    parser.add_argument("--steps", **whole, help="steps of scheduled samplers, over all blocks")
-    parser.add_argument("--temperature", **number, help="0 takes the best token (0)")
-    parser.add_argument("--cache", metavar="POLICY", **choice, help="none, prefix or dual (none)")
-    parser.add_argument("--cfg-scale", **number, help="classifier-free guidance (0: off)")
-    parser.add_argument("--seed", **whole, help="key of all randomness (0)")
-    parser.add_argument("--eos", metavar="POLICY", **choice, help="stop or ignore (stop)")
+    add_settings(parser)
     parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
     parser.add_argument("--device", help="where to put the weights (a GPU if there is one)")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
@@ -177,43 +196,33 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         action="append",
-        type=assignment,
+        type=option,
         default=[],
         metavar="OPTION=VALUE",
         help="an option of the sampler; repeatable",
     )
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form option=value")
-    return name, value_of(value)
+def option(text: str) -> tuple[str, Any]:
+    try:
+        return assignment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def value_of(text: str) -> Any:
-    """none, true, false, a number, JSON in brackets, a comma-separated tuple, or else the text."""
-    words = {"none": None, "true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    if text[:1] in ("[", "{", '"'):
-        with contextlib.suppress(json.JSONDecodeError):
-            return hashable(json.loads(text))
-    if "," in text:
-        return tuple(value_of(part) for part in text.split(","))
-    return text
+def read_prompt(argument: str) -> str:
+    """The prompt that an argument means: `-` is standard input without its last line break.
 
-
-def hashable(value: Any) -> Any:
-    """Lists as tuples, and objects with whole-number names as dicts with such keys."""
-    if isinstance(value, list):
-        return tuple(map(hashable, value))
-    if isinstance(value, dict):
-        return {int(k) if k.lstrip("-").isdigit() else k: hashable(v) for k, v in value.items()}
-    return value
+    Raises:
+        ValueError: standard input is not UTF-8.
+    """
+    if argument != "-":
+        return argument
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"prompt: standard input is not UTF-8 at byte {error.start}") from error
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
@@ -222,9 +231,8 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from dlmdecode.models.domain import advise
     from dlmdecode.models.loading import EMBEDDED
 
-    text = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
-    options = {name: getattr(arguments, name) for name in GENERATION if name in arguments}
-    options |= dict(arguments.set)
+    text = read_prompt(arguments.prompt)
+    options = given_settings(arguments) | dict(arguments.set)
     model = load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
     if arguments.model in EMBEDDED:
         advise(arguments.model, text, "--model FOLDER or OWNER/NAME")
@@ -235,7 +243,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
 def run_generate(arguments: argparse.Namespace) -> None:
     from dlmdecode import generate
-    from dlmdecode.terminal import CanvasView
+    from dlmdecode.terminal import CanvasView, printable
 
     model, prompt, options = prepare(arguments)
     live = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
@@ -251,7 +259,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
         record |= {"nfe": out.nfe[0], "new_tokens": out.new_tokens[0], "stats": out.stats}
         print(json.dumps(record))
         return
-    print(text)
+    print(printable(text, sys.stdout))
     if view is not None:
         print(view.summary(out))
 

@@ -19,14 +19,19 @@ def load(path: Path) -> bool:
     """
     if os.environ.get("DLMDECODE_REFERENCE") == "1":
         return False
+    note = path.with_name("not_built.txt")  # written by setup.py where something did not build
+    reason = note.read_text(encoding="utf-8") if note.exists() else "it was not asked for"
+    log = logging.getLogger("dlmdecode")
     if not path.exists():
-        logging.getLogger("dlmdecode").warning(
-            "the C++ extension was not built (no %s): ops run in plain torch; "
-            "DLMDECODE_REFERENCE=1 asks for that and is silent",
-            path.name,
+        log.warning(
+            "no C++ extension, so ops run in plain torch (%s); build it with pip install "
+            "--no-build-isolation -e . or set DLMDECODE_REFERENCE=1 to be silent",
+            reason,
         )
         return False
     torch.ops.load_library(path)
+    if note.exists() and torch.version.cuda is not None:
+        log.warning("on a GPU ops run in plain torch: %s", reason)
     missing = [name for name in OPS if not hasattr(torch.ops.dlmdecode, name)]
     if missing:
         raise ImportError(

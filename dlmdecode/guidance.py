@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
-from dlmdecode.sampler import Forward
+from dlmdecode.canvas import Canvas, Positions
+from dlmdecode.forward import Forward
 
 
 class Guided:
@@ -17,16 +17,18 @@ class Guided:
     """
 
     def __init__(self, forward: Forward, scale: float):
-        self.forward, self.scale, self.num_rows = forward, scale, 0
+        self.forward, self.work = forward, forward.work
+        self.scale, self.num_rows = scale, 0
 
-    def __call__(self, rows: Canvas, wanted: Span) -> tuple[Tensor, Span]:
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.num_rows = max(self.num_rows, int(rows.row.max()) + 1)
         n = torch.arange(len(rows), device=rows.tokens.device)
-        both = rows.take(torch.cat([n, n]))
+        twice = torch.cat([n, n])
+        both = rows.take(twice)
         blind = (torch.arange(len(both), device=n.device) >= len(rows))[:, None]
         prompt = both.position < both.start[:, None]
         both.tokens = both.tokens.masked_fill(blind & prompt, rows.mask_id)
         both.row = both.row + blind[:, 0] * self.num_rows
-        logits, span = self.forward(both, Span(wanted.lo.repeat(2), wanted.hi.repeat(2)))
+        logits, positions = self.forward(both, wanted.take(twice))
         guided, free = logits.chunk(2)
-        return free + (1 + self.scale) * (guided - free), span.take(n)
+        return free + (1 + self.scale) * (guided - free), positions.take(n)

@@ -3,129 +3,201 @@
     python -m dlmdecode.lm_eval run --model dlmdecode \\
         --model_args pretrained=tiny,sampler=adablock+credit,max_new_tokens=128 --tasks gsm8k
 
-Every sampler option may stand among the model arguments (`threshold=0.8`). Generation ends at the
-task's `until` strings, which are looked for in the finished text. Log-likelihoods are the Monte
-Carlo bound of LLaDA (arXiv 2502.09992): an average over random masks, so they carry noise.
+Every argument of `generate` and every sampler option may stand among the model arguments
+(`threshold=0.8`); they win over a task's own `generation_kwargs`. Generation ends at the task's
+`until` strings, which are looked for in the finished text. Log-likelihoods are Monte Carlo bounds
+(`evals/likelihood.py`); how texts become tokens is in `evals/encoding.py`.
+
+A text that the model has no room for ends no run: a context loses its beginning, `max_gen_toks` is
+cut to what the prompt leaves (but not below half of the window), and a scored text longer than the
+window is scored in consecutive windows. A warning and the results' `config` say how often.
 """
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import json
+import logging
+import os
+import shlex
+import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 import dlmdecode
+from dlmdecode.checks import conform, require, whole
+from dlmdecode.cli import EXPECTED, fail
+from dlmdecode.evals.encoding import Encoder, Ids
+from dlmdecode.evals.likelihood import Likelihood, windows
+from dlmdecode.evals.lm_eval_options import (
+    canonical,
+    fit,
+    positions,
+    read_settings,
+    rows_of,
+)
+from dlmdecode.generation import resolve_model
+from dlmdecode.settings import Seed
 
 try:
     from lm_eval.api.instance import Instance
-    from lm_eval.api.model import LM
     from lm_eval.api.registry import register_model
+
+    from dlmdecode.evals.lm_eval_base import HarnessModel
 except ImportError:
     raise ImportError("dlmdecode.lm_eval needs the harness: pip install lm-eval") from None
 
-ALIASES = {"gen_length": "max_new_tokens", "block_size": "block_length", "cfg": "cfg_scale",
-           "diffusion_steps": "steps"}  # fmt: skip
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to generate: prompt, arguments of `generate`, and where its text ends."""
+
+    ids: Ids
+    options: dict[str, Any]
+    stops: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Equal for calls that can share a batch."""
+        return json.dumps(self.options, sort_keys=True, default=str)
 
 
 @register_model("dlmdecode")
-class DiffusionLM(LM):
+class DiffusionLM(HarnessModel):
     """A checkpoint with a sampler.
 
     Args:
         pretrained: embedded name, hub id or folder; or a loaded model.
         sampler: as for `generate`.
-        batch_size: prompts, or masked copies of one text, in a call of the model.
+        batch_size: prompts, or masked copies of one text, in a call of the model; "auto" begins
+            with `max_batch_size` (64) and halves it where memory runs out.
+        device: None takes the GPU if there is one, and each process its own; so does cuda:0, the
+            harness's default.
+        add_bos_token: whether a BOS stands before a text; None leaves it to the tokenizer.
+        max_length: positions to use, if fewer than the model has.
         mc_num: masks drawn for a log-likelihood.
         is_check_greedy: also decode each continuation token by token, to tell whether it is what
-            greedy decoding gives; otherwise the answer is always no.
+            greedy decoding gives (LAMBADA's accuracy); without it the answer is always no.
         escape_until: keep the text after an `until` string.
-        seed: of masks and of sampling.
+        seed: of masks and of sampling; repeats of a request take the next ones.
         **options: arguments of `generate` and options of the sampler.
 
     Raises:
-        ValueError: the model has no tokenizer, an alias contradicts its name, or remote code.
+        ValueError: a wrong value, a model without tokenizer, or remote code.
+        TypeError: unknown argument, with the closest known name.
     """
 
     def __init__(
         self,
         pretrained: Any = "tiny",
-        sampler: str = "threshold",
+        sampler: Any = "threshold",
         batch_size: int | str = 1,
+        max_batch_size: int | None = None,
         device: str | None = None,
-        dtype: str = "auto",
+        dtype: str | torch.dtype = "auto",
         revision: str | None = None,
+        add_bos_token: bool | None = None,
+        max_length: int | None = None,
         mc_num: int = 128,
-        is_check_greedy: bool = False,
+        is_check_greedy: bool = True,
         escape_until: bool = False,
+        trust_remote_code: bool = False,
         seed: int = 0,
         **options: Any,
     ):
         super().__init__()
-        if options.pop("trust_remote_code", False):
-            raise ValueError("trust_remote_code=True: remote code is never run; leave it out")
-        options.pop("max_batch_size", None)  # the harness passes it always
-        if device == "cuda:0" and not torch.cuda.is_available():
-            device = None  # the harness's default, whatever the machine has
-        if not str(batch_size).isdigit() or int(batch_size) < 1:
-            raise ValueError(f"batch_size={batch_size!r}: give a whole number, at least 1")
-        if mc_num < 1:
-            raise ValueError(f"mc_num={mc_num}: give at least 1")
-        for alias, name in ALIASES.items():
-            if alias in options:
-                value = options.pop(alias)
-                if options.setdefault(name, value) != value:
-                    raise ValueError(f"{alias}={value!r} and {name}={options[name]!r}: give one")
-        self.model = (
-            dlmdecode.load(pretrained, device, dtype, revision)
-            if isinstance(pretrained, str)
-            else pretrained
-        )
-        if self.model.tokenizer is None:
-            raise ValueError(f"pretrained={pretrained!r} has no tokenizer")
-        self.sampler, self.options, self.seed = sampler, options, seed
-        self.batch_size, self.mc_num = int(batch_size), mc_num
+        for name, value in (
+            ("is_check_greedy", is_check_greedy),
+            ("escape_until", escape_until),
+            ("trust_remote_code", trust_remote_code),
+        ):
+            conform(name, value, bool)
+        conform("add_bos_token", add_bos_token, bool | None)
+        unsafe = "remote code is never run; leave it out"
+        require(not trust_remote_code, "trust_remote_code", True, unsafe)
+        self.seed, num_masks = conform("seed", seed, Seed), whole("mc_num", mc_num)
+        self.rows = rows_of(batch_size, max_batch_size)
+        by_name = isinstance(pretrained, (str, os.PathLike))
+        placed = (self.own_device(device) if by_name else device, dtype, revision)
+        fix = "a model that is loaded has its own; leave it out"
+        require(by_name or placed == (None, "auto", None), "device, dtype, revision", placed, fix)
+        self.model = dlmdecode.load(pretrained, *placed) if by_name else resolve_model(pretrained)
+        require(self.model.tokenizer is not None, "pretrained", pretrained, "it has no tokenizer")
+        self.max_length = positions(self.model.max_length, max_length)
+        self.sampler, self.options = sampler, canonical(options)
+        self.encoder = Encoder(self.model, add_bos_token)
+        self.likelihood = Likelihood(self.model, self.rows, num_masks, self.seed)
         self.is_check_greedy, self.escape_until = is_check_greedy, escape_until
+        self.counts: Counter[str] = Counter()
+        try:
+            self.check({})
+        except TypeError as error:
+            own = ", ".join(list(inspect.signature(DiffusionLM).parameters)[:-1])
+            raise TypeError(f"{error}; arguments beside those of generate: {own}") from None
+
+    def check(self, options: dict[str, Any]) -> None:
+        """Raise what `generate` would for the model arguments with a task's `options`."""
+        given = {**options, **self.options}
+        parts = [given[n] for n in ("block_length", "steps") if isinstance(given.get(n), int)]
+        given.setdefault("max_new_tokens", max([1, *parts]) if parts else 32)
+        fitted, _ = fit(given, 1, self.max_length)
+        dlmdecode.stream(self.model, [self.encoder.start], self.sampler, seed=self.seed, **fitted)
 
     # ---- generation ----
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The text of each request, cut at its `until` strings."""
-        texts: list[str] = []
-        with tqdm(total=len(requests), disable=disable_tqdm) as bar:
-            for batch in self.batches(requests):
-                prompts = [request.args[0] for request in batch]
-                settings = batch[0].args[1]
-                out = dlmdecode.generate(
-                    self.model, prompts, self.sampler, seed=self.seed, **self.arguments(settings)
-                )
-                stops = until_of(settings, self.escape_until)
-                for request, text in zip(batch, out.texts or (), strict=True):
-                    texts.append(cut(text, stops))
-                    self.cache_hook.add_partial("generate_until", request.args, texts[-1])
-                bar.update(len(batch))
+        calls = self.calls(requests)
+        texts = [""] * len(calls)
+        order = sorted(range(len(calls)), key=lambda i: (calls[i].key, -len(calls[i].ids)))
+        with tqdm(total=len(calls), disable=disable_tqdm) as bar:
+            for _, group in itertools.groupby(order, key=lambda i: calls[i].key):
+                alike = list(group)
+                for at, found in self.rows.run(self.generate, [calls[i] for i in alike]):
+                    for i, text in zip(alike[at:], found, strict=False):
+                        texts[i] = text
+                        self.cache_hook.add_partial("generate_until", requests[i].args, text)
+                    bar.update(len(found))
+        self.warn()
         return texts
 
-    def batches(self, requests: Sequence[Instance]) -> list[list[Instance]]:
-        """Neighbours with the same generation settings, at most `batch_size` of them."""
-        batches: list[list[Instance]] = []
+    def calls(self, requests: Sequence[Instance]) -> list[Call]:
+        """What `generate` is to be called with, checked; too long ones shortened."""
+        calls: list[Call] = []
+        checked, repeats = set(), Counter[tuple[str, str]]()
         for request in requests:
-            full = not batches or len(batches[-1]) == self.batch_size
-            if full or batches[-1][0].args[1] != request.args[1]:
-                batches.append([])
-            batches[-1].append(request)
-        return batches
+            text, settings = request.args[:2]
+            wanted, stops = read_settings(settings)
+            if (shown := repr(wanted)) not in checked:
+                self.check(wanted)
+                checked.add(shown)
+            ids = self.encoder.prompt(text)
+            options, room = fit({**wanted, **self.options}, len(ids), self.max_length)
+            length = (wanted | self.options).get("max_new_tokens", 256)
+            self.counts["shortened prompts"] += len(ids) > room
+            self.counts["cut max_gen_toks"] += length > options["max_new_tokens"]
+            options["seed"] = self.seed + repeats[text, shown]
+            repeats[text, shown] += 1
+            stops = () if self.escape_until else stops
+            calls.append(Call(self.encoder.shorten(ids, room), options, stops))
+        return calls
 
-    def arguments(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """What `generate` is given: the model arguments win over the task's own settings."""
-        wanted: dict[str, Any] = {}
-        if settings.get("max_gen_toks"):
-            wanted["max_new_tokens"] = settings["max_gen_toks"]
-        if settings.get("do_sample") and settings.get("temperature"):
-            wanted["temperature"] = settings["temperature"]
-        return wanted | self.options
+    def generate(self, calls: Sequence[Call]) -> list[str]:
+        prompts = [torch.tensor(call.ids, dtype=torch.int64, device="cpu") for call in calls]
+        out = dlmdecode.generate(self.model, prompts, self.sampler, **calls[0].options)
+        spans = zip(calls, out.sequences, out.prompt_lengths, out.new_tokens, strict=True)
+        return [
+            self.encoder.decode(row[start : start + new].tolist(), call.stops)
+            for call, row, start, new in spans
+        ]
 
     # ---- log-likelihood ----
 
@@ -135,128 +207,68 @@ class DiffusionLM(LM):
         """Bound on log p(continuation | context), and whether greedy decoding gives it."""
         answers = []
         for request in tqdm(requests, disable=disable_tqdm):
-            prompt, target = self.encode_pair(*request.args)
-            value = self.bound(prompt, target)
-            greedy = self.is_check_greedy and self.is_greedy(prompt, target)
-            answers.append((value, greedy))
+            context, target = self.encoder.pair(*request.args)
+            answers.append(self.score(context, target, self.is_check_greedy))
             self.cache_hook.add_partial("loglikelihood", request.args, answers[-1])
+        self.warn()
         return answers
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[float]:
-        """Bound on log p(text). A text longer than the model is scored in consecutive pieces."""
-        answers = []
+    ) -> list[Any]:
+        """Bound on log p(text): a number, or a pair as above where requests have a context too.
+
+        (Requests of harness 0.4 are `(text,)`, those of 0.5 are `("", text)`.)
+        """
+        answers: list[Any] = []
         for request in tqdm(requests, disable=disable_tqdm):
-            ids = self.encode(request.args[0])
-            empty, room = ids[:0], self.model.max_length or len(ids)
-            pieces = ids.split(max(room, 1))
-            answers.append(sum(self.bound(empty, piece) for piece in pieces if len(piece)))
+            context, target = self.encoder.pair("", request.args[-1])
+            value = self.score(context, target, greedy=False)
+            answers.append(value if len(request.args) > 1 else value[0])
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, answers[-1])
+        self.warn()
         return answers
 
-    def encode(self, text: str) -> Tensor:
-        ids = self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return torch.tensor(ids, dtype=torch.int64, device=self.model.device)
+    def score(self, context: Ids, target: Ids, greedy: bool) -> tuple[float, bool]:
+        """Bound and greediness of `target`, in windows where it is longer than the model."""
+        pieces = list(windows(context, target, self.max_length, self.encoder.shorten))
+        self.counts["texts scored in windows"] += len(pieces) > 1
+        self.counts["shortened contexts"] += len(pieces) == 1 and len(pieces[0][0]) < len(context)
+        value = sum((self.likelihood.bound(*piece) for piece in pieces), 0.0)
+        return value, greedy and all(self.likelihood.is_greedy(*piece) for piece in pieces)
 
-    def encode_pair(self, context: str, continuation: str) -> tuple[Tensor, Tensor]:
-        """Ids of both, tokenized together so that a token may not straddle them unnoticed.
+    # ---- what the results say ----
 
-        A context that leaves no room loses its beginning, as the harness has it for other models.
-        """
-        body = context.rstrip()
-        continuation = context[len(body) :] + continuation
-        whole, prompt = self.encode(body + continuation), self.encode(body)
-        target = whole[len(prompt) :]
-        if self.model.max_length is not None:
-            room = self.model.max_length - len(target)
-            if room < 0:
-                raise ValueError(
-                    f"a continuation of {len(target)} tokens is longer than the model "
-                    f"({self.model.max_length}): leave the task out"
-                )
-            prompt = prompt[max(len(prompt) - room, 0) :]
-        return prompt, target
+    def get_model_info(self) -> dict[str, Any]:
+        """Joins the `config` of the harness's results."""
+        return {
+            "sampler": str(self.sampler),
+            "options": self.options,
+            "mc_num": self.likelihood.num_masks,
+            "max_length": self.max_length,
+            **{what.replace(" ", "_"): count for what, count in self.counts.items()},
+        }
 
-    @torch.inference_mode()
-    def bound(self, prompt: Tensor, target: Tensor) -> float:
-        """Mean over `mc_num` masks of n/m · Σ log p of the m masked tokens of n (their eq. 6).
-
-        The numbers of masked tokens are spread evenly over 1…n, which lowers the variance.
-        """
-        n = len(target)
-        if n == 0:
-            return 0.0
-        generator = torch.Generator().manual_seed(self.seed)
-        first = torch.randint(n, (), generator=generator)
-        counts = (first + torch.arange(self.mc_num) * n / self.mc_num).long() % n + 1
-        ranks = torch.rand(self.mc_num, n, generator=generator).argsort(1)
-        masked = (ranks < counts[:, None]).to(target.device)
-        total = 0.0
-        for rows in masked.split(self.batch_size):
-            log_prob = self.log_probs(prompt, target.masked_fill(rows, self.model.mask_id))
-            own = log_prob.gather(2, target.expand(len(rows), n)[..., None])[..., 0]
-            total += float(((own * rows).sum(1) * n / rows.sum(1)).sum())
-        return total / self.mc_num
-
-    def log_probs(self, prompt: Tensor, canvas: Tensor) -> Tensor:
-        """Log-probabilities (N, n, V), fp32, of the positions of `canvas` (N, n) after `prompt`."""
-        rows, n = canvas.shape
-        tokens = torch.cat([prompt.expand(rows, -1), canvas], 1)
-        place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        hidden = self.model.encode(tokens, place)
-        at = (place[:, -n:] - self.model.shift).clamp(min=0)
-        hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
-        return self.model.head(hidden).float().log_softmax(-1)
-
-    @torch.inference_mode()
-    def is_greedy(self, prompt: Tensor, target: Tensor) -> bool:
-        """Whether filling the surest position first, one at a time, writes `target`."""
-        canvas = torch.full_like(target, self.model.mask_id)
-        for _ in range(len(target)):
-            log_prob, token = self.log_probs(prompt, canvas[None])[0].max(-1)
-            log_prob[canvas != self.model.mask_id] = -torch.inf
-            at = log_prob.argmax()
-            if token[at] != target[at]:
-                return False
-            canvas[at] = target[at]
-        return True
-
-    # ---- chat ----
-
-    @property
-    def tokenizer_name(self) -> str:
-        return getattr(self.model.tokenizer, "name_or_path", "").replace("/", "__")
-
-    def chat_template(self, chat_template: bool | str = False) -> str:
-        return self.model.tokenizer.chat_template or ""
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        return self.model.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-
-
-def until_of(settings: dict[str, Any], escape: bool) -> list[str]:
-    """The stop strings of a task's generation settings."""
-    until = settings.get("until") or []
-    until = [until] if isinstance(until, str) else list(until)
-    return [] if escape else [stop for stop in until if stop]
-
-
-def cut(text: str, stops: Sequence[str]) -> str:
-    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+    def warn(self) -> None:
+        told = [f"{count} {what}" for what, count in self.counts.items() if count]
+        if told:
+            logger.warning("the model has %s positions: %s", self.max_length, ", ".join(told))
 
 
 def main() -> None:
     """The harness's own command line, with this model among its models."""
     from lm_eval.__main__ import cli_evaluate
 
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except EXPECTED as error:
+        sys.exit(fail(str(error)))
+    except KeyboardInterrupt:
+        kept = any(word.partition("=")[0] in ("--use_cache", "-c") for word in sys.argv)
+        again = f"to go on: python -m dlmdecode.lm_eval {shlex.join(sys.argv[1:])}"
+        fix = again if kept else "with --use_cache FILE, answers are kept and the run can go on"
+        print(f"interrupted; {fix}", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.sampler import Forward, Sampler
+from dlmdecode.forward import Forward
+from dlmdecode.sampler import Sampler
 
 
-@torch.inference_mode()
 def denoise(
     forward: Forward,
     canvas: Canvas,
@@ -23,21 +23,34 @@ def denoise(
     every row, and a revision takes back fewer than the step before committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
-    assert sampler.blocks is not None, "a complete recipe has blocks: build it with sampler()"
     while len(canvas):
-        rows = sampler.verify.branch(canvas, sampler.choose)  # N >= B candidate canvases
-        logits, span = forward(rows, sampler.wanted(rows))  # (N, W, V) at the positions of `span`
-        rows.nfe = rows.nfe + 1
-        for process in sampler.processors:
-            logits = process(logits, rows, span)
-        sampler.propose(logits, rows, span, dtype)  # logits end here: now numbers per position
-        canvas = sampler.verify.pick(rows, sampler.choose)  # one row per sequence survives
-        canvas.open_blocks(sampler.blocks)
-        where = sampler.choose(canvas)
-        for stop in sampler.stops:
-            where = where | (stop(canvas)[:, None] & canvas.masked)
-        canvas.commit(where)
-        for revise in sampler.revisions:
-            revise(canvas, where)
+        canvas = step(forward, canvas, sampler, dtype)
         yield canvas
-        canvas = canvas.take((~canvas.done).nonzero()[:, 0])
+        canvas = unfinished(canvas)
+
+
+@torch.inference_mode()  # of each step: around the generator it would outlive one that is left open
+def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype) -> Canvas:
+    """The canvas after one denoising step."""
+    assert sampler.blocks is not None, "a complete recipe has blocks: build it with sampler()"
+    rows = sampler.verify.branch(canvas, sampler.choose)  # N >= B candidate canvases
+    logits, positions = forward(rows, sampler.wanted(rows))  # (N, W, V) at `positions`
+    rows.nfe = rows.nfe + 1
+    for process in sampler.processors:
+        logits = process(logits, rows, positions)
+    sampler.propose(logits, rows, positions, dtype)  # logits end here: now numbers
+    canvas = sampler.verify.pick(rows, sampler.choose)  # one row per sequence survives
+    canvas.open_blocks(sampler.blocks)
+    where = sampler.choose(canvas)
+    for stop in sampler.stops:
+        where = where | (stop(canvas)[:, None] & canvas.masked)
+    canvas.commit(where)
+    for revise in sampler.revisions:
+        revise(canvas, where)
+    return canvas
+
+
+@torch.inference_mode()
+def unfinished(canvas: Canvas) -> Canvas:
+    """The rows with something left to write."""
+    return canvas.take((~canvas.done).nonzero()[:, 0])

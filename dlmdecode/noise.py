@@ -45,8 +45,8 @@ def streams(prompts: list[Tensor], seed: int) -> Tensor:
     for prompt in prompts:
         ids = tuple(prompt.tolist())
         copy = seen[ids] = seen.get(ids, -1) + 1
-        key = torch.tensor(seed)
+        key = torch.tensor(seed, device="cpu")
         for value in (*ids, copy):
-            key = combine(key, torch.tensor(value))
+            key = combine(key, torch.tensor(value, device="cpu"))
         keys.append(key)
     return torch.stack(keys).to(prompts[0].device)

@@ -7,7 +7,6 @@ place where the extension was not built. `DLMDECODE_REFERENCE=1` forces the refe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -20,11 +19,17 @@ from dlmdecode.op_arguments import (
     RULES,
     Edits,
     check_canvas,
+    check_credits,
+    check_lattice,
     check_logits,
+    check_numbers,
+    check_tables,
     checked,
     dense,
     dense_rows,
     flat,
+    integer,
+    real,
     selection,
 )
 from dlmdecode.reference import BAD, UNNEEDED, Proposed
@@ -119,20 +124,15 @@ def credit(
     `propose` decides on logits + `alpha` log(1 + credit). As many slots as a block has steps make
     this equal to a credit for every token. Other arguments, errors and the first result as in
     `propose`; also returns the new ids and credits. Rows that are not needed or have no answer keep
-    theirs.
+    theirs. Credits that are negative, NaN or infinite are refused on the CPU.
     """
     arguments = checked(
         logits, need, exclude, temperature, seed, stream, position, uncond, cfg_scale, edits, dtype
     )
-    rows = len(logits)
-    require(
-        ids.dim() == 2 and len(ids) == rows and ids.shape[1] > 0, "ids", ids, "give (rows, slots)"
-    )
-    require(ids.dtype == torch.int64, "ids", ids, "give int64")
-    require(credits.shape == ids.shape, "credits", credits, f"give shape {tuple(ids.shape)} of ids")
-    require(credits.dtype == torch.float32, "credits", credits, "give float32")
+    check_credits(ids, credits, logits)
+    alpha, beta, gamma = real("alpha", alpha), real("beta", beta), real("gamma", gamma)
     for name, value in {"alpha": alpha, "beta": beta, "gamma": gamma}.items():
-        require(value >= 0 and math.isfinite(value), name, value, "give a finite number, 0 or more")
+        require(value >= 0, name, value, "give a finite number, 0 or more")
     if is_available(logits.device):
         state = (ids.contiguous(), credits.contiguous())
         first, *rest = flat(arguments)
@@ -194,6 +194,7 @@ def commit(
         "radius": radius,
     }
     how = selection(rule, given, minimum)
+    mask_id = integer("mask_id", mask_id)
     check_canvas(tokens, proposed, confidence, lo, hi, how)
     if not is_available(tokens.device):
         return reference.commit(tokens, proposed, confidence, lo, hi, mask_id, how)
@@ -222,6 +223,7 @@ def topm(logits: Tensor, m: int) -> tuple[Tensor, Tensor]:
     above -inf. Errors as for `propose`.
     """
     check_logits(logits)
+    m = integer("m", m)
     require(1 <= m <= 32, "m", m, "give a number from 1 to 32")
     if is_available(logits.device):
         ids, log_prob = torch.ops.dlmdecode.topm(dense_rows(logits), m)
@@ -244,8 +246,8 @@ def candidates(
     front of each row, and how many that are, int64 (K,).
     Raises ValueError for arguments that do not fit.
     """
-    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
-    require(log_prob.shape == ids.shape, "log_prob", log_prob, "give the shape of ids")
+    check_lattice(ids, log_prob, eos_ids)
+    mass = real("mass", mass)
     require(0 < mass <= 1, "mass", mass, "give a probability above 0")
     choose = torch.ops.dlmdecode.candidates.default if LOADED else reference.candidates
     return choose(ids.contiguous(), log_prob.float().contiguous(), mass, eos_ids.contiguous())
@@ -281,16 +283,21 @@ def path_search(
     Returns the ids of the path, int64, and its score. Of equal scores the one found first wins.
     Raises ValueError for arguments that do not fit.
     """
-    require(ids.dim() == 2 and ids.shape[1] > 0, "ids", ids, "give (positions, candidates)")
-    require(log_prob.shape == ids.shape, "log_prob", log_prob, "give the shape of ids")
+    check_lattice(ids, log_prob, eos_ids)
+    check_numbers("count", count, torch.int64)
     require(count.shape == ids.shape[:1], "count", count, "give one for each row of ids")
     used = count.tolist() or [1]
     fits = min(used) >= 1 and max(used) <= ids.shape[1]
     require(fits, "count", used, "give numbers from 1 to the width of ids")
-    sizes = {len(keys), len(log_probs), len(contexts), len(weights)}
-    require(
-        len(sizes) == 1 and len(keys) > 0, "keys", sizes, "give one array of each for each order"
-    )
+    arrays = {"keys": keys, "log_probs": log_probs, "contexts": contexts, "weights": weights}
+    for name, listed in arrays.items():
+        orders = len(listed) if isinstance(listed, (list, tuple)) else 0
+        fits = orders > 0 and orders == len(keys)
+        require(fits, name, listed, "give a list with one array for each order")
+    check_tables("keys", keys, "log_probs", log_probs)
+    check_tables("contexts", contexts, "weights", weights)
+    check_numbers("prefix", prefix, torch.int64)
+    beam, lam, floor = integer("beam", beam), real("lam", lam), real("floor", floor)
     enough = len(prefix) >= len(keys) - 1
     require(enough, "prefix", prefix, "give at least as many tokens as the order less one")
     require(beam >= 1, "beam", beam, "give at least 1")
@@ -323,7 +330,9 @@ def count_ngrams(ids: Tensor, order: int) -> tuple[Tensor, Tensor, Tensor]:
     of one order are none of another, so that one table serves all orders of `path_search`.
     Raises ValueError for arguments that do not fit.
     """
-    require(ids.dim() == 1 and ids.dtype == torch.int64, "ids", ids, "give int64 (T,)")
+    check_numbers("ids", ids, torch.int64)
+    require(not len(ids) or int(ids.min()) >= 0, "ids", ids, "give none below 0")
+    order = integer("order", order)
     require(order >= 1, "order", order, "give at least 1")
     count = torch.ops.dlmdecode.count_ngrams if LOADED else reference.count_ngrams
     return count(ids.contiguous(), order)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require
+from dlmdecode.canvas import Canvas, Positions
+from dlmdecode.checks import Between, number, whole
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Temperature:
 
     temperature: float
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         return logits / self.temperature
 
 
@@ -28,9 +28,9 @@ class TopPFilter:
     top_p: float
 
     def __post_init__(self) -> None:
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "give a number in (0, 1]")
+        number("top_p", self.top_p, Between(0, 1, above=True))
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         if self.top_p == 1:
             return logits
         ranked, order = logits.sort(dim=-1, descending=True, stable=True)
@@ -48,8 +48,8 @@ class TopKFilter:
     top_k: int
 
     def __post_init__(self) -> None:
-        require(self.top_k >= 1, "top_k", self.top_k, "give at least 1")
+        whole("top_k", self.top_k)
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         kth = logits.topk(min(self.top_k, logits.shape[-1]), -1).values[..., -1:]
         return logits.masked_fill(logits < kth, -torch.inf)

@@ -1,12 +1,13 @@
 """Samplers by name: registration, options, and composition ("adablock+credit+prophet").
 
     @register_sampler("mine", paper="arXiv 2601.00001")
-    def mine(threshold: float = 0.9) -> Sampler:
+    def mine(threshold: Probability = 0.9) -> Sampler:
         "One line of help."
         return Sampler(select=…)
 
-A factory's parameters are the sampler's options. Parameters named in `CONTEXT` are not options but
-facts of the call, handed over by `generate`.
+A factory's parameters are the sampler's options, and their annotations say what they take
+(`dlmdecode/checks.py`). Parameters with the name of a setting are no options but facts of the call,
+handed over by `generate`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from dlmdecode.blocks import blocks_of
-from dlmdecode.checks import closest
+from dlmdecode.checks import closest, conform, require
 from dlmdecode.sampler import Sampler
+from dlmdecode.settings import DEFAULT_BLOCK_LENGTH, HINTS, SETTINGS, hints
 
-CONTEXT = ("max_new_tokens", "block_length", "steps", "temperature")
 ENTRY_POINTS = "dlmdecode.samplers"
+F = TypeVar("F", bound=Callable[..., Sampler])
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,27 @@ class Registered:
     def help(self) -> str:
         return (inspect.getdoc(self.factory) or "").split("\n\n")[0].replace("\n", " ")
 
+    def takes(self, name: str) -> bool:
+        return name in inspect.signature(self.factory).parameters
+
     def options(self, family: str | None = None) -> dict[str, Any]:
         """Option names and defaults, with those published for `family` where they differ."""
         signature = inspect.signature(self.factory).parameters
-        defaults = {n: p.default for n, p in signature.items() if n not in CONTEXT}
+        defaults = {n: p.default for n, p in signature.items() if n not in SETTINGS}
         return defaults | dict(self.presets.get(family or "", {}))
 
     def build(self, family: str | None, context: Mapping[str, Any], **options: Any) -> Sampler:
-        accepted = inspect.signature(self.factory).parameters
-        context = {name: value for name, value in context.items() if name in accepted}
-        return self.factory(**{**self.presets.get(family or "", {}), **context, **options})
+        known = {name: value for name, value in context.items() if self.takes(name)}
+        given = {**self.presets.get(family or "", {}), **known, **options}
+        wants = self.wants
+        given = {name: conform(name, value, wants.get(name)) for name, value in given.items()}
+        return self.factory(**given)
+
+    @cached_property
+    def wants(self) -> dict[str, Any]:
+        """The annotations of the factory's parameters."""
+        is_function = inspect.isroutine(self.factory)
+        return get_type_hints(self.factory, include_extras=True) if is_function else {}
 
 
 REGISTRY: dict[str, Registered] = {}
@@ -60,7 +74,7 @@ def register_sampler(
     over: str | None = None,
     paper: str = "",
     presets: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Callable[[Callable[..., Sampler]], Callable[..., Sampler]]:
+) -> Callable[[F], F]:
     """Make a sampler available under `name`; the decorated factory returns a `Sampler`.
 
     Args:
@@ -74,7 +88,7 @@ def register_sampler(
         ValueError: the name is taken, or is no identifier.
     """
 
-    def register(factory: Callable[..., Sampler]) -> Callable[..., Sampler]:
+    def register(factory: F) -> F:
         if not name.isidentifier():
             raise ValueError(f"sampler name {name!r}: use letters, digits and underscores")
         if name in REGISTRY:
@@ -135,26 +149,59 @@ def sampler(
         TypeError: unknown option, with the closest known name.
     """
     ready, entries = parse(spec)
-    context = dict(context or {})
-    context |= {name: options.pop(name) for name in CONTEXT if name in options}
+    given = dict(context or {}) | {name: options.pop(name) for name in SETTINGS if name in options}
+    context = {name: conform(name, value, hints()[name]) for name, value in given.items()}
+    if context.get("block_length") == "auto":
+        del context["block_length"]
     chosen = any(recipe.select for recipe in ready) or any(e.over is None for e in entries)
-    given = distribute(options, entries, None if chosen else base_of(entries))
+    base = None if chosen else registered(base_of(entries))
+    shares = distribute(options, entries, base)
     merged = Sampler()
     for recipe in ready:
         merged = merged.merge(recipe)
     for entry in entries:
-        merged = merged.merge(entry.build(family, context, **given[entry.name]))
+        merged = merged.merge(entry.build(family, context, **shares[entry.name]))
     if merged.select is None:
-        base = registered(base_of(entries))
-        merged = merged.merge(base.build(family, context, **given[""]))
-    elif given[""]:
+        base = base or registered(base_of(entries))
+        merged = merged.merge(base.build(family, context, **shares[""]))
+        entries = [*entries, base]
+    elif shares[""]:
         raise TypeError(
-            f"option {next(iter(given['']))!r} belongs to {base_of(entries)!r}, which this "
+            f"option {next(iter(shares['']))!r} belongs to {base_of(entries)!r}, which this "
             f"composition does not use"
         )
+    check_effect(merged, ready, entries, context)
     if merged.blocks is None:
-        merged = merged.merge(Sampler(blocks=blocks_of(context.get("block_length", 32))))
+        merged = merged.merge(Sampler(blocks=blocks_of(block_length_of(context))))
     return merged
+
+
+def block_length_of(context: Mapping[str, Any]) -> int | None:
+    """The blocks of the call; where none are given, long enough that each gets one of the steps."""
+    if "block_length" in context:
+        return context["block_length"]
+    steps, length = context.get("steps"), context.get("max_new_tokens")
+    return max(DEFAULT_BLOCK_LENGTH, -(-length // steps) if steps and length else 1)
+
+
+def check_effect(
+    merged: Sampler,
+    ready: list[Sampler],
+    entries: list[Registered],
+    context: Mapping[str, Any],
+) -> None:
+    """Refuse what was given for the call and nothing in it would read."""
+    names = "+".join(entry.name for entry in entries) or "a ready Sampler"
+    steps, temperature = context.get("steps"), context.get("temperature", 0)
+    scheduled = steps is None or any(entry.takes("steps") for entry in entries)
+    require(scheduled, "steps", steps, f"{names} follows no schedule of steps: leave it out")
+    own = merged.blocks is not None and not any(entry.takes("block_length") for entry in entries)
+    block_length = context.get("block_length", "auto")
+    fix = f"{names} sets its own blocks: leave it out"
+    require(not own or block_length == "auto", "block_length", block_length, fix)
+    fixed = next((recipe.temperature for recipe in ready if recipe.temperature), 0)
+    fix = f"the Sampler has temperature={fixed}: give one"
+    require(temperature in (0, fixed) or not fixed, "temperature", temperature, fix)
 
 
 def parse(spec: Any) -> tuple[list[Sampler], list[Registered]]:
@@ -177,23 +224,32 @@ def base_of(entries: list[Registered]) -> str:
 
 
 def distribute(
-    options: Mapping[str, Any], entries: list[Registered], base: str | None
+    options: Mapping[str, Any], entries: list[Registered], base: Registered | None
 ) -> dict[str, dict[str, Any]]:
     """Which component gets which option; the base's are under ""."""
     given: dict[str, dict[str, Any]] = {entry.name: {} for entry in entries}
     given[""] = {}
     takers = [(e.name, e) for e in entries if e.over is None]
     if base is not None:
-        takers.append(("", registered(base)))
+        takers.append(("", base))
     takers += [(e.name, e) for e in entries if e.over is not None]
     for option, value in options.items():
         owner = next((key for key, entry in takers if option in entry.options()), None)
         if owner is None:
-            known = {name for _, entry in takers for name in entry.options()}
-            names = "+".join(entry.name for _, entry in takers)
-            raise TypeError(
-                f"unknown option {option!r} of sampler {names!r}{closest(option, known)}; "
-                f"it takes {', '.join(sorted(known)) or 'none'}"
-            )
+            raise TypeError(unknown(option, [entry for _, entry in takers]))
         given[owner][option] = value
     return given
+
+
+def unknown(option: str, takers: list[Registered]) -> str:
+    """What to say about an option that none of `takers` has."""
+    known = sorted({name for entry in takers for name in entry.options()})
+    names = "+".join(entry.name for entry in takers)
+    others = [name for name in list_samplers() if option in registered(name).options()]
+    hint = closest(option, [*known, *SETTINGS])
+    if option in HINTS:
+        hint = f"; {HINTS[option]}"
+    elif others:
+        hint = f"; {', '.join(map(repr, others))} has it" if len(others) < 3 else ""
+    takes = ", ".join(known) or "none"
+    return f"unknown option {option!r} of sampler {names!r}{hint}; it takes {takes}"

@@ -5,15 +5,15 @@ Each slot answers one question, once per denoising step:
 | slot | question | signature |
 |---|---|---|
 | `openings` | what stands on the canvas before the first step? | `(canvas) -> None` |
-| `processors` | what do the logits say? | `(logits (N, W, V), rows, span) -> logits` |
-| `estimate` | how do logits become proposals? | `(logits, rows, span, need) -> Proposed` |
+| `processors` | what do the logits say? | `(logits (N, W, V), rows, positions) -> logits` |
+| `estimate` | how do logits become proposals? | `(logits, rows, positions, need) -> Proposed` |
 | `scores` | how sure is each position? | `(confidence (B, L), canvas) -> confidence` |
 | `select` | which positions of the open block to commit? | `(canvas) -> bool (B, L)` |
 | `blocks` | how long is the block that starts at `canvas.lo`? | `(canvas) -> long (B,)` |
 | `stops` | commit everything that is left, now? | `(canvas) -> bool (B,)` |
 | `revisions` | what to take back after a commit? | `(canvas, committed (B, L))` |
 | `verify` | which drafts to look at, and which one to keep? | `branch`, `pick` |
-| `evaluate` | how do rows reach the model? (rarely set) | `(model, cache) -> Forward` |
+| `evaluate` | how do rows reach the model? (rarely set) | `(model, settings) -> Forward` |
 
 Parts are immutable and hashable; what they must remember lives in `canvas.memory[self]`,
 batch-first, so that it is drafted, picked and dropped with its row. Whatever changes how logits
@@ -30,13 +30,11 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.canvas import BlockSchedule, Canvas, Span
+from dlmdecode.canvas import BlockSchedule, Canvas, Positions, Span
+from dlmdecode.forward import Forward
 from dlmdecode.ops import Proposed
 
 Choose = Callable[[Canvas], Tensor]
-Forward = Callable[[Canvas, Span], tuple[Tensor, Span]]
-"""`(rows, wanted) -> (logits (N, W, V), span)`: logits of the wanted positions, or of those of them
-that the cache policy recomputes. Logits at position i always speak for position i."""
 
 
 class Opening(Protocol):
@@ -44,12 +42,12 @@ class Opening(Protocol):
 
 
 class Processor(Protocol):
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor: ...
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor: ...
 
 
 class Estimator(Protocol):
     def __call__(
-        self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any
+        self, logits: Tensor, rows: Canvas, positions: Positions, need: Tensor, **how: Any
     ) -> Proposed: ...
 
 
@@ -95,7 +93,7 @@ class TakeBest:
     gives_way = True
 
     def __call__(
-        self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any
+        self, logits: Tensor, rows: Canvas, positions: Positions, need: Tensor, **how: Any
     ) -> Proposed:
         return ops.propose(logits.flatten(0, 1), need=need.flatten(), **how)
 
@@ -106,8 +104,9 @@ class Sampler:
 
     A part may carry these class attributes, all false by default: `gives_way` (any other part may
     take its slot), `reads_canvas` (it reads proposals outside the open block), `reads_committed`
-    (it reads proposals at positions already written), `stateful` (what it does depends on earlier
-    steps), and `conflicts` (names of parts it cannot work with, with the reason).
+    (it reads proposals at positions already written), `takes_back` (it re-masks tokens of the open
+    block), `stateful` (what it does depends on earlier steps), and `conflicts` (names of parts it
+    cannot work with, with the reason).
 
     Raises `ValueError` where parts cannot work together.
     """
@@ -202,9 +201,13 @@ class Sampler:
         return where | (torch.zeros_like(where).scatter(1, surest, True) & stuck[:, None])
 
     def propose(
-        self, logits: Tensor, rows: Canvas, span: Span, dtype: torch.dtype = torch.float32
+        self,
+        logits: Tensor,
+        rows: Canvas,
+        positions: Positions,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Turn logits (N, W, V) at `span` into the rows' proposals there.
+        """Turn logits (N, W, V) at `positions` into the rows' proposals there.
 
         Raises `FloatingPointError`, naming step and row, for NaN or infinite logits.
         """
@@ -213,24 +216,24 @@ class Sampler:
             proposed = self.estimate(
                 logits,
                 rows,
-                span,
-                need.gather(1, span.at),
+                positions,
+                need.gather(1, positions.at),
                 exclude=rows.mask_id,
                 temperature=self.temperature,
-                stream=rows.stream[:, None].expand_as(span.at).flatten(),
-                position=span.at.flatten(),
+                stream=rows.stream[:, None].expand_as(positions.at).flatten(),
+                position=positions.at.flatten(),
                 dtype=dtype,
             )
             if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
                 ops.check(proposed)
         except ops.NoProposal as error:
-            bad = error.rows[0] // span.width
+            bad = error.rows[0] // positions.width
             raise FloatingPointError(
                 f"step {int(rows.nfe[bad])}, row {int(rows.row[bad])}: the model's logits are NaN "
                 "or infinite, or ban every token"
             ) from error
-        rows.proposal.put(span, need, proposed)
-        rows.fresh = span
+        rows.proposal.put(positions, need, proposed)
+        rows.fresh = positions
 
     def wanted(self, rows: Canvas) -> Span:
         """The positions whose logits this recipe will read next."""

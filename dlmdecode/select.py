@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require, require_finite
+from dlmdecode.checks import number, whole
 
 
 def by_rule(canvas: Canvas, rule: str, **parameters: Any) -> Tensor:
@@ -44,7 +45,7 @@ class Threshold:
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.threshold)
+        number("threshold", self.threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return by_rule(canvas, "threshold", threshold=self.threshold)
@@ -58,13 +59,23 @@ class Quota(Protocol):
 class EvenQuota:
     """What is left of the block, spread evenly over the steps it has left (LLaDA's schedule).
 
-    `steps` counts steps per block; the first steps take the remainder.
+    `steps` are those of the whole text, of which a block has the share of its positions; the first
+    steps of a block take the remainder. None is one token a step.
     """
 
-    steps: int
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            whole("steps", self.steps)
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        left = (self.steps - canvas.block_step).clamp(min=1)
+        if self.steps is None:
+            return torch.ones_like(canvas.lo)
+        length = canvas.stop - canvas.start
+        before = (canvas.lo - canvas.start) * self.steps // length
+        after = (canvas.hi - canvas.start) * self.steps // length
+        left = (after - before - canvas.block_step).clamp(min=1)
         return -(-canvas.open.sum(1) // left)
 
 
@@ -76,27 +87,3 @@ class TopK:
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return by_rule(canvas, "topk", quota=self.quota(canvas))
-
-
-def steps_per_block(steps: int | None, max_new_tokens: int, block_length: int | None) -> int:
-    """Steps of each block when `steps` are spread evenly over all of them (None: one per token).
-
-    Raises `ValueError` where the blocks do not divide the text, or the steps the blocks.
-    """
-    block_length = max_new_tokens if block_length is None else block_length
-    require(
-        max_new_tokens % block_length == 0,
-        "block_length",
-        block_length,
-        f"a fixed schedule needs blocks that divide max_new_tokens={max_new_tokens}",
-    )
-    num_blocks = max_new_tokens // block_length
-    steps = max_new_tokens if steps is None else steps
-    require(
-        steps >= 1 and steps % num_blocks == 0,
-        "steps",
-        steps,
-        f"give a multiple of the number of blocks, {num_blocks} "
-        f"(max_new_tokens={max_new_tokens} / block_length={block_length})",
-    )
-    return steps // num_blocks

@@ -1,4 +1,4 @@
-"""Looking at a decoding: the canvas filling up in a terminal, and each step as a line."""
+"""What a terminal is shown: text without control characters, the canvas filling up, the steps."""
 
 from __future__ import annotations
 
@@ -17,6 +17,22 @@ from dlmdecode.trace import Step
 MASK, EOS = "░", "·"
 FRESH, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 ERASE = "\x1b[{}A\r\x1b[J"  # up, to the left, clear what is below
+CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that move, hide or turn around text
+KEPT = "\n\t\u200c\u200d"  # the last two join or part letters and emoji
+
+
+def printable(text: str, out: TextIO) -> str:
+    """`text` as `out` may get it. Models, checkpoints and data are untrusted, and a terminal obeys
+    what is printed on it; a file or a pipe gets the text as it is."""
+    return without_controls(text) if out.isatty() else text
+
+
+def without_controls(text: str) -> str:
+    """`text` with every control character but line ends, tabs and joiners as �."""
+    return "".join(
+        "\ufffd" if unicodedata.category(c) in CONTROL and c not in KEPT else c
+        for c in text.replace("\r\n", "\n")
+    )
 
 
 class CanvasView:
@@ -137,7 +153,7 @@ def decoded(model: Any, ids: list[int]) -> str:
     if model.tokenizer is None:
         return " ".join(map(str, ids)) + " "
     text = model.tokenizer.decode(ids, skip_special_tokens=True)
-    return "".join(c if c == "\n" or c.isprintable() else " " for c in text)
+    return without_controls(text).replace("\t", " ")
 
 
 def wrap(pieces: Iterator[tuple[str, str]], width: int) -> list[list[tuple[str, str]]]:

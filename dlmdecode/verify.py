@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require
+from dlmdecode.checks import require, whole
 from dlmdecode.sampler import Choose
 
 
@@ -38,8 +38,6 @@ class Lookahead:
     what draft j really becomes. The text is exactly that of the rule without drafts, in fewer
     forwards, under the same cache. A chain never runs past its block's end, where a cache
     refreshes.
-
-    `tree` packs the drafts of a sequence into one row that shares its cached keys and values.
     """
 
     lossless = True
@@ -48,10 +46,9 @@ class Lookahead:
         "CoherentContext": "it compares successive forwards, and drafts skip some",
     }
     depth: int = 4
-    tree: bool = False
 
     def __post_init__(self) -> None:
-        require(self.depth >= 1, "draft_steps", self.depth, "give at least 1")
+        whole("draft_steps", self.depth)
 
     def check(self, sampler: Any) -> None:
         require(

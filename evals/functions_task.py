@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from dlmdecode.evals import functions, sandbox
@@ -12,7 +13,8 @@ from dlmdecode.evals.task import Prompt, Task, cut, digest
 class Functions(Task):
     """Exercises 0 … num_problems − 1 of a split of `functions.exercise`.
 
-    Raises `ValueError` where running programs was not allowed.
+    Raises `ValueError` where running programs was not allowed or is not safe here
+    (`sandbox.choose_isolation`), and for an argument out of range.
     """
 
     name = "functions"
@@ -24,13 +26,12 @@ class Functions(Task):
         chat: bool = False,
         timeout: float = 10.0,
         allow_code_execution: bool = False,
+        weak_isolation: bool = False,
     ):
-        if not allow_code_execution:
-            raise ValueError(
-                "functions runs programs that the model wrote: pass --allow-code-execution"
-            )
         if num_problems < 1:
             raise ValueError(f"num_problems={num_problems}: give at least 1")
+        sandbox.check_timeout(timeout)
+        self.isolation = sandbox.choose_isolation(self.name, allow_code_execution, weak_isolation)
         self.split_name, self.chat, self.timeout = split, chat, timeout
         self.exercises = [functions.exercise(seed, split) for seed in range(num_problems)]
 
@@ -47,15 +48,22 @@ class Functions(Task):
     def score(self, i: int, text: str) -> dict[str, Any]:
         one = self.exercises[i]
         problem = {"prompt": one.question, "test": one.check, "entry_point": one.name}
-        result = sandbox.check(problem, cut(text, STOPS), self.timeout)
+        result = sandbox.check(problem, cut(text, STOPS), self.timeout, self.isolation)
         return {"correct": result.passed, "reason": result.reason, "isolation": result.isolation}
+
+    def first(self, number: int) -> Task:
+        """A task of so many, as if it had been made with that number."""
+        shorter = copy.copy(self)
+        shorter.exercises = self.exercises[:number]
+        return shorter
 
     def split(self, seed: int) -> tuple[Task, Task]:
         """The generator's own splits, which share no template."""
         del seed
         parts = ("calibration", "heldout")
         calibration, heldout = (
-            Functions(len(self), part, self.chat, self.timeout, True) for part in parts
+            Functions(len(self), part, self.chat, self.timeout, True, self.isolation == "weak")
+            for part in parts
         )
         return calibration, heldout
 
@@ -71,4 +79,5 @@ class Functions(Task):
             "chat": self.chat,
             "filter": f"cut at {' '.join(map(repr, STOPS))}",
             "scorer": f"its tests pass in the sandbox within {self.timeout:g} s",
+            "isolation": self.isolation,
         }

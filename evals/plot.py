@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlmdecode.evals.runner import Contender
+from dlmdecode.evals.plan import Contender
+from dlmdecode.evals.results import naming
 
 MARKERS = "os^DvPX*<>hp"
 
@@ -48,7 +49,9 @@ def draw(runs: Sequence[tuple[str, Sequence[Any]]], folder: Path) -> None:
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     for kind in ("png", "svg"):
         metadata = {"Date": None} if kind == "svg" else None  # the same run, the same file
-        figure.savefig(folder / f"report.{kind}", dpi=150, metadata=metadata)
+        path = folder / f"report.{kind}"
+        with naming(path):
+            figure.savefig(path, dpi=150, metadata=metadata)
 
 
 def by_sampler(lines: Sequence[Any]) -> dict[str, list[Any]]:

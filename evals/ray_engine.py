@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dlmdecode.evals.runner import Engine, Job, MakeWorker
+from dlmdecode.evals.plan import Job
+from dlmdecode.evals.runner import Engine, MakeWorker
 
 RESTARTS = 3  # of one actor, and tries of one job: a job that kills its worker must not loop
 

@@ -6,12 +6,12 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dlmdecode.evals.results import write_whole
+from dlmdecode.evals.results import line_of, write_whole
 
 COUNTING = (
     "new tokens of a row: those generated before its first EOS; prompt, padding and rejected "
@@ -24,7 +24,8 @@ TIMING = (
     "included, loading and grading excluded, divided by the rows of the batch"
 )
 PACKAGES = ("dlmdecode", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
-FREE = ("started", "finished", "command", "sessions")  # what a resumed run may differ in
+FREE = ("started", "finished", "command", "stages")  # what a resumed run may differ in
+DERIVED = ("task.data", "task.subset")  # from how many problems there are
 
 
 def model_record(folder: Path, name: str, revision: str | None) -> dict[str, Any]:
@@ -92,11 +93,12 @@ def commit() -> str | None:
     return head.stdout.strip() + ("+changes" if changes.returncode else "")
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys and places in lists, joined by dots."""
+    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
     leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
+    for key, value in items:
+        if isinstance(value, (Mapping, list)) and value:
             leaves |= flat(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = value
@@ -104,39 +106,70 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Keys under which two records say different things, those of `FREE` aside."""
+    """What two records say differently, `FREE` keys aside: "key: value there, value now"."""
     before, after = (
         flat({key: value for key, value in record.items() if key not in FREE})
         for record in (old, json.loads(json.dumps(new)))
     )
-    return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    if "task.problems" in changed:
+        changed = [key for key in changed if key not in DERIVED]
+    return [f"{k}: {brief(before.get(k))} there, {brief(after.get(k))} now" for k in changed]
 
 
-def open_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+def open_record(
+    path: Path, record: dict[str, Any], shorter: Callable[[int], dict[str, Any]]
+) -> dict[str, Any]:
     """Write the record of a new run, or check that an existing run has the same one.
 
+    A run with the first problems only is extended: `stages` has how many there were each time.
+
+    Args:
+        shorter: describes the first problems of the task, given their number.
+
     Raises:
-        ValueError: the folder holds a run with other settings; names them.
+        ValueError: the folder holds a run with other settings, which it names.
     """
+    total = record["task"]["problems"]
     if not path.exists():
+        record = {**record, "stages": [total]}
         write_record(path, record)
         return record
-    old = json.loads(path.read_text())
-    changed = differences(old, record)
-    if changed:
-        before, after = flat(old), flat(json.loads(json.dumps(record)))
-        shown = "; ".join(
-            f"{key}: {brief(before.get(key))} there, {brief(after.get(key))} now"
-            for key in changed[:8]
-        )
+    old = read_record(path)
+    done = old["task"]["problems"]
+    same = {**record, "task": shorter(done)} if done < total else record
+    if changed := differences(old, same):
         raise ValueError(
-            f"{path.parent} holds a run with other settings ({shown}); give another --output"
+            f"{path.parent} holds a run with other settings ({'; '.join(changed[:8])}); "
+            "give another --output"
         )
+    if done < total:
+        old = {**old, "task": record["task"], "stages": [*old["stages"], total]}
+        old.pop("finished", None)
+        write_record(path, old)
     return old
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Raises `ValueError` where the file is no record of a run; names it."""
+    try:
+        record = json.loads(path.read_bytes())
+        total = record["task"]["problems"]
+        record.setdefault("stages", [total])
+        whole = record["stages"][-1] == total >= 1 and record["batch_size"] >= 1
+        labels = [sampler["label"] for sampler in record["samplers"]]
+        texts = [*labels, record["environment"]["processor"]]
+        whole = whole and labels and all(isinstance(text, str) for text in texts)
+        whole = whole and isinstance(record["model"], dict) and "arguments" in record
+    except (ValueError, LookupError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged: no record of a run; restore it, or start a new run")
+    return record
+
+
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    write_whole(path, json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_whole(path, line_of(record, indent=2))
 
 
 def brief(value: Any) -> str:

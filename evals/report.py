@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import statistics as numbers
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlmdecode.evals.plan import Contender
+from dlmdecode.evals.record import read_record
 from dlmdecode.evals.results import read_rows, write_whole
-from dlmdecode.evals.runner import Contender
 from dlmdecode.evals.statistics import Area, Paired, aup, interval, paired
 
 EXTRA_VERDICTS = ("strict", "flexible")
@@ -35,12 +35,16 @@ class Run:
 
     @classmethod
     def read(cls, path: Path) -> Run:
-        """Raises `ValueError` where `path` is no run folder or has no result yet."""
+        """Raises `ValueError` where `path` is no run folder, is damaged or has no result yet."""
         if not (path / "run.json").is_file():
             raise ValueError(f"{path} is no run folder (no run.json); give what --output named")
-        record = json.loads((path / "run.json").read_text())
+        record, results = read_record(path / "run.json"), path / "results.jsonl"
         rows: dict[str, list[dict[str, Any]]] = {s["label"]: [] for s in record["samplers"]}
-        for row in read_rows(path / "results.jsonl")[0]:
+        for number, row in enumerate(read_rows(results)[0], 1):
+            if row["sampler"] not in rows:
+                raise ValueError(
+                    f"{results}: line {number} is of {row['sampler']!r}, which run.json lacks"
+                )
             rows[row["sampler"]].append(row)
         rows = {label: found for label, found in rows.items() if found}
         if not rows:
@@ -51,7 +55,8 @@ class Run:
     def title(self) -> str:
         task = self.record["task"]
         parts = [task.get("task"), f"template {task.get('template')}", f"{task.get('shots')} shots",
-                 f"model {self.record['model'].get('name')}"]  # fmt: skip
+                 f"model {self.record['model'].get('name')}",
+                 *(f"isolation {way}" for way in [task.get("isolation")] if way)]  # fmt: skip
         return ", ".join(str(part) for part in parts)
 
     def baseline(self, wanted: str | None) -> str:
@@ -191,6 +196,8 @@ def notes(run: Run, baseline: str) -> list[str]:
         if len(rows) < wanted:
             said.append(f"**Unfinished**: {label} has {len(rows)} of {wanted} results.")
     every = [row for rows in run.rows.values() for row in rows]
+    if cut := sum(row.get("truncated", False) for row in every):
+        said.append(f"{cut} of {len(every)} prompts lost their beginning for want of room.")
     if "isolation" in every[0]:
         ways = Counter(row["isolation"] for row in every)
         said.append("Programs ran confined by " + ", ".join(f"{w} ({n})" for w, n in ways.items()))
@@ -256,20 +263,33 @@ def csv_text(runs: Sequence[Run], baselines: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def report(paths: Sequence[Path], output: Path, wanted: str | None = None) -> str:
-    """Write report.md, .csv, .png and .svg into `output`; the Markdown text."""
-    from dlmdecode.evals.plot import draw
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, and the sampler of each that the others are compared with."""
 
+    runs: Sequence[Run]
+    baselines: Sequence[str]
+
+    def markdown(self) -> str:
+        pairs = zip(self.runs, self.baselines, strict=True)
+        parts = [section(run, baseline) for run, baseline in pairs]
+        return "\n\n".join(filter(None, [*parts, across(self.runs, self.baselines)])) + "\n"
+
+    def write(self, output: Path) -> None:
+        """report.md, .csv, .png and .svg into `output`."""
+        from dlmdecode.evals.plot import draw
+
+        output.mkdir(parents=True, exist_ok=True)
+        write_whole(output / "report.md", self.markdown().encode())
+        write_whole(output / "report.csv", csv_text(self.runs, self.baselines).encode())
+        lines = [
+            (run.title, [summarise(run, label, baseline) for label in run.rows])
+            for run, baseline in zip(self.runs, self.baselines, strict=True)
+        ]
+        draw(lines, output)
+
+
+def compare(paths: Sequence[Path], wanted: str | None = None) -> Comparison:
+    """The runs of some folders, each with the label of its baseline."""
     runs = [Run.read(path) for path in paths]
-    baselines = [run.baseline(wanted) for run in runs]
-    parts = [section(run, base) for run, base in zip(runs, baselines, strict=True)]
-    text = "\n\n".join(filter(None, [*parts, across(runs, baselines)])) + "\n"
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "report.md", text.encode())
-    write_whole(output / "report.csv", csv_text(runs, baselines).encode())
-    lines = [
-        (run.title, [summarise(run, label, base) for label in run.rows])
-        for run, base in zip(runs, baselines, strict=True)
-    ]
-    draw(lines, output)
-    return text
+    return Comparison(runs, [run.baseline(wanted) for run in runs])

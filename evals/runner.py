@@ -1,66 +1,29 @@
 """Put samplers through a task: batches by length, one line a result, resumable at any point.
 
 A run's folder holds `results.jsonl` and `run.json`. Batches are the same in every session of a run:
-where one was half written when the process died, it is decoded again and the missing lines added.
+where one was half written when the process died, it is decoded again and the missing lines added. A
+run of the first problems only is extended by the same command with more of them.
 """
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from dlmdecode.evals.plan import Contender, Job, plan
 from dlmdecode.evals.record import COUNTING, TIMING, environment, open_record, write_record
 from dlmdecode.evals.results import Key, Results
 from dlmdecode.evals.task import Prompt, Task
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A sampler with options under the label it has in the results."""
-
-    label: str
-    spec: str
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
-
-    @classmethod
-    def parse(cls, text: str, shared: dict[str, Any] | None = None) -> Contender:
-        """`"adablock+credit,alpha=0.7"`; options given here win over `shared` ones."""
-        spec, *pairs = text.split(",")
-        if not spec.strip():
-            raise ValueError(f"--sampler {text!r}: give NAME or NAME,option=value")
-        return cls(text, spec.strip(), {**(shared or {}), **parse_options(pairs, "--sampler")})
-
-
-def parse_options(pairs: Iterable[str], option: str) -> dict[str, Any]:
-    """`["threshold=0.8", "radius=none"]` as a dict; values are JSON where they can be."""
-    parsed: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise ValueError(f"{option} {pair!r}: give option=value")
-        word = {"none": "null", "true": "true", "false": "false"}.get(value.strip().lower(), value)
-        try:
-            parsed[name.strip()] = json.loads(word)
-        except ValueError:
-            parsed[name.strip()] = value.strip()
-    return parsed
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of `generate`: the problems, their prompts, and who answers."""
-
-    contender: Contender
-    problems: tuple[int, ...]
-    prompts: tuple[Prompt, ...]
 
 
 class Worker:
@@ -130,19 +93,6 @@ def local(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[tuple[Job, l
         yield job, worker(job)
 
 
-def plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> list[Job]:
-    """Every batch of the run: problems of similar length together, longest first."""
-    prompts = [task.prompt(i) for i in range(len(task))]
-    lengths = [len(json.dumps(prompt)) for prompt in prompts]
-    order = sorted(range(len(task)), key=lambda i: (-lengths[i], i))
-    batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
-    return [
-        Job(contender, tuple(batch), tuple(prompts[i] for i in batch))
-        for contender in contenders
-        for batch in batches
-    ]
-
-
 def describe_run(
     task: Task,
     contenders: Sequence[Contender],
@@ -190,22 +140,54 @@ def evaluate(
     """
     check_plan(task, contenders, batch_size)
     output.mkdir(parents=True, exist_ok=True)
+    check_folder(output)
     with Results(output / "results.jsonl") as results:
         described = describe_run(task, contenders, arguments or {}, batch_size, model or {})
         described |= {"started": now(), "command": sys.argv}
-        record = open_record(output / "run.json", described)
-        jobs = [job for job in plan(task, contenders, batch_size) if missing(task, job, results)]
+        record = open_record(
+            output / "run.json", described, lambda number: task.first(number).describe()
+        )
+        order: list[Key] = [(c.label, task.id(i)) for c in contenders for i in range(len(task))]
+        if foreign := results.rows.keys() - set(order):
+            raise ValueError(f"{results.path} has a result of {foreign.pop()}, which is not asked")
+        jobs = [
+            job
+            for job in plan(task, contenders, batch_size, record["stages"])
+            if missing(task, job, results)
+        ]
+        if jobs and not results.writable:
+            raise ValueError(f"{results.path} cannot be written to, and results are missing")
         with Progress(results, len(task) * len(contenders), progress) as bar:
             for job, answers in engine(make_worker, jobs) if jobs else ():
                 for i, answer in zip(job.problems, answers, strict=True):
                     if (job.contender.label, task.id(i)) not in results.rows:
                         results.add(row_of(task, job.contender, i, answer))
                 bar.show(job.contender.label)
-        order: list[Key] = [(c.label, task.id(i)) for c in contenders for i in range(len(task))]
-        results.finish(order)
-        if "finished" not in record:
-            write_record(output / "run.json", {**record, "finished": now()})
+        if results.writable:
+            results.finish(order)
+            if "finished" not in record:
+                write_record(output / "run.json", {**record, "finished": now()})
         return [results.rows[key] for key in order]
+
+
+@contextmanager
+def resumable(output: Path) -> Iterator[None]:
+    """After Ctrl-C, say on stderr how the run of this command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        script = Path(sys.argv[0]).name == "dlmdecode"
+        command = shlex.join(["dlmdecode", *sys.argv[1:]] if script else sys.orig_argv)
+        print(f"what is done is kept in {output}; to go on: {command}", file=sys.stderr)
+        raise
+
+
+def check_folder(output: Path) -> None:
+    """Results that no record explains must not be mixed with others."""
+    results = output / "results.jsonl"
+    alone = results.exists() and results.stat().st_size and not (output / "run.json").exists()
+    if alone:
+        raise ValueError(f"{results} has no run.json beside it; restore that, or move it away")
 
 
 def check_plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> None:
@@ -216,6 +198,9 @@ def check_plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> 
         raise ValueError(f"batch_size={batch_size}: give at least 1")
     if not len(task):
         raise ValueError(f"{task.name} has no problems: raise --limit")
+    name, count = Counter(task.id(i) for i in range(len(task))).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{task.name}: {count} problems have the id {name!r}; give each its own")
 
 
 def missing(task: Task, job: Job, results: Results) -> bool:
@@ -231,7 +216,7 @@ def row_of(task: Task, contender: Contender, i: int, answer: dict[str, Any]) -> 
 
 
 def now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Progress:

@@ -1,27 +1,36 @@
 """Does a program pass its tests? HumanEval's programs run here, assumed hostile.
 
 Three processes: this one, a *judge* that holds the tests, and the *program*. The program never
-shares an interpreter with the tests: it receives the arguments of one call at a time as plain data
-and sends back one plain value, so there is no checker in its reach to patch and no verdict for it
-to write. A pass is the judge's own word, marked with a number drawn for this check that only the
-judge was told.
+shares an interpreter with the tests: it is sent the calls and sends back their results as data
+(`sandbox_pipe`), so there is no checker in its reach to patch and no verdict for it to write. A
+pass is the judge's own word, marked with a number drawn for this check that only the judge was
+told.
 
-Where the kernel allows (`Result.isolation == "namespaces"`) the program has its own process,
-network, mount and IPC namespaces, sees a read-only standard library and an empty /tmp, and whatever
-it started dies with it. Elsewhere ("refused imports") an audit hook that Python code cannot remove
-refuses sockets, processes, signals, ctypes and files outside the temporary directory; that is
-weaker. Both have limits on CPU, memory, file size, open files and processes, and one time-out.
+Two isolations. Under both the program has limits on CPU, memory, file size, open files and
+processes, no System V memory (on x86-64 and AArch64) and one time-out, and it is never root.
+
+"namespaces" is the default, and where the kernel does not grant it no program runs. The program
+has its own processes, network, mounts and IPC, sees a read-only standard library and an empty /tmp
+of bounded size and number of files, and whatever it started dies with it.
+
+"weak" is run only where asked for by name (containers often grant no namespaces). It is a guard
+against accidents, not against intent. The kernel refuses processes and threads, and on Linux
+sockets and signals. Files outside the temporary folder are refused by an audit hook alone, and
+Python code that means to can go around it (it may patch what the hook calls): it then reads and
+writes whatever its user may, which is an unused one where root runs it, and else you. What it
+writes cannot change a verdict of this process, which has read its own sources before. The number of
+its files has no bound but the time-out.
 
 Not covered: a hole in the kernel or in the interpreter, and hostile tests: `problem["prompt"]` and
 `problem["test"]` come with the benchmark and the judge trusts them. Programs get the standard
-library only. Returned objects that are no builtin data (own classes, arrays) equal nothing, so they
-fail.
+library only. Instances of own classes are no data: a returned one equals nothing, so it fails.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import signal
@@ -29,21 +38,49 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-WORKER = Path(__file__).with_name("sandbox_worker.py")
 MEGABYTE = 2**20
-LIMITS = {  # names as in setrlimit(2), each for one process of the program
-    "AS": 512 * MEGABYTE,
-    "FSIZE": MEGABYTE,
-    "NOFILE": 32,
-    "NPROC": 8,
+EACH = {"AS": 512 * MEGABYTE, "FSIZE": MEGABYTE, "NOFILE": 32}  # as in setrlimit(2)
+LIMITS = {  # for each process of a program
+    "namespaces": {**EACH, "NPROC": 8},
+    "weak": {**EACH, "NPROC": 1},  # no other process and no thread
 }
 LARGEST_VALUE = 8 * MEGABYTE  # one encoded argument list or returned value
-ISOLATIONS = ("namespaces", "refused imports")
+ISOLATIONS = ("namespaces", "weak")
+BOOT = """\
+import json, sys, types
+for name, source in json.loads(sys.argv.pop(1)):
+    made = types.ModuleType(name)
+    sys.modules[name] = made
+    exec(compile(source, name, "exec"), vars(made))
+"""
 
 
-class SandboxError(RuntimeError):
+def command(*modules: str) -> list[str]:
+    """Arguments of a Python that runs these modules of this package, the last as its main one.
+
+    Their text is passed, as it is now: inside the jail there is nothing to import, and a program
+    that rewrites the files changes nothing.
+    """
+    sources = [
+        (
+            "__main__" if name == modules[-1] else f"dlmdecode.evals.{name}",
+            Path(__file__).with_name(f"{name}.py").read_text(),
+        )
+        for name in modules
+    ]
+    return ["-s", "-S", "-c", BOOT, json.dumps(sources)]
+
+
+JUDGE = command(
+    "sandbox_jail", "sandbox_values", "sandbox_pipe", "sandbox_program", "sandbox_worker"
+)
+PROGRAM = command("sandbox_values", "sandbox_pipe", "sandbox_program")
+
+
+class SandboxError(OSError):
     """The sandbox itself could not run; this says nothing about the program."""
 
 
@@ -60,7 +97,7 @@ def check(
     problem: dict[str, str],
     completion: str,
     timeout: float = 10.0,
-    isolation: str | None = None,
+    isolation: str = "namespaces",
 ) -> Result:
     """Run `problem["prompt"] + completion` against `problem["test"]`, confined.
 
@@ -68,26 +105,66 @@ def check(
         problem: HumanEval's dict with the strings prompt, test and entry_point.
         completion: the text that continues the prompt.
         timeout: wall-clock seconds for everything, starting the processes included.
-        isolation: "namespaces" or "refused imports"; None takes the first that works here.
+        isolation: "namespaces", or "weak" where those are not to be had.
 
     Raises:
         ValueError: a key is missing or an argument is out of range.
-        SandboxError: no way to confine a program works on this machine.
+        SandboxError: this isolation does not work on this machine.
     """
     for key in ("prompt", "test", "entry_point"):
         if not isinstance(problem.get(key), str):
             raise ValueError(f"problem[{key!r}] is {problem.get(key)!r}: give HumanEval's string")
-    if not timeout > 0:
+    if not isinstance(completion, str):
+        raise ValueError(f"completion={completion!r}: give text")
+    check_timeout(timeout)
+    if isolation not in ISOLATIONS:
+        raise ValueError(f"isolation={isolation!r}: give one of {', '.join(ISOLATIONS)}")
+    verdict = run_judge(problem, completion, timeout, isolation)
+    if "cannot" in verdict:
+        raise SandboxError(f"isolation={isolation!r} does not work here: {verdict['cannot']}")
+    return Result(verdict["passed"], printable(verdict["reason"]), isolation)
+
+
+def check_timeout(timeout: float) -> None:
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not (number and 0 < timeout < math.inf):
         raise ValueError(f"timeout={timeout!r}: give seconds > 0")
-    if isolation is not None and isolation not in ISOLATIONS:
-        raise ValueError(f"isolation={isolation!r}: give one of {ISOLATIONS} or None")
-    tried = []
-    for way in [isolation] if isolation else ISOLATIONS:
-        verdict = run_judge(problem, completion, timeout, way)
-        if "cannot" not in verdict:
-            return Result(verdict["passed"], verdict["reason"], way)
-        tried.append(f"{way}: {verdict['cannot']}")
-    raise SandboxError(f"no program can be confined here ({'; '.join(tried)})")
+
+
+def choose_isolation(task: str, allow_code_execution: bool, weak_isolation: bool) -> str:
+    """The isolation that a task's programs will have on this machine.
+
+    Raises `ValueError` where running programs was not allowed, or is not safe here.
+    """
+    if not allow_code_execution:
+        raise ValueError(f"{task} runs programs that the model wrote: pass --allow-code-execution")
+    strong = obstacle("namespaces")
+    if strong is None:
+        return "namespaces"
+    if not weak_isolation:
+        raise ValueError(
+            f"no program runs here, because the kernel grants no namespaces ({strong}): run as an "
+            "ordinary user or with CAP_SYS_ADMIN, or pass --weak-isolation, a guard against "
+            "accidents only"
+        )
+    weak = obstacle("weak")
+    if weak is not None:
+        raise ValueError(f"no program can be confined here (namespaces: {strong}; weak: {weak})")
+    return "weak"
+
+
+@cache
+def obstacle(isolation: str) -> str | None:
+    """Why this isolation does not work on this machine; None if it does."""
+    empty = {"prompt": "def f():\n", "test": "def check(f): f()\n", "entry_point": "f"}
+    verdict = run_judge(empty, "    pass\n", 60.0, isolation)
+    return verdict.get("cannot") or (None if verdict["passed"] else verdict["reason"])
+
+
+def printable(text: str) -> str:
+    """A program's words in one short line that any file and terminal takes."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:300])
+    return "".join(shown)[:300]
 
 
 def run_judge(problem: dict[str, str], completion: str, timeout: float, isolation: str) -> dict:
@@ -101,12 +178,13 @@ def run_judge(problem: dict[str, str], completion: str, timeout: float, isolatio
             "entry_point": problem["entry_point"],
             "isolation": isolation,
             "folder": folder,
+            "program": [*PROGRAM, problem["entry_point"], isolation, str(LARGEST_VALUE)],
             "nonce": nonce,
             "largest": LARGEST_VALUE,
-            "limits": {**LIMITS, "CPU": int(timeout) + 2},
+            "limits": {**LIMITS[isolation], "CPU": min(int(timeout) + 2, 10**6)},
         }
         judge = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(WORKER), "judge"],
+            [sys.executable, "-I", *JUDGE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,121 +1,82 @@
-"""The process of a program under test: reads calls as plain data, sends values back as plain data.
+"""The process of a program under test: defines it, then answers the tests' calls.
 
-The judge starts it with `python -I -S -c`, because nothing of this package is
-visible inside the jail; it also takes `encode` and `decode` from here. Standard library only.
+`guard` is all that keeps it in under the weak isolation. Standard library only.
 """
 
-import builtins
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import types
+
+from dlmdecode.evals.sandbox_pipe import Peer
+from dlmdecode.evals.sandbox_values import exception_class
 
 REQUEST, REPLY = 3, 4  # the two pipes
 
 
-# ---- plain data over a pipe: no pickle, so a value cannot do anything to who reads it ----
+def compiled(source):
+    """Its code; `from __future__` may stand anywhere, as in a module that follows the prompt."""
+    if "__future__" not in source:
+        return compile(source, "program", "exec")
+    import ast
+
+    tree = ast.parse(source)
+    tree.body.sort(key=lambda node: getattr(node, "module", None) != "__future__")
+    return compile(tree, "program", "exec")
 
 
-def encode(value):
-    """JSON-able form of builtin data. Anything else becomes its type's name."""
-    if value is None or isinstance(value, (bool, str)):
-        return value if value is None or isinstance(value, bool) else ["str", str(value)]
-    if isinstance(value, int):
-        return ["int", hex(value)]
-    if isinstance(value, float):
-        return ["float", float.hex(value)]
-    if isinstance(value, complex):
-        return ["complex", [value.real.hex(), value.imag.hex()]]
-    if isinstance(value, (bytes, bytearray)):
-        return [type(value).__name__, bytes(value).hex()]
-    if isinstance(value, range):
-        return ["range", [value.start, value.stop, value.step]]
-    if isinstance(value, dict):
-        return ["dict", [[encode(k), encode(v)] for k, v in value.items()]]
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            return [kind.__name__, [encode(item) for item in value]]
-    if hasattr(value, "__next__"):
-        return ["iterator", [encode(item) for item in value]]
-    return ["opaque", type(value).__name__]
+def module(name):
+    """A module that libraries find by name (dataclasses ask for it)."""
+    made = sys.modules[name] = types.ModuleType(name)
+    return vars(made)
 
 
-class Opaque:
-    """Stands for an object that cannot be sent; equal to itself only."""
-
-
-def decode(form):
-    """Inverse of `encode`."""
-    if not isinstance(form, list):
-        return form
-    kind, data = form
-    if kind in ("list", "tuple", "set", "frozenset"):
-        return getattr(builtins, kind)(decode(item) for item in data)
-    readers: dict[str, Callable] = {
-        "str": str,
-        "int": lambda text: int(text, 16),
-        "float": float.fromhex,
-        "complex": lambda pair: complex(*map(float.fromhex, pair)),
-        "bytes": bytes.fromhex,
-        "bytearray": bytearray.fromhex,
-        "range": lambda ends: range(*ends),
-        "dict": lambda pairs: {decode(key): decode(item) for key, item in pairs},
-        "iterator": lambda items: iter([decode(item) for item in items]),
-        "opaque": lambda name: Opaque(),
-    }
-    return readers[kind](data)
-
-
-# ---- the program's side ----
-
-
-def serve(entry_point, guarded):
+def serve(entry_point, guarded, largest):
     """Define the program (the first line to come), then answer calls until the judge hangs up."""
-    requests, replies = os.fdopen(REQUEST, "rb"), os.fdopen(REPLY, "wb")
-
-    def reply(*message):
-        replies.write(json.dumps(message).encode() + b"\n")
-        replies.flush()
-
-    reply("started")
+    space = module("program")
+    peer = Peer(
+        os.fdopen(REQUEST, "rb"),
+        os.fdopen(REPLY, "wb"),
+        largest,
+        lambda *name: exception_class(space, *name),
+    )
     if guarded:
-        refuse_everything_but_computing()
-    try:
-        space: dict = {"__name__": "program"}
-        exec(compile(json.loads(requests.readline()), "program", "exec"), space)
-        function = space[entry_point]
-        reply("defined")
-    except BaseException as error:
-        return reply("raised", type(error).__name__, str(error)[:300])
-    for line in requests:
-        try:
-            args, kwargs = json.loads(line)
-            args, kwargs = map(decode, args), {k: decode(v) for k, v in kwargs.items()}
-            reply("returned", encode(function(*args, **kwargs)))
-        except BaseException as error:
-            reply("raised", type(error).__name__, str(error)[:300])
+        guard()
 
+    def define(source):
+        exec(compiled(source), space)
+        peer.held[0] = space[entry_point]
+
+    peer.held.append(define)
+    peer.send(json.dumps(["started"]))
+    for line in peer.reader:
+        peer.answer(*json.loads(line))
+
+
+# ---- the weak isolation: what Python itself can refuse ----
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 REFUSED_EVENTS = (
     "socket. subprocess. ctypes. shutil. resource. pty. signal.pthread_kill mmap. os.fork os.exec "
     "os.posix_spawn os.spawn os.system os.kill os.remove os.rename os.rmdir os.mkdir os.link "
-    "os.symlink os.chmod os.chown os.chflags os.lchown os.truncate os.utime os.setxattr"
+    "os.symlink os.chmod os.chown os.chflags os.lchown os.truncate os.utime os.setxattr sqlite3. "
+    "cpython.PyInterpreterState_New"
 ).split()
-REFUSED_MODULES = (
+REFUSED_MODULES = frozenset(
     "ctypes _ctypes socket _socket subprocess _posixsubprocess multiprocessing _multiprocessing "
-    "signal _signal pty fcntl resource ssl _ssl http urllib asyncio faulthandler"
-).split()
+    "signal _signal pty fcntl resource ssl _ssl faulthandler sqlite3 _sqlite3 "
+    "dbm _dbm _gdbm _xxsubinterpreters _interpreters _testcapi _testinternalcapi".split()
+)
 
 
-def refuse_everything_but_computing():
-    """Where there are no namespaces: an audit hook, which Python code cannot take away again."""
-    here, stdlib = os.getcwd() + os.sep, os.path.dirname(os.__file__) + os.sep
+def guard():
+    """An audit hook: Python code cannot take it away again, but patch what it calls."""
+    here, stdlib = (os.path.realpath(path) + os.sep for path in (".", os.path.dirname(os.__file__)))
     vars(signal).pop("pidfd_send_signal", None)  # raises no audit event
-    for module in (os, sys.modules["posix"]):
+    for system in (os, sys.modules["posix"]):
         for name in ("setsid", "setpgid", "setpriority"):  # neither do these
-            vars(module).pop(name, None)
+            vars(system).pop(name, None)
     for name in REFUSED_MODULES:
         sys.modules.pop(name, None)
 
@@ -127,16 +88,19 @@ def refuse_everything_but_computing():
         return reads_library or path.startswith(here)
 
     def refuse(event, args):
-        if event in ("open", "os.listdir", "os.scandir"):
-            if not may_open(args[0], event == "open" and args[2] & WRITING):
-                raise PermissionError("files outside the temporary directory are refused")
-        elif event == "import" and args[0].split(".")[0] in REFUSED_MODULES:
+        if event in ("os.listdir", "os.scandir"):
+            allowed = may_open(args[0], False)
+        elif event == "open":  # an open folder would lead past this, as a dir_fd
+            allowed = may_open(args[0], args[2] & WRITING) and not os.path.isdir(args[0])
+        else:
+            allowed = not any(event.startswith(name) for name in REFUSED_EVENTS)
+        if event == "import" and not REFUSED_MODULES.isdisjoint(args[0].split(".")):
             raise ImportError(f"import of {args[0]} is refused")
-        elif any(event.startswith(name) for name in REFUSED_EVENTS):
-            raise PermissionError(f"{event} is refused")
+        if not allowed:
+            raise PermissionError(f"{event} {args[0] if args else ''} is refused")
 
     sys.addaudithook(refuse)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[2], guarded=sys.argv[3] == "guarded")
+    serve(sys.argv[1], guarded=sys.argv[2] == "weak", largest=int(sys.argv[3]))

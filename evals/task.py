@@ -40,6 +40,10 @@ class Task(ABC):
     def grade(self, i: int, text: str) -> bool:
         return bool(self.score(i, text)["correct"])
 
+    def first(self, number: int) -> Task:
+        """The first problems only; a run of them is extended by one of more."""
+        return Subset(self, range(number))
+
     def split(self, seed: int) -> tuple[Task, Task]:
         """Calibration and held-out problems: two halves of a permutation drawn from `seed`."""
         import random
@@ -54,7 +58,9 @@ class Subset(Task):
     """Some problems of a task, under their own ids."""
 
     def __init__(self, task: Task, chosen: Sequence[int]):
-        self.task, self.chosen = task, list(chosen)
+        whole, places = (task.task, task.chosen) if isinstance(task, Subset) else (task, None)
+        self.task: Task = whole
+        self.chosen: list[int] = [i if places is None else places[i] for i in chosen]
         self.name, self.chat = task.name, task.chat
 
     def __len__(self) -> int:
@@ -70,7 +76,10 @@ class Subset(Task):
         return self.task.id(self.chosen[i])
 
     def describe(self) -> dict[str, Any]:
-        return {**self.task.describe(), "problems": len(self), "subset": digest(self.chosen)}
+        described = {**self.task.describe(), "problems": len(self)}
+        if self.chosen != list(range(len(self))):
+            described["subset"] = digest(self.chosen)
+        return described
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
@@ -86,7 +95,7 @@ def digest(content: Any) -> str:
 
 
 def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Mapping[str, Any]]:
-    """The rows of a JSONL file (`.gz` or not), each an object with `fields`.
+    """The rows of a JSONL file (`.gz` or not), each an object with texts under `fields`.
 
     Raises `ValueError` that names the command line's `option`, the file and the line.
     """
@@ -96,9 +105,9 @@ def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Map
     if not path.is_file():
         raise ValueError(f"{option} {path}: no such file; give a JSONL file")
     raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # a text may hold other line separators
         if not line.strip():
             continue
         try:
@@ -108,6 +117,11 @@ def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Map
         missing = [f for f in fields if not isinstance(row, dict) or f not in row]
         if missing:
             raise ValueError(f"{option} {path}: line {number} has no {', '.join(missing)}")
+        for field in fields:
+            if not isinstance(row[field], str):
+                raise ValueError(
+                    f"{option} {path}: line {number} has {field}={row[field]!r}: give text"
+                )
         rows.append(row)
     if not rows:
         raise ValueError(f"{option} {path}: the file is empty")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlmdecode.evals.plan import Contender, parse_options
 from dlmdecode.evals.report import Run, Summary, summarise
 from dlmdecode.evals.results import write_whole
-from dlmdecode.evals.runner import Contender, parse_options
 from dlmdecode.evals.task import Task
 
 LADDERS: dict[str, list[Any]] = {  # tried where --search names no values

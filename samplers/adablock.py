@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require, require_finite
+from dlmdecode.checks import (
+    Between,
+    Count,
+    PositiveProbability,
+    Probability,
+    check_id,
+    number,
+    plain,
+    require,
+    whole,
+)
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 
@@ -33,16 +43,18 @@ class DelimiterBlocks:
 
     def __post_init__(self) -> None:
         require(len(self.delimiters) > 0, "delimiters", self.delimiters, "give at least one")
-        require_finite("delimiter_threshold", self.threshold, infinite=True)
-        require(0 < self.window <= 1, "window", self.window, "give a share of the text, in (0, 1]")
-        require(self.length >= 1, "block_length", self.length, "give at least 1")
+        number("delimiter_threshold", self.threshold)
+        number("window", self.window, Between(0, 1, above=True))
+        whole("block_length", self.length)
 
     def bind(self, model: Any) -> DelimiterBlocks:
         """Patterns become the ids of all tokens whose text matches."""
         patterns = [d for d in self.delimiters if isinstance(d, str)]
+        ids = {d for d in self.delimiters if isinstance(d, int)}
+        for id in ids:
+            check_id("delimiters", id, model)
         if not patterns:
             return self
-        ids = {d for d in self.delimiters if isinstance(d, int)}
         require(model.tokenizer is not None, "delimiters", patterns, "no tokenizer: give token ids")
         for token in range(len(model.tokenizer)):
             text = model.tokenizer.decode([token])
@@ -78,12 +90,15 @@ class DelimiterBlocks:
 )
 def adablock(
     delimiters: Sequence[int | str] = ("\n",),
-    delimiter_threshold: float = 0.3,
-    window: float = 0.25,
-    block_length: int | None = 32,
+    delimiter_threshold: Probability = 0.3,
+    window: PositiveProbability = 0.25,
+    block_length: Count | None = 32,
 ) -> Sampler:
     """End each block at the surest delimiter ahead, or after `block_length` positions."""
     require(block_length is not None, "block_length", None, "it is the length without a delimiter")
     one = isinstance(delimiters, (str, int))
-    wanted = (delimiters,) if one else tuple(delimiters)  # type: ignore[arg-type]
+    wanted = (delimiters,) if one else tuple(map(plain, delimiters))  # type: ignore[arg-type]
+    for delimiter in wanted:
+        known = isinstance(delimiter, (str, int)) and not isinstance(delimiter, bool)
+        require(known, "delimiters", delimiter, "give token ids, or patterns of their text")
     return Sampler(blocks=DelimiterBlocks(wanted, delimiter_threshold, window, block_length))  # type: ignore[arg-type]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlmdecode.blocks import FixedBlocks
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, NonNegative, require
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.select import TopK
@@ -60,12 +61,25 @@ class AscendingEosRejection:
 
 
 @register_sampler("ass", paper="EOSER-ASS-RL (ICLR 2026 submission)")
-def ass(num_blocks: int = 1, gamma_min: float = 1.0, gamma_max: float = 1.0) -> Sampler:
+def ass(
+    num_blocks: Count = 1,
+    gamma_min: NonNegative = 1.0,
+    gamma_max: NonNegative = 1.0,
+    max_new_tokens: Count = 256,
+    block_length: Count | None = None,
+) -> Sampler:
     """Commit 1, 2, 4, 8, … tokens, log2 of the length in steps; gamma_min < 1 adds EOSER to it."""
-    require(num_blocks >= 1, "num_blocks", num_blocks, "give at least 1")
+    steps = max(max_new_tokens.bit_length() - 1, 1)
+    fix = f"{max_new_tokens} tokens take {steps} steps: give no more blocks"
+    require(num_blocks <= steps, "num_blocks", num_blocks, fix)
+    fixed = block_length is not None
+    fix = "with block_length all blocks are alike: give one of them"
+    require(not fixed or num_blocks == 1, "num_blocks", num_blocks, fix)
+    ordered = gamma_min <= gamma_max
+    require(ordered, "gamma_min", gamma_min, f"give at most gamma_max={gamma_max}")
     rejects = (gamma_min, gamma_max) != (1.0, 1.0)
     return Sampler(
         select=TopK(DoublingQuota()),
-        blocks=DoublingBlocks(num_blocks),
+        blocks=FixedBlocks(block_length) if block_length else DoublingBlocks(num_blocks),
         scores=(AscendingEosRejection(gamma_min, gamma_max),) if rejects else (),
     )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require
+from dlmdecode.canvas import Canvas, Positions
+from dlmdecode.checks import Count, require, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.scores import NegativeEntropy
@@ -35,7 +35,7 @@ class LastLook:
     }
     candidates: int = 4
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         rows.memory[self, "candidates"] = surest(rows, self.candidates)
         rows.memory[self, "token"] = rows.proposal.token
         return logits
@@ -53,7 +53,7 @@ class CoherentContext:
     dynamic: bool = True
 
     def __post_init__(self) -> None:
-        require(self.budget >= 1, "budget", self.budget, "give at least 1 token per step")
+        whole("budget", self.budget)
         enough = self.memory.candidates >= self.budget
         require(enough, "candidates", self.memory.candidates, f"give at least budget={self.budget}")
 
@@ -69,7 +69,7 @@ class CoherentContext:
 
 
 @register_sampler("ccd", paper="arXiv 2512.02044")
-def ccd(budget: int = 1, candidates: int = 4, dynamic: bool = True) -> Sampler:
+def ccd(budget: Count = 1, candidates: Count = 4, dynamic: bool = True) -> Sampler:
     """Commit the surest positions whose token two successive contexts agree on."""
     memory = LastLook(candidates)
     return Sampler(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require, require_finite
+from dlmdecode.canvas import Canvas, Positions
+from dlmdecode.checks import Between, NonNegative, Probability, number
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 
@@ -32,20 +32,25 @@ class TraceCredit:
     slots: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma"):
-            require_finite(name, getattr(self, name))
-        require(0 <= self.beta <= 1, "beta", self.beta, "give a decay between 0 and 1")
+        number("alpha", self.alpha, Between(0))
+        number("beta", self.beta, Between(0, 1))
+        number("gamma", self.gamma, Between(0))
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span, need: Tensor, **how: Any):
+    def __call__(
+        self, logits: Tensor, rows: Canvas, positions: Positions, need: Tensor, **how: Any
+    ):
         shape = (*rows.tokens.shape, self.slots)
-        blank = rows.tokens.new_full(shape, -1), torch.zeros(shape, device=logits.device)
+        blank = (
+            rows.tokens.new_full(shape, -1),
+            torch.zeros(shape, dtype=torch.float32, device=logits.device),
+        )
         ids, credits = (
             rows.memory.get((self, name), new)
             for name, new in zip(("ids", "credits"), blank, strict=True)
         )
         fresh = rows.block_full[:, None, None]  # a new block: forget
         ids, credits = ids.masked_fill(fresh, -1), credits.masked_fill(fresh, 0)
-        index = span.at[..., None].expand(-1, -1, self.slots)
+        index = positions.at[..., None].expand(-1, -1, self.slots)
         proposed, new_ids, new_credits = ops.credit(
             logits.flatten(0, 1),
             ids.gather(1, index).flatten(0, 1),
@@ -62,6 +67,6 @@ class TraceCredit:
 
 
 @register_sampler("credit", over="threshold", paper="arXiv 2510.06133")
-def credit(alpha: float = 0.65, beta: float = 0.7, gamma: float = 0.2) -> Sampler:
+def credit(alpha: NonNegative = 0.65, beta: Probability = 0.7, gamma: NonNegative = 0.2) -> Sampler:
     """Boost tokens that kept being the best, so that stable ones pass the threshold sooner."""
     return Sampler(estimate=TraceCredit(alpha, beta, gamma))

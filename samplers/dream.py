@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from dlmdecode.blocks import WholeCanvas, blocks_of
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import Between, Count, NonNegative, OneOf, PositiveProbability, require
 from dlmdecode.noise import gumbel, uniform
 from dlmdecode.processors import Temperature, TopKFilter, TopPFilter
 from dlmdecode.registry import register_sampler
@@ -33,7 +34,7 @@ def grid_quotas(masks: int, steps: int, eps: float) -> tuple[int, ...]:
     With one token per step the published grid commits nothing at the first step and two at the
     last; steps that would commit nothing are left out here, since they repeat the same forward.
     """
-    time = torch.linspace(1, eps, steps + 1)
+    time = torch.linspace(1, eps, steps + 1, dtype=torch.float32, device="cpu")
     quotas = []
     for i in range(steps):
         share = 1 - time[i + 1] / time[i]
@@ -68,7 +69,8 @@ class RandomShare:
     eps: float = 1e-3
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        time = torch.linspace(1, self.eps, self.steps + 1, device=canvas.lo.device)
+        device = canvas.lo.device
+        time = torch.linspace(1, self.eps, self.steps + 1, dtype=torch.float32, device=device)
         step = canvas.block_step.clamp(max=self.steps - 1)
         share = torch.where(step == self.steps - 1, 1.0, 1 - time[step + 1] / time[step])
         return (
@@ -89,29 +91,24 @@ class Jitter:
 
 @register_sampler("dream", paper="arXiv 2508.15487")
 def dream(
-    steps: int | None = None,
-    alg: str = "entropy",
-    eps: float = 1e-3,
-    alg_temp: float | None = None,
-    top_p: float | None = None,
-    top_k: int | None = None,
-    max_new_tokens: int = 256,
-    block_length: int | None = None,
-    temperature: float = 0.0,
+    steps: Count | None = None,
+    alg: Annotated[str, OneOf(ALGORITHMS)] = "entropy",
+    eps: Annotated[float, Between(0, 1, above=True)] = 1e-3,
+    alg_temp: NonNegative | None = None,
+    top_p: PositiveProbability | None = None,
+    top_k: Count | None = None,
+    max_new_tokens: Count = 256,
+    block_length: Count | None = None,
+    temperature: NonNegative = 0.0,
 ) -> Sampler:
     """Fill the whole canvas (or blocks, if `block_length` is given) along Dream's time grid."""
-    require(
-        alg in ALGORITHMS, "alg", alg, f"give one of {tuple(ALGORITHMS)}{closest(alg, ALGORITHMS)}"
-    )
-    require(0 < eps < 1, "eps", eps, "give a number between 0 and 1")
-    steps = max_new_tokens if steps is None else steps
-    num_blocks = 1 if block_length is None else -(-max_new_tokens // block_length)
-    require(
-        steps >= 1 and steps % num_blocks == 0,
-        "steps",
-        steps,
-        f"give a positive multiple of the number of blocks, {num_blocks}",
-    )
+    drawn = alg == "origin" and bool(alg_temp)
+    require(not drawn, "alg_temp", alg_temp, "alg='origin' ranks no positions: leave it out")
+    width = max_new_tokens if block_length is None else block_length
+    num_blocks = -(-max_new_tokens // width)
+    steps = width * num_blocks if steps is None else steps
+    fix = f"give a multiple of the number of blocks, {num_blocks}"
+    require(steps % num_blocks == 0, "steps", steps, fix)
     per_block = steps // num_blocks
     filters: list[Processor] = [Temperature(temperature)] if temperature else []
     filters += [TopPFilter(top_p)] if top_p is not None else []

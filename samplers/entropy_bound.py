@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlmdecode.blocks import WholeCanvas, blocks_of
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require
+from dlmdecode.checks import Between, Count, NonNegative, number
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.scores import NegativeEntropy
@@ -25,7 +25,7 @@ class EntropyBound:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self.gamma >= 0, "gamma", self.gamma, "give a number of nats, 0 or more")
+        number("gamma", self.gamma, Between(0))
 
     def __call__(self, canvas: Canvas) -> Tensor:
         entropy = canvas.proposal.entropy
@@ -33,7 +33,7 @@ class EntropyBound:
 
 
 @register_sampler("entropy_bound", paper="arXiv 2505.24857")
-def entropy_bound(gamma: float = 0.1, block_length: int | None = None) -> Sampler:
+def entropy_bound(gamma: NonNegative = 0.1, block_length: Count | None = None) -> Sampler:
     """Commit the lowest-entropy positions of the canvas within a budget of `gamma` nats."""
     blocks = WholeCanvas() if block_length is None else blocks_of(block_length)
     return Sampler(select=EntropyBound(gamma), scores=(NegativeEntropy(),), blocks=blocks)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, NonNegative, require
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 
@@ -42,6 +42,8 @@ class EosRejection:
 
 
 @register_sampler("eoser", over="vanilla", paper="EOSER-ASS-RL (ICLR 2026 submission)")
-def eoser(gamma_min: float = 0.4, gamma_max: float = 1.0, steps: int | None = None) -> Sampler:
+def eoser(
+    gamma_min: NonNegative = 0.4, gamma_max: NonNegative = 1.0, steps: Count | None = None
+) -> Sampler:
     """Multiply the confidence of EOS proposals by a factor rising from gamma_min to gamma_max."""
     return Sampler(scores=(EosRejection(gamma_min, gamma_max, steps),))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require_finite
+from dlmdecode.checks import NonNegative, number
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.select import by_rule
@@ -20,13 +20,13 @@ class Factor:
     factor: float = 1.0
 
     def __post_init__(self) -> None:
-        require_finite("factor", self.factor)
+        number("factor", self.factor)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return by_rule(canvas, "factor", factor=self.factor)
 
 
 @register_sampler("factor", paper="arXiv 2505.22618")
-def factor(factor: float = 1.0) -> Sampler:
+def factor(factor: NonNegative = 1.0) -> Sampler:
     """Commit the n surest positions while (n + 1)(1 − the n-th's confidence) is below `factor`."""
     return Sampler(select=Factor(factor))

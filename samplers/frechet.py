@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require_finite
+from dlmdecode.checks import Between, number
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.select import by_rule
@@ -24,13 +25,13 @@ class FrechetProfile:
     delta: float = 0.25
 
     def __post_init__(self) -> None:
-        require_finite("delta", self.delta)
+        number("delta", self.delta)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return by_rule(canvas, "frechet", delta=self.delta)
 
 
 @register_sampler("frechet", paper="arXiv 2606.02955")
-def frechet(delta: float = 0.25) -> Sampler:
+def frechet(delta: Annotated[float, Between(-1, 1)] = 0.25) -> Sampler:
     """Commit the surest positions while their Fréchet bound stays `delta` above any rival."""
     return Sampler(select=FrechetProfile(delta))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from dlmdecode.caches import PackedDrafts
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import Count, OneOf, Probability, require
+from dlmdecode.forward import Forward
+from dlmdecode.models.base import Denoiser
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Choose, Sampler
 from dlmdecode.select import Threshold, by_rule
+from dlmdecode.settings import Settings
 from dlmdecode.verify import Lookahead, fan_out
 
 MODES = ("batch", "tree")
@@ -66,6 +71,13 @@ class ConfidentLookahead(Lookahead):
             reached = agrees[-1]
 
 
+def packed_drafts(model: Denoiser, settings: Settings) -> Forward:
+    """Drafts side by side in one row, under a cache whose keys and values they share."""
+    fix = "packed drafts share cached keys and values: set cache='prefix' or cache='dual'"
+    require(settings.cache in ("prefix", "dual"), "draft_mode", "tree", fix)
+    return PackedDrafts(model, dual=settings.cache == "dual")
+
+
 @register_sampler(
     "freedave",
     over="vanilla",
@@ -73,14 +85,12 @@ class ConfidentLookahead(Lookahead):
     presets={"Dream": {"draft_steps": 8}},
 )
 def freedave(
-    draft_steps: int = 4, draft_mode: str = "batch", threshold: float | None = None
+    draft_steps: Count = 4,
+    draft_mode: Annotated[str, OneOf(MODES)] = "batch",
+    threshold: Probability | None = None,
 ) -> Sampler:
     """Verify up to `draft_steps` drafted commits a forward; lossless unless `threshold` is set."""
-    known = draft_mode in MODES
-    require(
-        known, "draft_mode", draft_mode, f"give one of {MODES}{closest(str(draft_mode), MODES)}"
-    )
-    tree = draft_mode == "tree"
+    packed = Sampler(evaluate=packed_drafts if draft_mode == "tree" else None)
     if threshold is None:
-        return Sampler(verify=Lookahead(draft_steps, tree))
-    return Sampler(select=Threshold(threshold), verify=ConfidentLookahead(draft_steps, tree))
+        return packed.merge(Sampler(verify=Lookahead(draft_steps)))
+    return packed.merge(Sampler(Threshold(threshold), verify=ConfidentLookahead(draft_steps)))

@@ -8,21 +8,25 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require_finite
+from dlmdecode.checks import Probability, number, require
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 
 
 @dataclass(frozen=True)
 class RunPeaks:
-    """The surest position of each run of consecutive masks if above `low`, and all above `high`."""
+    """The surest position of each run of consecutive masks if above `low`, and all above `high`.
 
-    high: float = 0.92
-    low: float = 0.62
+    None for `low` takes every such position, None for `high` no others.
+    """
+
+    high: float | None = 0.92
+    low: float | None = 0.62
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.high, infinite=True)
-        require_finite("low_threshold", self.low, infinite=True)
+        for name, value in (("threshold", self.high), ("low_threshold", self.low)):
+            if value is not None:
+                number(name, value)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         open, confidence = canvas.open, canvas.confidence
@@ -36,10 +40,19 @@ class RunPeaks:
         first = at_peak.new_full((len(run), length + 1), length)
         first = first.scatter_reduce(1, run, at_peak, "amin").gather(1, run)
         is_peak = open & (canvas.position == first)
-        return (is_peak & (confidence > self.low)) | (confidence > self.high)
+        if self.low is not None:
+            is_peak = is_peak & (confidence > self.low)
+        return is_peak if self.high is None else is_peak | (confidence > self.high)
 
 
 @register_sampler("hierarchy", paper="dInfer (arXiv 2510.08666)")
-def hierarchy(threshold: float = 0.92, low_threshold: float = 0.62) -> Sampler:
-    """Commit all above `threshold`, and each mask run's surest position above `low_threshold`."""
+def hierarchy(
+    threshold: Probability | None = 0.92, low_threshold: Probability | None = 0.62
+) -> Sampler:
+    """Commit all above `threshold`, and each mask run's surest position above `low_threshold`.
+
+    None leaves out the rule for all, or the bar under the surest position.
+    """
+    lower = threshold is None or low_threshold is None or low_threshold <= threshold
+    require(lower, "low_threshold", low_threshold, f"give at most threshold={threshold}, or None")
     return Sampler(select=RunPeaks(threshold, low_threshold))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require, require_finite
+from dlmdecode.canvas import Canvas, Positions
+from dlmdecode.checks import Count, Positive, Probability, number, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
-from dlmdecode.select import EvenQuota, TopK, steps_per_block
+from dlmdecode.select import EvenQuota, TopK
 
 
 @dataclass(frozen=True)
@@ -28,35 +28,31 @@ class KLHistory:
     reads_canvas: bool = False
 
     def __post_init__(self) -> None:
-        require(self.length >= 1, "kl_history", self.length, "give at least 1")
+        whole("kl_history", self.length)
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         now = logits.float().log_softmax(-1)
-        moved = torch.full((*now.shape[:2], self.length), torch.inf, device=now.device)
+        moved = now.new_full((*now.shape[:2], self.length), torch.inf)
         if (self, "log_prob") in rows.memory:
-            lo = rows.memory[self, "lo"][:, None]
             before, history = rows.memory[self, "log_prob"], rows.memory[self, "moved"]
-            column = span.at - lo
-            known = (column >= 0) & (column < before.shape[1])
-            column = column.clamp(0, before.shape[1] - 1)[..., None]
+            column = rows.memory[self, "column"].gather(1, positions.at)
+            known = column >= 0
+            column = column.clamp(min=0)[..., None]
             past = before.gather(1, column.expand(-1, -1, now.shape[-1]))
             kl = (now.exp() * (now - past)).sum(-1)
             older = history.gather(1, column.expand(-1, -1, self.length))[..., 1:]
             older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
             moved = torch.cat([older, kl[..., None]], -1)
             moved = moved.masked_fill(~known[..., None], torch.inf)
-        rows.memory[self, "lo"] = span.lo
+        column = positions.column(rows.position)
+        rows.memory[self, "column"] = column.where(positions.contains(rows.position), -1)
         rows.memory[self, "log_prob"], rows.memory[self, "moved"] = now, moved
         return logits
 
     def largest(self, canvas: Canvas) -> Tensor:
         """The largest move of each position in the kept steps, infinite where unknown, (B, L)."""
-        lo, moved = canvas.memory[self, "lo"], canvas.memory[self, "moved"]
-        span = Span(lo, lo + moved.shape[1])
-        column = (canvas.position - lo[:, None]).clamp(0, moved.shape[1] - 1)
-        return (
-            moved.amax(-1).gather(1, column).masked_fill(~span.contains(canvas.position), torch.inf)
-        )
+        column, moved = canvas.memory[self, "column"], canvas.memory[self, "moved"]
+        return moved.amax(-1).gather(1, column.clamp(min=0)).masked_fill(column < 0, torch.inf)
 
 
 @dataclass(frozen=True)
@@ -72,8 +68,8 @@ class ConfidentAndStable:
     kl_threshold: float = 0.015
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.threshold)
-        require_finite("kl_threshold", self.kl_threshold)
+        number("threshold", self.threshold)
+        number("kl_threshold", self.kl_threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         stable = self.history.largest(canvas) < self.kl_threshold
@@ -87,15 +83,12 @@ class ConfidentAndStable:
     presets={"Dream": {"threshold": 0.9, "kl_threshold": 0.001}},
 )
 def klass(
-    threshold: float = 0.6,
-    kl_threshold: float = 0.015,
-    kl_history: int = 2,
-    steps: int | None = None,
-    max_new_tokens: int = 256,
-    block_length: int | None = 32,
+    threshold: Probability = 0.6,
+    kl_threshold: Positive = 0.015,
+    kl_history: Count = 2,
+    steps: Count | None = None,
 ) -> Sampler:
     """Commit positions that are confident and whose distribution has stopped moving."""
     history = KLHistory(kl_history)
-    quota = EvenQuota(steps_per_block(steps, max_new_tokens, block_length))
-    rule = ConfidentAndStable(history, TopK(quota), threshold, kl_threshold)
+    rule = ConfidentAndStable(history, TopK(EvenQuota(steps)), threshold, kl_threshold)
     return Sampler(select=rule, processors=(history,))

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require, require_finite
+from dlmdecode.checks import Count, PositiveProbability, Probability, number, require
 from dlmdecode.registry import register_sampler
 from dlmdecode.revisions import first
 from dlmdecode.sampler import Sampler
-from dlmdecode.select import EvenQuota, TopK, steps_per_block
+from dlmdecode.select import EvenQuota, TopK
 
 BESIDE_THE_MODEL = "filter.safetensors"
 
@@ -26,8 +26,9 @@ class AcceptanceFilter(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        own: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}  # whatever torch's defaults
+        self.linear1 = nn.Linear(width, hidden, **own)
+        self.linear2 = nn.Linear(hidden, width, **own)
 
     @property
     def width(self) -> int:
@@ -81,7 +82,7 @@ class LearnedAcceptance:
     threshold: float = 0.96
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.threshold)
+        number("threshold", self.threshold)
 
     def bind(self, model: Any) -> LearnedAcceptance:
         filter = self.filter or AcceptanceFilter.of(model)
@@ -132,11 +133,9 @@ class EndOfTextPrediction:
 @register_sampler("learn2pd", paper="arXiv 2509.25188", presets={"Dream": {"threshold": 0.9}})
 def learn2pd(
     filter: str | os.PathLike[str] | AcceptanceFilter | None = None,
-    threshold: float = 0.96,
-    eot: float | None = None,
-    steps: int | None = None,
-    max_new_tokens: int = 256,
-    block_length: int | None = 32,
+    threshold: Probability = 0.96,
+    eot: PositiveProbability | None = None,
+    steps: Count | None = None,
 ) -> Sampler:
     """Commit what a trained filter accepts; `eot` cuts the text at an EOS proposal that sure.
 
@@ -144,7 +143,9 @@ def learn2pd(
     None takes `filter.safetensors` beside the model's weights.
     """
     loaded = AcceptanceFilter.load(filter) if isinstance(filter, str | os.PathLike) else filter
-    schedule = TopK(EvenQuota(steps_per_block(steps, max_new_tokens, block_length)))
+    known = loaded is None or isinstance(loaded, AcceptanceFilter)
+    require(known, "filter", loaded, "give a safetensors file, an AcceptanceFilter, or None")
+    schedule = TopK(EvenQuota(steps))
     return Sampler(
         select=LearnedAcceptance(loaded, schedule, threshold),
         revisions=() if eot is None else (EndOfTextPrediction(eot),),

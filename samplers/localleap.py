@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require, require_finite
+from dlmdecode.checks import Natural, Probability, number, require, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.select import by_rule
@@ -22,9 +22,11 @@ class NearAnchor:
     radius: int = 4
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.threshold)
-        require_finite("relaxed", self.relaxed)
-        require(self.radius >= 0, "radius", self.radius, "give a number of positions, 0 or more")
+        number("threshold", self.threshold)
+        number("relaxed", self.relaxed)
+        whole("radius", self.radius, 0)
+        least = self.relaxed <= self.threshold
+        require(least, "relaxed", self.relaxed, f"give at most threshold={self.threshold}")
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return by_rule(
@@ -37,6 +39,8 @@ class NearAnchor:
 
 
 @register_sampler("localleap", paper="arXiv 2510.07081")
-def localleap(threshold: float = 0.9, relaxed: float = 0.75, radius: int = 4) -> Sampler:
+def localleap(
+    threshold: Probability = 0.9, relaxed: Probability = 0.75, radius: Natural = 4
+) -> Sampler:
     """Threshold decoding with a lower bar within `radius` positions of a very sure one."""
     return Sampler(select=NearAnchor(threshold, relaxed, radius))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.canvas import Canvas
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, Natural, NonNegative, check_id, conform, require, whole
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 
@@ -83,6 +83,7 @@ class Constraints:
         ids: list[tuple[int, int | str]] = []
         for offset, what in self.fixed:
             if isinstance(what, int):
+                check_id("constraints", what, model)
                 ids.append((offset, what))
                 continue
             require(
@@ -105,26 +106,43 @@ class Constraints:
             canvas.tokens = canvas.tokens.scatter(1, at[:, None], int(token))
 
 
+def checked_constraints(constraints: Any) -> tuple[tuple[int, int | str], ...]:
+    """Offsets with what stands there, in order."""
+    known = constraints is None or isinstance(constraints, Mapping)
+    require(known, "constraints", constraints, "give {offset in the text: token id or text}")
+    return tuple(
+        (whole("constraints", offset, 0), conform(f"constraints[{offset}]", what, Natural | str))
+        for offset, what in sorted((constraints or {}).items())
+    )
+
+
 @register_sampler("prophet", over="vanilla", paper="arXiv 2508.19982")
 def prophet(
-    early: float = 7.5,
-    mid: float = 5.0,
-    late: float = 2.5,
-    answer_start: int | None = None,
-    answer_length: int = 5,
+    early: NonNegative = 7.5,
+    mid: NonNegative = 5.0,
+    late: NonNegative = 2.5,
+    answer_start: Natural | None = None,
+    answer_length: Count | None = None,
     constraints: Mapping[int, int | str] | None = None,
-    steps: int | None = None,
-    block_length: int | None = 32,
+    steps: Count | None = None,
+    max_new_tokens: Count = 256,
+    block_length: Count | None = 32,
 ) -> Sampler:
     """Commit all that is left once the answer's mean top-2 logit gap passes a falling bar.
 
     Without `answer_start` or `constraints` the answer may stand anywhere, and every position that
-    is left must pass.
+    is left must pass. `answer_length` is 5 tokens if not given.
     """
-    if answer_start is None and constraints:
-        answer_start = max(constraints) + 2
-    fixed = tuple(sorted((int(offset), what) for offset, what in (constraints or {}).items()))
-    answer = None if answer_start is None else (answer_start, answer_length)
+    fixed = checked_constraints(constraints)
+    if answer_start is None and fixed:
+        answer_start = fixed[-1][0] + 2
+    if answer_start is None:
+        fix = "it goes with answer_start or constraints"
+        require(answer_length is None, "answer_length", answer_length, fix)
+    else:
+        inside = answer_start < max_new_tokens
+        require(inside, "answer_start", answer_start, f"the text has {max_new_tokens} tokens")
+    answer = None if answer_start is None else (answer_start, answer_length or 5)
     return Sampler(
         openings=(Constraints(fixed),) if fixed else (),
         stops=(AnswerSettled(early, mid, late, answer, steps, block_length),),

@@ -1,11 +1,12 @@
 """Confidence-threshold parallel decoding (Fast-dLLM, arXiv 2505.22618)."""
 
+from dlmdecode.checks import Probability
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler
 from dlmdecode.select import Threshold
 
 
 @register_sampler("threshold", paper="arXiv 2505.22618")
-def threshold(threshold: float = 0.9) -> Sampler:
+def threshold(threshold: Probability = 0.9) -> Sampler:
     """Commit every position of the block at least `threshold` sure, and always the surest one."""
     return Sampler(select=Threshold(threshold))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import closest, require
+from dlmdecode.canvas import Canvas, Positions
+from dlmdecode.checks import Count, OneOf
 from dlmdecode.noise import uniform
 from dlmdecode.registry import register_sampler
 from dlmdecode.sampler import Sampler, Score
-from dlmdecode.select import EvenQuota, TopK, steps_per_block
+from dlmdecode.select import EvenQuota, TopK
 
 REMASKING = ("low_confidence", "random")
 
@@ -29,7 +30,7 @@ class RandomOrder:
 class WithoutEos:
     """The first EOS id, which also pads, is never proposed."""
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         return logits.index_fill(
             -1, torch.tensor(rows.eos_ids[:1], device=logits.device), -torch.inf
         )
@@ -45,10 +46,8 @@ class EndLast:
 
 @register_sampler("vanilla", paper="arXiv 2502.09992")
 def vanilla(
-    steps: int | None = None,
-    remasking: str = "low_confidence",
-    max_new_tokens: int = 256,
-    block_length: int | None = 32,
+    steps: Count | None = None,
+    remasking: Annotated[str, OneOf(REMASKING)] = "low_confidence",
     logits_eos_inf: bool = False,
     confidence_eos_eot_inf: bool = False,
 ) -> Sampler:
@@ -57,12 +56,7 @@ def vanilla(
     `logits_eos_inf` never proposes the first EOS id; `confidence_eos_eot_inf` commits end tokens
     only where nothing else is left. Both are LLaDA's own switches for its instruct models.
     """
-    per_block = steps_per_block(steps, max_new_tokens, block_length)
-    known = remasking in REMASKING
-    require(
-        known, "remasking", remasking, f"give one of {REMASKING}{closest(remasking, REMASKING)}"
-    )
     scores: tuple[Score, ...] = (RandomOrder(),) if remasking == "random" else ()
     scores += (EndLast(),) if confidence_eos_eot_inf else ()
     processors = (WithoutEos(),) if logits_eos_inf else ()
-    return Sampler(select=TopK(EvenQuota(per_block)), processors=processors, scores=scores)
+    return Sampler(select=TopK(EvenQuota(steps)), processors=processors, scores=scores)

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import Work, gather_states
-from dlmdecode.canvas import Canvas, Span
-from dlmdecode.checks import require, require_finite
+from dlmdecode.caches import gather_states
+from dlmdecode.canvas import Canvas, Positions, Span
+from dlmdecode.checks import Probability, number, require
+from dlmdecode.forward import Forward, Work
+from dlmdecode.models.base import Denoiser
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Forward, Sampler
+from dlmdecode.sampler import Sampler
 from dlmdecode.select import by_rule
+from dlmdecode.settings import Settings
 
 SHADOW = "shadow"  # memory: probability of each standing token as its shadow sees it, (B, L)
 FIRST_LIMIT = 30
@@ -29,7 +32,7 @@ class ShadowBlock:
     def __init__(self, model: Any):
         self.model, self.work = model, Work()
 
-    def __call__(self, rows: Canvas, wanted: Span) -> tuple[Tensor, Span]:
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         length = rows.tokens.shape[1]
         full = rows.block_full
         block = Span(torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi))
@@ -39,7 +42,7 @@ class ShadowBlock:
         hidden = self.model.encode(tokens, position, self.attend(rows, block))
         prob = self.model.head(hidden[:, length:]).float().softmax(-1)
         standing = rows.tokens.gather(1, block.at)[..., None]
-        rows.memory[SHADOW] = torch.ones(rows.tokens.shape, device=prob.device).scatter(
+        rows.memory[SHADOW] = torch.ones_like(rows.tokens, dtype=prob.dtype).scatter(
             1, block.at, prob.gather(2, standing)[..., 0]
         )
         return self.model.head(gather_states(hidden, wanted.at)), wanted
@@ -64,7 +67,7 @@ class WideIn:
     threshold: float = 0.6
 
     def __post_init__(self) -> None:
-        require_finite("threshold", self.threshold)
+        number("threshold", self.threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         sure = canvas.open & (canvas.confidence > self.threshold)
@@ -85,10 +88,11 @@ class NarrowOut:
         "TraceCredit": "credits are kept for masks, and a re-masked position has lost its own",
     }
     reads_committed = True
+    takes_back = True
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        require_finite("threshold_back", self.threshold)
+        number("threshold_back", self.threshold)
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         accepted = committed.sum(1)
@@ -104,15 +108,18 @@ class NarrowOut:
         canvas.memory[self] = accepted
 
 
-def shadowed(model: Any, cache: str) -> Forward:
-    require(cache == "none", "cache", cache, "WINO reads committed positions: use cache='none'")
-    native = getattr(model, "supports_cache", True) and model.shift == 0
+def shadowed(model: Denoiser, settings: Settings) -> Forward:
+    fix = "WINO reads committed positions: use cache='none'"
+    require(settings.cache == "none", "cache", settings.cache, fix)
+    fix = "WINO judges by the unguided probabilities of a forward of its own: give 0"
+    require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
+    native = model.supports_cache and model.shift == 0
     require(native, "sampler", "wino", "it needs a native model whose logits are not shifted")
     return ShadowBlock(model)
 
 
 @register_sampler("wino", paper="WINO (ICLR 2026)")
-def wino(threshold: float = 0.6, threshold_back: float = 0.9) -> Sampler:
+def wino(threshold: Probability = 0.6, threshold_back: Probability = 0.9) -> Sampler:
     """Accept all above `threshold`; re-mask what the rest of the block no longer supports."""
     return Sampler(
         select=WideIn(threshold), revisions=(NarrowOut(threshold_back),), evaluate=shadowed

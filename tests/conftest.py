@@ -14,3 +14,13 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=("namespaces", "weak"), scope="module")
+def isolation(request):
+    """Each way to confine a program that works on this machine."""
+    from dlmdecode.evals.sandbox import obstacle
+
+    if reason := obstacle(request.param):
+        pytest.skip(f"{request.param} on this machine: {reason}")
+    return request.param

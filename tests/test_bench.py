@@ -9,10 +9,10 @@ from dlmdecode.evals.arithmetic import problem
 
 
 @pytest.fixture(scope="module")
-def lines():
+def lines(tmp_path_factory):
     """A table of two samplers on four problems."""
-    names = ["threshold", "prophet+threshold"]
-    scores = bench.measure(load("tiny"), names, limit=4, batch_size=3, max_new_tokens=64)
+    names, folder = ["threshold", "prophet+threshold"], tmp_path_factory.mktemp("run")
+    scores = bench.measure(load("tiny"), names, 4, batch_size=3, max_new_tokens=64, output=folder)
     return scores, bench.table(scores).splitlines()[2:]  # below the count of problems
 
 
@@ -51,9 +51,9 @@ def test_samplers_that_cannot_be_built_for_a_model_are_left_out():
     assert bench.buildable(names, micro("llada")) == names[1:2]
 
 
-def test_options_follow_the_name_and_stand_in_the_table():
+def test_options_follow_the_name_and_stand_in_the_table(tmp_path):
     name = "threshold,threshold=0.0"
-    scores = bench.measure(load("tiny"), [name], limit=1, batch_size=1, max_new_tokens=64)
+    scores = bench.measure(load("tiny"), [name], 1, 1, 64, tmp_path)
     assert [score.name for score in scores] == ["vanilla", name]
     assert scores[1].nfe <= 2  # a forward for each block
 
@@ -64,12 +64,29 @@ def test_a_count_below_one_is_refused(option, capsys):
     assert f"{option} 0: give 1 or more" in capsys.readouterr().err
 
 
-def test_the_table_goes_to_a_file_too(tmp_path, capsys):
+def test_the_table_goes_to_a_file_and_the_run_goes_on_beside_it(tmp_path, capsys):
     path = tmp_path / "results" / "table.md"
-    argv = ["--sampler", "threshold", "--limit", "2", "--max-new-tokens", "32"]
-    assert main(["bench", "samplers", *argv, "--output", str(path)]) == 0
+    run = tmp_path / "results" / "table.md.run"
+
+    def bench_of(limit, *more):
+        argv = ["--sampler", "threshold", "--max-new-tokens", "32", "--output", str(path)]
+        return main(["bench", "samplers", *argv, "--limit", str(limit), *more])
+
+    assert bench_of(2) == 0
     assert path.read_text() == capsys.readouterr().out
     assert path.read_text().count("\n") == 6
+    first = (run / "results.jsonl").read_text().splitlines()
+    assert bench_of(3) == 0
+    rows = (run / "results.jsonl").read_text().splitlines()
+    assert len(rows) == 6 and set(first) <= set(rows)
+    (run / "results.jsonl").write_text("\n".join(rows[:4]))  # as if killed while writing
+    assert bench_of(3) == 0
+    again = (run / "results.jsonl").read_text().splitlines()
+    assert len(again) == 6 and again[:3] == rows[:3]
+    assert path.read_text().startswith("3 held-out problems")
+    capsys.readouterr()
+    assert bench_of(3, "--batch-size", "1") == 2
+    assert "batch_size: 16 there, 1 now" in capsys.readouterr().err
 
 
 def test_the_demo_shows_question_texts_and_forwards():

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from toy import MODELS, give_llada_tokenizer
 
 import dlmdecode
 from dlmdecode import catalogue, cli
-from dlmdecode.cli import main, value_of
+from dlmdecode.cli import main
 from dlmdecode.evals.arithmetic import SPLITS, problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models.domain import is_foreign
+from dlmdecode.settings import value_of
+from dlmdecode.speculation.cli import Progress
 from dlmdecode.trace import Step
 
 PROMPT = "w1 w2 w3"
@@ -73,8 +76,21 @@ def test_raw_leaves_the_chat_template_out(run, folder):
 
 def test_a_dash_reads_the_prompt_from_standard_input(run, folder, monkeypatch):
     expected = run("generate", PROMPT, "--model", folder, *SMALL)[1]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(PROMPT))
-    assert run("generate", "-", "--model", folder, *SMALL)[1] == expected
+    for text in (PROMPT, f"{PROMPT}\n", f"{PROMPT}\r\n", f"\ufeff{PROMPT}\n"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert run("generate", "-", "--model", folder, *SMALL)[1] == expected
+
+
+def test_only_the_last_line_break_of_standard_input_is_left_out(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n b \n\n")))
+    assert cli.read_prompt("-") == "a\n b \n"
+    assert cli.read_prompt("a\n") == "a\n"
+
+
+def test_standard_input_that_is_no_text_is_an_error(run, folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w1 \xff")))
+    code, _, err = run("generate", "-", "--model", folder, *SMALL)
+    assert code == 2 and "standard input is not UTF-8 at byte 3" in err and err.count("\n") == 1
 
 
 def test_every_option_reaches_generate(run, folder, monkeypatch):
@@ -85,8 +101,9 @@ def test_every_option_reaches_generate(run, folder, monkeypatch):
         raise ValueError("enough")
 
     monkeypatch.setattr(dlmdecode, "generate", spy)
-    argv = "--sampler threshold --set threshold=0.5 --max-new-tokens 24 --block-length none"
-    argv += " --steps 12 --temperature 0.5 --cache dual --cfg-scale 1.5 --seed 3 --eos ignore"
+    argv = "--sampler threshold --set threshold=0.5 --gen-length 24 --block-length none"
+    argv += " --steps 12 --temperature 0.5 --cache none --cfg-scale 1.5 --seed 3 --eos ignore"
+    argv += " --confidence-dtype float64"
     run("generate", PROMPT, "--model", folder, *argv.split())
     assert seen == {
         "sampler": "threshold",
@@ -95,10 +112,11 @@ def test_every_option_reaches_generate(run, folder, monkeypatch):
         "block_length": None,
         "steps": 12,
         "temperature": 0.5,
-        "cache": "dual",
+        "cache": "none",
         "cfg_scale": 1.5,
         "seed": 3,
         "eos": "ignore",
+        "confidence_dtype": "float64",
     }
 
 
@@ -170,6 +188,73 @@ def test_a_picture_never_exceeds_the_screen(folder, monkeypatch):
         lines = plain.rstrip("\n").split("\n")
         assert len(lines) <= 5
         assert all(len(line) <= 19 for line in lines)
+
+
+HOSTILE = "ok\x1b]0;owned\x07\x1b[2J\u202e\x9b2J\r\x7f end é ❤\u200d🔥"
+HARMLESS = "ok�]0;owned��[2J��2J�� end é ❤\u200d🔥"
+
+
+class Hostile:
+    """A tokenizer whose texts would move a cursor, set a title or turn the writing around."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, *args, **kwargs):
+        return self.tokenizer(*args, **kwargs)
+
+    def decode(self, ids, **kwargs):
+        return HOSTILE
+
+
+@pytest.fixture
+def hostile(folder, monkeypatch):
+    """Whatever is loaded speaks through a hostile tokenizer."""
+    model = dlmdecode.load(folder, device="cpu")
+    model.tokenizer = Hostile(model.tokenizer)
+    monkeypatch.setattr(dlmdecode, "load", lambda *args, **kwargs: model)
+    monkeypatch.setattr("dlmdecode.models.domain.advise", lambda *args: None)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.mark.parametrize("kind", ["generate", "trace"])
+def test_no_control_character_of_a_model_reaches_a_terminal(hostile, monkeypatch, kind):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main([kind, PROMPT, "--raw", *SMALL[:4]]) == 0
+    shown = re.sub(r"\x1b\[\d+A\r\x1b\[J", "", screen.getvalue())  # the canvas view's own
+    assert not set(shown) & set("\x1b\x07\u202e\x9b\r\x7f")
+    assert kind == "trace" or f"{HARMLESS}\n" in shown
+
+
+def test_a_pipe_gets_the_text_as_it_is(run, hostile):
+    assert run("generate", PROMPT, "--raw", *SMALL[:4])[1] == f"{HOSTILE}\n"
+    record = json.loads(run("generate", PROMPT, "--raw", "--json", *SMALL[:4])[1])
+    assert record["text"] == HOSTILE
+
+
+def test_speculation_shows_a_terminal_no_control_characters(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert Progress(Hostile(None), colour=False).paint((1,), "", "+") == f" +[{HARMLESS}]"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert Progress(Hostile(None), colour=False).paint((1,), "", "+") == f" +[{HOSTILE}]"
+
+
+def test_an_error_shows_no_control_characters(run):
+    code, _, err = run("generate", PROMPT, "--model", "no\x1b[2Jsuch\u202e")
+    assert code == 2 and not set(err) & set("\x1b\u202e") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_of_few_characters_gets_replacements(hostile, monkeypatch, encoding):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["generate", PROMPT, "--raw", *SMALL[:4]]) == 0
+    assert screen.buffer.getvalue().decode(encoding).endswith("?\n")
 
 
 # trace
@@ -247,7 +332,10 @@ ERRORS = {
     "a bad value": (["--temperature", "nan"], "temperature=nan"),
     "a bad length": (["--max-new-tokens", "0"], "max_new_tokens=0"),
     "beyond the context": (["--max-new-tokens", "9984"], "give at most"),
-    "no number": (["--steps", "many"], "invalid int value"),
+    "no number": (["--steps", "many"], "steps='many': give a whole number"),
+    "half a number": (["--seed", "1.5"], "seed=1.5"),
+    "steps that nothing reads": (["--steps", "4"], "steps=4: threshold follows no schedule"),
+    "an argument of another library": (["--set", "max_tokens=3"], "is max_new_tokens"),
     "no assignment": (["--set", "early"], "not of the form option=value"),
     "an unknown argument": (["--samplr", "x"], "unrecognized arguments"),
     "no model": (["--model", "tinny"], "no model 'tinny'"),
@@ -284,12 +372,16 @@ def test_an_optional_part_that_is_missing_breaks_no_other_command(run, folder, m
     assert run("--help")[0] == 0
 
 
-def test_interrupting_is_quiet(run, folder, monkeypatch):
+def test_interrupting_is_one_line(run, folder, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Step, "of", interrupted)
-    assert run("generate", PROMPT, "--model", folder, *SMALL) == (130, "", "")
+    assert run("generate", PROMPT, "--model", folder, *SMALL) == (
+        130,
+        "",
+        "dlmdecode: interrupted\n",
+    )
 
 
 def command(*argv, **options):
@@ -302,6 +394,15 @@ def command(*argv, **options):
 def test_a_reader_that_leaves_early_is_no_error(folder):
     process = command("trace", PROMPT, "--model", folder, "--max-new-tokens", 256)
     process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["samplers"], ["generate", "--help"]])
+def test_a_reader_that_has_left_is_no_error(argv):
+    process = command(*argv)
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(60) == 0

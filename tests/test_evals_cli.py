@@ -1,6 +1,11 @@
 """`dlmdecode eval` from the arguments to the files, with the embedded model."""
 
 import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -31,6 +36,60 @@ def test_arithmetic_runs_resumes_and_reports(tmp_path, capsys):
     assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "report")]) == 0
     assert capsys.readouterr().out.strip() == table.strip()
     assert (tmp_path / "report" / "report.svg").exists()
+
+
+def test_a_larger_limit_extends_a_finished_run(tmp_path, capsys):
+    def command(limit):
+        return ["arithmetic", "--sampler", "threshold", "--limit", str(limit), "--batch-size", "1",
+                "--max-new-tokens", "32", "--quiet", "--output", str(tmp_path / "run")]  # fmt: skip
+
+    results = tmp_path / "run" / "results.jsonl"
+    assert main(command(2)) == 0
+    first = results.read_bytes()
+    assert main(command(4)) == 0
+    assert results.read_bytes().startswith(first) and results.read_bytes().count(b"\n") == 4
+    assert main(command(4)) == 0
+    capsys.readouterr()
+    assert main(command(3)) == 2
+    assert "(task.problems: 4 there, 3 now)" in capsys.readouterr().err
+
+
+def test_a_run_that_was_interrupted_says_how_to_go_on_and_does(tmp_path):
+    output = tmp_path / "a run"
+    command = [sys.executable, "-m", "dlmdecode", "eval", "arithmetic", "--sampler", "threshold",
+               "--limit", "40", "--batch-size", "1", "--max-new-tokens", "32", "--quiet",
+               "--output", str(output)]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    results = output / "results.jsonl"
+    while not (results.exists() and results.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    kept = results.read_bytes()
+    assert 0 < kept.count(b"\n") < 40
+    told = next(line for line in said.splitlines() if "to go on: " in line)
+    assert told.startswith(f"what is done is kept in {output}; ")
+    again = shlex.split(told.partition("to go on: ")[2])
+    assert again == command
+    assert subprocess.run(again, capture_output=True).returncode == 0
+    lines = results.read_bytes().splitlines()
+    assert len(lines) == 40 and set(kept.splitlines()) <= set(lines)
+
+
+def test_help_names_what_is_inside_the_commands(capsys):
+    from dlmdecode.cli import main as command
+
+    for arguments, named in [
+        ([], ["eval tune", "--engine ray", "ngram build", "bench samplers", "lm_eval"]),
+        (["eval"], ["tune", "report"]),
+        (["eval", "gsm8k"], ["Ray cluster", "extends a run"]),
+    ]:
+        with pytest.raises(SystemExit):
+            command([*arguments, "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert [word for word in named if word not in said] == []
 
 
 def test_prompts_too_long_for_the_model_are_refused_or_cut_on_request(tmp_path, capsys):

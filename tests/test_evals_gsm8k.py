@@ -74,7 +74,142 @@ def test_answers_are_read_in_whatever_form(text, strict, flexible):
     assert (marked_number(text, "####"), last_number(text)) == (strict, flexible)
 
 
-@pytest.mark.parametrize("text", ["\\boxed{18}", "\\boxed{ $18$ }", "x \\boxed{\\$18.0} y"])
+HALF = Fraction(1, 2)
+ALONE = [  # text, value: after a marker and as the last number alike
+    ("4 1/2", 4 + HALF),
+    ("4\u00bd", 4 + HALF),
+    ("4 \u00bd", 4 + HALF),
+    ("\u00bd", HALF),
+    ("-4 1/2", -4 - HALF),
+    ("4\\frac{1}{2}", 4 + HALF),
+    ("4 \\dfrac{1}{2}", 4 + HALF),
+    ("4\\frac12", 4 + HALF),
+    ("-\\frac{1}{2}", -HALF),
+    ("\\frac{-1}{2}", -HALF),
+    ("1\u20442", HALF),
+    ("1,234 1/2", 1234 + HALF),
+    ("1 234", 1234),
+    ("1 234 567.", 1234567),
+    ("12 000", 12000),
+    ("12 000 cups", 12000),
+    ("1 234 050 cups", 1234050),
+    ("1\u00a0234 apples", 1234),
+    ("1\u202f234,5 apples", 1234 + HALF),
+    ("1\u2009234 apples", 1234),
+    ("1\\,234 apples", 1234),
+    ("1{,}234{,}567", 1234567),
+    ("1'234'567.5", 1234567 + HALF),
+    ("1\u2019234", 1234),
+    ("1_234", 1234),
+    ("1,00,000", 100000),
+    ("12,34,56,789", 123456789),
+    ("1.234,5", 1234 + HALF),
+    ("1.234.567", 1234567),
+    ("1.234.567,5", 1234567 + HALF),
+    ("1.234", Fraction(1234, 1000)),
+    ("\u20135", -5),
+    ("\u22125", -5),
+    ("\u20115", -5),
+    ("\uff0d5", -5),
+    ("\u0661\u0662", 12),
+    ("\u0967\u0968.\u096b", 12 + HALF),
+    ("\uff11\uff0c\uff12\uff13\uff14", 1234),
+    ("\u0661\u066c\u0662\u0663\u0664\u066b\u0665", 1234 + HALF),
+    ("\u20b91,00,000", 100000),
+    ("\u00a5500", 500),
+    ("-\u20ac5", -5),
+    ("\u20ac-5", -5),
+    ("$ 18", 18),
+    ("18 \u20ac", 18),
+    ("18\u20ac", 18),
+    ("18%", 18),
+    ("18\\%", 18),
+    ("1e3", 1000),
+    ("1.5E+3", 1500),
+    ("5e-1", HALF),
+    ("1.5 \u00d7 10^3", 1500),
+    ("1.5 \\times 10^{3}", 1500),
+    ("1.5\\cdot10^3", 1500),
+    ("1.5 x 10\u00b3", 1500),
+    ("5 * 10^-1", HALF),
+    ("10^3", 1000),
+    ("2\u00b3", 2),
+    ("12 m^2", 12),
+    ("12 m\u00b2", 12),
+    ("12 cm^{2}", 12),
+    ("**18**", 18),
+    ("__18__", 18),
+    ("`18`", 18),
+    ("**$18**", 18),
+    ("**\\$18**", 18),
+    ("$18$", 18),
+    ("$-18$", -18),
+    ("\\(18\\)", 18),
+    ("\\[18\\]", 18),
+    ("$$18$$", 18),
+    ("$\\boxed{18}$", 18),
+    ("\\boxed{\\$18}", 18),
+    ("\\text{18}", 18),
+    ("\\textbf{\\text{18}}", 18),
+    ("\\mathbf{18}", 18),
+    ("<b>18</b>", 18),
+    ("<strong>18</strong>", 18),
+    ("<answer>18</answer>", 18),
+    ('"18"', 18),
+    ("[18]", 18),
+    ("> 18", 18),
+    ("+18", 18),
+    ("= 18", 18),
+    (": 18", 18),
+    ("18\u3002", 18),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), ALONE)
+def test_an_answer_is_one_number_after_every_marker_and_in_a_sentence(text, value):
+    assert marked_number(f"So #### {text}", "####") == value
+    assert marked_number(f"The answer is: {text}", "the answer is") == value
+    assert marked_number(f"So \\boxed{{{text}}}.", "\\boxed") == value
+    assert last_number(f"From 7 others, the total is {text}") == value
+
+
+FLEXIBLE = [  # what is not certain is not joined
+    ("it takes 5\u201310", 10),
+    ("pages 5-10", 10),
+    ("3,5", 5),
+    ("No.5", 5),
+    ("so ...5", 5),
+    ("for 1 234 dollars", 234),
+    ("he has 5 100 dollar bills", 100),
+    ("2 bags of 500 g", 500),
+    ("4 10/5", 2),
+    ("1.5 1/2", HALF),
+    ("a long dash \u2014 18", 18),
+    ("x^2", None),
+    ("5 \u00d7 10 = 50", 50),
+    ("18 (= 9 \u00d7 2)", 2),
+    ("$12 - $5 = $7", 7),
+    ("2024-11-25", 25),
+    ("2 / 0", 0),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), FLEXIBLE)
+def test_the_last_number_is_not_joined_where_that_is_unsure(text, value):
+    assert last_number(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["12,34", "1,2,3", "1 234 cups", "5-10", "3:30", "1/0", "1.2.3", "x", "", "-"]
+)
+def test_an_unclear_number_after_the_marker_is_no_strict_answer(text):
+    assert marked_number(f"#### {text}", "####") is None
+
+
+BOXED = ["\\boxed{18}", "\\boxed{ $18$ }", "x \\boxed{\\$18.0} y", "\\fbox{\\boxed{18}}"]
+
+
+@pytest.mark.parametrize("text", BOXED)
 def test_boxed_answers_are_read(text):
     assert marked_number(text, "\\boxed") == 18
 
@@ -152,6 +287,29 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
         GSM8K(str(path), 0)
     with pytest.raises(ValueError, match="no such file"):
         GSM8K(str(tmp_path / "missing.jsonl"), 0)
+
+
+@pytest.mark.parametrize(
+    "answer", ["so it is eighteen", "", "3+4=7", "#### ", "7 #### seven", "#### 1,2", 7, None]
+)
+def test_a_row_without_a_readable_answer_is_named(tmp_path, answer):
+    path = tmp_path / "bad.jsonl"
+    rows = [ROWS[0], {"question": "How many?", "answer": answer}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"--data.*(row|line) 2 .*answer"):
+        GSM8K(str(path), 0)
+    good = tmp_path / "good.jsonl"
+    good.write_text(json.dumps(ROWS[0]) + "\n")
+    with pytest.raises(ValueError, match=r"--shots-data.*(row|line) 2 .*answer"):
+        GSM8K(str(good), 2, str(path))
+
+
+@pytest.mark.parametrize("answer", ["#### 7", "7", "$7.00", "3+4\u2028\n#### 7 beans"])
+def test_a_row_may_give_its_answer_alone(tmp_path, answer):
+    path = tmp_path / "data.jsonl"
+    row = {"question": "How many?", "answer": answer}
+    path.write_text("\ufeff" + json.dumps(row, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert GSM8K(str(path), 0).answers == [7]
 
 
 def test_wrong_arguments_are_refused(task):

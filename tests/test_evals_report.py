@@ -1,6 +1,7 @@
 """Report, tuning and the command line, on a task and answers made up here."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,9 @@ import pytest
 
 from dlmdecode.evals.__main__ import main
 from dlmdecode.evals.humaneval import HumanEval, program_of
-from dlmdecode.evals.report import Run, areas, report, summarise
-from dlmdecode.evals.runner import Contender, Worker, evaluate
+from dlmdecode.evals.plan import Contender
+from dlmdecode.evals.report import Run, areas, compare, summarise
+from dlmdecode.evals.runner import Worker, evaluate
 from dlmdecode.evals.task import Subset, Task, cut
 from dlmdecode.evals.tuning import choose, parse_search, settings, spell, tune
 
@@ -80,7 +82,9 @@ def test_aup_joins_a_samplers_settings_to_the_baseline(folder):
 
 
 def test_the_report_writes_table_csv_and_plots(folder, tmp_path):
-    text = report([folder], tmp_path / "out")
+    found = compare([folder])
+    found.write(tmp_path / "out")
+    text = found.markdown()
     assert text == (tmp_path / "out" / "report.md").read_text()
     assert "| vanilla | 100.0 [91.2, 100.0] | 0.0 | baseline |" in text
     assert "-10.0 (+0 −4) | 0.125 |" in text
@@ -95,7 +99,7 @@ def test_the_report_writes_table_csv_and_plots(folder, tmp_path):
 
 def test_several_runs_are_ranked_together(folder, tmp_path):
     run(Threes(20), [Contender.parse(label) for label in LABELS[:2]], tmp_path / "other")
-    text = report([folder, tmp_path / "other"], tmp_path)
+    text = compare([folder, tmp_path / "other"]).markdown()
     assert "| vanilla | 100.0 | 1.00 | 1, 1 |" in text
     assert "| threshold,threshold=0.9 | 90.0 | 1.11 | 2, 2 |" in text
 
@@ -103,8 +107,37 @@ def test_several_runs_are_ranked_together(folder, tmp_path):
 def test_an_unfinished_run_is_said_to_be_one(folder):
     results = folder / "results.jsonl"
     results.write_text("".join(results.read_text().splitlines(keepends=True)[:50]))
-    text = report([folder], folder)
+    text = compare([folder]).markdown()
     assert "**Unfinished**: threshold,threshold=0.9 has 10 of 40" in text
+
+
+def test_a_report_says_how_many_prompts_were_cut(folder):
+    results = folder / "results.jsonl"
+    first, *others = results.read_text().splitlines(keepends=True)
+    results.write_text(first.replace("{", '{"truncated": true, ', 1) + "".join(others))
+    assert "1 of 120 prompts lost their beginning" in compare([folder]).markdown()
+
+
+def test_a_report_where_nothing_can_be_written_is_printed(folder, tmp_path, capsys, monkeypatch):
+    def refuse(path, content):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("dlmdecode.evals.report.write_whole", refuse)
+    assert main(["report", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert said.out == compare([folder]).markdown()
+    assert "not written" in said.err and "report.md" in said.err and "--output" in said.err
+    assert main(["report", str(folder), "--output", str(tmp_path / "asked")]) == 2
+    assert "report.md" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_of_the_plot(folder, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*report\.png'"):
+        compare([folder]).write(tmp_path)
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
@@ -174,7 +207,7 @@ def test_user_errors_are_one_line_and_exit_code_2(arguments, message, tmp_path, 
     model = [] if "--model" in arguments else ["--model", str(stub_checkpoint(tmp_path))]
     assert main([*arguments, *model, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert error.startswith("dlmdecode: error: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

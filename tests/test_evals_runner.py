@@ -1,7 +1,9 @@
 """The runner: nothing lost, nothing twice, whatever kills it."""
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from dlmdecode.evals.arithmetic_task import Arithmetic
+from dlmdecode.evals.plan import Contender, parse_options, plan
 from dlmdecode.evals.record import differences
-from dlmdecode.evals.results import Results, read_rows
-from dlmdecode.evals.runner import Contender, Worker, evaluate, parse_options, plan
-from dlmdecode.evals.task import Task
+from dlmdecode.evals.report import Run
+from dlmdecode.evals.results import Results, line_of, read_rows
+from dlmdecode.evals.runner import Worker, evaluate
+from dlmdecode.evals.task import Subset, Task
 
 CONTENDERS = [Contender.parse("vanilla"), Contender.parse("threshold,threshold=0.8")]
 
@@ -58,8 +63,15 @@ def worker(**arguments):
     return lambda: Worker(lambda: None, arguments, generate=fake_generate)
 
 
-def run(output, task=None, contenders=CONTENDERS, **options):
-    return evaluate(task or Sums(), contenders, output, worker(), progress=False, **options)
+def run(output, task=None, contenders=CONTENDERS, generate_text=None, **options):
+    def one_text(model, prompts, sampler, **arguments):
+        count = len(prompts)
+        return SimpleNamespace(texts=[generate_text] * count, nfe=[1] * count,
+                               new_tokens=[1] * count, stats={"forward_rows": count})  # fmt: skip
+
+    generate = fake_generate if generate_text is None else one_text
+    make_worker = lambda: Worker(lambda: None, {}, generate=generate)  # noqa: E731
+    return evaluate(task or Sums(), contenders, output, make_worker, progress=False, **options)
 
 
 def without_seconds(path):
@@ -81,10 +93,19 @@ def test_every_problem_of_every_sampler_has_one_line(tmp_path):
 
 def test_batches_hold_problems_of_similar_length_and_cover_all():
     jobs = plan(Sums(), CONTENDERS, batch_size=4)
-    assert [len(job.problems) for job in jobs] == [4, 4, 4, 4, 4, 3] * 2
-    lengths = [len(prompt) for job in jobs[:6] for prompt in job.prompts]
+    assert [job.contender for job in jobs] == CONTENDERS * 6  # each batch by one after the other
+    own = jobs[::2]
+    assert [job.problems for job in own] == [job.problems for job in jobs[1::2]]
+    assert [len(job.problems) for job in own] == [4, 4, 4, 4, 4, 3]
+    lengths = [len(prompt) for job in own for prompt in job.prompts]
     assert lengths == sorted(lengths, reverse=True)
-    assert sorted(i for job in jobs[:6] for i in job.problems) == list(range(23))
+    assert sorted(i for job in own for i in job.problems) == list(range(23))
+
+
+def test_batches_of_an_extended_run_stay_as_they_were():
+    short, long = plan(Sums(23), CONTENDERS, 4), plan(Sums(40), CONTENDERS, 4, [23, 40])
+    assert long[: len(short)] == short
+    assert sorted(i for job in long[len(short) :: 2] for i in job.problems) == list(range(23, 40))
 
 
 @pytest.mark.parametrize("tail", ["", "half", "no newline", "zeros"])
@@ -150,7 +171,7 @@ def test_a_run_killed_twenty_times_equals_one_that_was_not(tmp_path):
     ("change", "key"),
     [
         ({"task": Sums(5)}, "task.problems"),
-        ({"contenders": CONTENDERS[:1]}, "samplers"),
+        ({"contenders": CONTENDERS[:1]}, "samplers.1.label: .threshold,threshold=0.8. there"),
         ({"batch_size": 3}, "batch_size"),
         ({"arguments": {"max_new_tokens": 32}}, "arguments.max_new_tokens"),
         ({"model": {"weights_sha256": "other"}}, "model.weights_sha256"),
@@ -171,15 +192,182 @@ def test_two_runs_do_not_write_one_file(tmp_path):
             run(tmp_path)
 
 
-def test_a_damaged_or_repeated_line_is_reported(tmp_path):
+ROW = {"sampler": "a", "id": "1", "correct": True, "text": "", "nfe": 1, "new_tokens": 1,
+       "forward_rows": 1.0, "seconds": 0.5}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"nonsense", b"", b"[]", b"{}", b"\0\0\0", b"\xff\xfe", line_of({**ROW, "nfe": "1"})[:-1],
+     line_of({k: v for k, v in ROW.items() if k != "text"})[:-1], line_of(ROW)[:40]],
+)  # fmt: skip
+def test_a_damaged_line_in_the_middle_is_named_and_one_at_the_end_is_healed(tmp_path, damage):
     path = tmp_path / "results.jsonl"
-    line = '{"sampler": "a", "id": "1"}\n'
-    path.write_text("nonsense\n" + line)
-    with pytest.raises(ValueError, match="line 1 is no result"):
+    path.write_bytes(line_of(ROW) + damage + b"\n" + line_of({**ROW, "id": "2"}))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: line 2 is no result")):
         read_rows(path)
-    path.write_text(line + line)
-    with pytest.raises(ValueError, match="line 2 repeats"):
+    path.write_bytes(line_of(ROW) + damage)
+    assert read_rows(path) == ([ROW], len(line_of(ROW)))
+
+
+def test_a_repeated_line_is_named(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(line_of(ROW) * 2)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: line 2 repeats")):
         read_rows(path)
+
+
+def test_text_that_is_no_unicode_comes_back_as_it_was(tmp_path):
+    row = {**ROW, "text": "\ud800 ü"}
+    with Results(tmp_path / "results.jsonl") as results:
+        results.add(row)
+    assert read_rows(tmp_path / "results.jsonl")[0] == [row]
+    assert (tmp_path / "results.jsonl").read_text(encoding="utf-8").count("ü") == 1
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "{}", '{"task": {"problems": 23}}', '{"task": 3, "samplers": []}']
+)
+def test_a_damaged_record_is_named(tmp_path, damage):
+    run(tmp_path)
+    (tmp_path / "run.json").write_text(damage)
+    message = re.escape(f"{tmp_path / 'run.json'} is damaged")
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        Run.read(tmp_path)
+
+
+def test_results_without_a_record_are_not_mixed_with_others(tmp_path):
+    run(tmp_path)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="results.jsonl has no run.json beside it"):
+        run(tmp_path)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_results_of_a_sampler_that_the_record_lacks_are_named(tmp_path):
+    run(tmp_path)
+    with open(tmp_path / "results.jsonl", "ab") as file:
+        file.write(line_of(ROW))
+    with pytest.raises(ValueError, match="results.jsonl: line 47 is of 'a', which run.json lacks"):
+        Run.read(tmp_path)
+
+
+def test_results_that_are_not_asked_for_are_kept_and_named(tmp_path):
+    run(tmp_path)
+    with open(tmp_path / "results.jsonl", "ab") as file:
+        file.write(line_of({**ROW, "sampler": "vanilla"}))
+    before = (tmp_path / "results.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="a result of .'vanilla', '1'., which is not asked"):
+        run(tmp_path)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_problems_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="sums: 2 problems have the id 'sums/3'"):
+        run(tmp_path, Subset(Sums(), [3, 4, 3]))
+
+
+@pytest.mark.parametrize("cut", [46, 60, 79])  # results that the extension had when it was stopped
+def test_a_larger_limit_extends_a_run_and_decodes_only_what_is_new(tmp_path, cut):
+    run(tmp_path, Sums(23))
+    first = json.loads((tmp_path / "run.json").read_text())
+    decoded = []
+
+    def counting(model, prompts, **options):
+        decoded.extend(prompts)
+        return fake_generate(model, prompts, **options)
+
+    def extend():
+        make_worker = lambda: Worker(lambda: None, {}, False, generate=counting)  # noqa: E731
+        return evaluate(Sums(40), CONTENDERS, tmp_path, make_worker, progress=False)
+
+    extend()
+    assert sorted(decoded) == sorted([Sums().prompt(i) for i in range(23, 40)] * 2)
+    lines = (tmp_path / "results.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:cut]))
+    extend()
+    run(tmp_path / "whole", Sums(40))
+    found, whole = without_seconds(tmp_path), without_seconds(tmp_path / "whole")
+    for row in (*found, *whole):  # a batch's share, and batches differ
+        del row["forward_rows"]
+    assert found == whole
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["stages"] == [23, 40] and record["task"]["problems"] == 40
+    assert record["started"] == first["started"] and record["finished"]
+
+
+def test_only_the_same_problems_are_extended(tmp_path):
+    run(tmp_path, Arithmetic(5), generate_text="#### 1")
+    run(tmp_path, Arithmetic(8), generate_text="#### 1")
+    with pytest.raises(ValueError, match="task.problems: 8 there, 5 now"):
+        run(tmp_path, Arithmetic(5), generate_text="#### 1")
+    with pytest.raises(ValueError, match="task.split: .heldout. there, .train. now"):
+        run(tmp_path, Arithmetic(9, "train"), generate_text="#### 1")
+
+
+def test_parts_of_parts_are_described_by_the_whole():
+    half = Subset(Sums(40), range(1, 40, 2))
+    assert Subset(half, range(3)).chosen == [1, 3, 5]
+    assert half.first(3).describe() == Subset(Sums(40), [1, 3, 5]).describe()
+    assert Sums(40).first(23).describe() == Sums(23).describe()
+    assert Arithmetic(8).first(5).describe() == Arithmetic(5).describe()
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_evals_runner import *
+
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))  # as a full disk, at any byte
+try:
+    run(Path({output!r}))
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_loses_nothing(tmp_path):
+    for size, name in ((3000, "results.jsonl"), (900, "run.json.part")):
+        output = tmp_path / str(size)
+        script = LIMITED.format(tests=str(Path(__file__).parent), output=str(output), size=size)
+        full = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert full.returncode == 1 and full.stderr.strip().endswith(f"'{output / name}'")
+        run(output)
+        run(tmp_path / "whole")
+        assert without_seconds(output) == without_seconds(tmp_path / "whole")
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Nothing can be opened for writing, as on a disk that is mounted so."""
+    original = open
+
+    def refuse(path, mode="r", *args, **options):
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return original(path, mode, *args, **options)
+
+    return lambda: monkeypatch.setattr("builtins.open", refuse)
+
+
+def test_a_finished_run_on_a_read_only_disk_is_read(tmp_path, read_only):
+    rows = run(tmp_path)
+    read_only()
+    assert run(tmp_path) == rows
+    assert len(Run.read(tmp_path).rows) == 2
+
+
+def test_an_unfinished_run_on_a_read_only_disk_is_an_error_before_any_work(tmp_path, read_only):
+    run(tmp_path)
+    lines = (tmp_path / "results.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:-3]))
+    read_only()
+    with pytest.raises(ValueError, match="results.jsonl cannot be written to, and results are mis"):
+        evaluate(Sums(), CONTENDERS, tmp_path, lambda: pytest.fail("work"), progress=False)
 
 
 def test_the_record_says_what_is_needed_to_repeat_the_run(tmp_path):
@@ -204,17 +392,21 @@ def test_the_worker_warms_up_once_for_each_sampler():
     answer = Worker(lambda: None, {}, generate=generate)
     for job in plan(Sums(8), CONTENDERS, 4):
         answer(job)
-    assert calls == [1, 4, 4, 1, 4, 4]
+    assert calls == [1, 4, 1, 4, 4, 4]
 
 
 def test_sampler_options_are_read_from_the_command_line_form():
     assert parse_options(["a=0.5", "b=none", "c=word", "d=[1, 2]", "e=True"], "--set") == {
-        "a": 0.5, "b": None, "c": "word", "d": [1, 2], "e": True,
+        "a": 0.5, "b": None, "c": "word", "d": (1, 2), "e": True,
     }  # fmt: skip
     contender = Contender.parse("a+b,threshold=0.7", {"threshold": 0.9, "radius": 2})
     assert contender.spec == "a+b" and contender.options == {"threshold": 0.7, "radius": 2}
+    listed = Contender.parse("adablock,delimiters=5,6,window=0.5")
+    assert listed.options == {"delimiters": (5, 6), "window": 0.5}
     with pytest.raises(ValueError, match="option=value"):
         Contender.parse("threshold,0.7")
+    with pytest.raises(ValueError, match="--set: 'x' is not of the form option=value"):
+        parse_options(["x"], "--set")
     with pytest.raises(ValueError, match="each only once"):
         evaluate(Sums(), CONTENDERS[:1] * 2, Path("unused"), worker())
 

@@ -1,7 +1,11 @@
 """`generate`, `stream` and `wrap` from outside: arguments, EOS policy, seeds, what comes back."""
 
+import inspect
+from dataclasses import fields
+from fractions import Fraction
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +24,7 @@ from toy import (
 )
 
 import dlmdecode
+from dlmdecode.settings import Settings
 
 SMALL = dict(max_new_tokens=16, block_length=8)
 
@@ -41,13 +46,31 @@ BAD = {
     "beyond the context": ({"max_new_tokens": 508}, "addresses 512 positions; give at most 507"),
     "no block": ({"block_length": 0}, "block_length=0"),
     "a block of no whole length": ({"block_length": "8"}, "block_length='8'"),
-    "blocks that do not divide": ({"sampler": "vanilla", "block_length": 5}, "block_length=5"),
-    "steps that do not divide": ({"sampler": "vanilla", "steps": 3}, "steps=3.*blocks, 2"),
+    "a block longer than the text": ({"block_length": 17}, "block_length=17.*max_new_tokens=16"),
+    "a word that is no block": ({"block_length": "aut"}, "block_length='aut'.*mean 'auto'"),
+    "fewer steps than blocks": ({"sampler": "vanilla", "steps": 1}, "steps=1: give at least 2"),
+    "more steps than tokens": ({"sampler": "vanilla", "steps": 17}, "steps=17.*max_new_tokens=16"),
+    "steps without a schedule": ({"steps": 4}, "steps=4: threshold follows no schedule"),
+    "steps of a composition": ({"sampler": "credit", "steps": 4}, "steps=4: .*no schedule"),
+    "steps that Dream's blocks do not share": (
+        {"sampler": "dream", "steps": 3},
+        "steps=3: give a multiple of the number of blocks, 2",
+    ),
     "no steps": ({"sampler": "vanilla", "steps": 0}, "steps=0"),
     "a negative temperature": ({"temperature": -1}, "temperature=-1"),
     "a temperature that is no number": ({"temperature": float("nan")}, "temperature=nan"),
     "an infinite temperature": ({"temperature": float("inf")}, "temperature=inf"),
+    "a true temperature": ({"temperature": True}, "temperature=True"),
+    "hardly any temperature": ({"temperature": 1e-9}, "temperature=1e-09"),
+    "negative guidance": ({"cfg_scale": -1}, "cfg_scale=-1"),
+    "guidance of a forward that it cannot reach": (
+        {"sampler": "wino", "cfg_scale": 1.0},
+        "cfg_scale=1.0: this sampler has a forward of its own",
+    ),
     "guidance that is no number": ({"cfg_scale": float("nan")}, "cfg_scale=nan"),
+    "a step function that is none": ({"on_step": 3}, "on_step=3"),
+    "a trace that is neither": ({"trace": "yes"}, "trace='yes'"),
+    "a streamer that is none": ({"streamer": object()}, "streamer=.*put.ids. and end"),
     "an unknown cache": ({"cache": "duel"}, "cache='duel'.*did you mean 'dual'"),
     "a true cache": ({"cache": True}, "cache=True"),
     "an unknown EOS policy": ({"eos": "halt"}, "eos='halt'"),
@@ -68,11 +91,107 @@ BAD = {
 @pytest.mark.parametrize("options, message", BAD.values(), ids=BAD)
 def test_a_bad_argument_is_refused_before_any_forward(options, message):
     model, prompt = micro("llada"), prompts(5)
+    only_generate = {"on_step", "trace", "streamer"} & set(options)
     with counted_forwards(model) as count:
-        for call in (dlmdecode.generate, dlmdecode.stream):
+        for call in (dlmdecode.generate, dlmdecode.stream)[: 1 if only_generate else 2]:
             with pytest.raises((ValueError, TypeError), match=message):
                 call(model, prompt, **(SMALL | options))
     assert count.calls == 0
+
+
+HINTS = {
+    "max_tokens": "max_new_tokens",
+    "max_length": "max_new_tokens",
+    "top_p": "'dream' has it",
+    "do_sample": "temperature",
+    "num_beams": "no beam search",
+    "guidance_scale": "cfg_scale",
+    "input_ids": "prompt",
+    "temprature": "did you mean 'temperature'",
+}
+
+
+@pytest.mark.parametrize("name, hint", HINTS.items())
+def test_an_argument_of_another_library_gets_a_hint(name, hint):
+    with pytest.raises(TypeError, match=f"unknown option '{name}' .*{hint}"):
+        dlmdecode.generate(micro("llada"), prompts(5), **{name: 1})
+
+
+NUMBERS = {
+    "numpy integers": (np.int64, np.float64),
+    "small numpy types": (np.uint8, np.float32),
+    "arrays of no dimension": (np.array, np.array),
+    "tensors of no dimension": (torch.tensor, torch.tensor),
+    "fractions": (int, Fraction),
+}
+
+
+@pytest.mark.parametrize("whole, real", NUMBERS.values(), ids=NUMBERS)
+def test_a_number_of_any_library_is_that_number(whole, real):
+    def text(whole, real, model):
+        return [
+            tokens(model, prompts(5), **options)
+            for options in (
+                dict(max_new_tokens=whole(16), block_length=whole(8), threshold=real(0.5)),
+                dict(sampler="vanilla", steps=whole(4), seed=whole(3), temperature=real(0.5)),
+                dict(sampler="localleap", threshold=real(0.75), relaxed=real(0.5), radius=whole(2)),
+                dict(sampler="vanilla", gen_length=whole(12), max_new_tokens=whole(12)),
+                dict(cfg_scale=real(1.5)),
+            )
+        ]
+
+    assert text(whole, real, micro("llada")) == text(int, float, micro("llada"))
+
+
+@pytest.mark.parametrize("truth", [True, np.True_, torch.tensor(True), np.array(False)])
+def test_a_truth_value_is_no_number(truth):
+    for name in ("max_new_tokens", "block_length", "steps", "temperature", "cfg_scale", "seed"):
+        with pytest.raises(ValueError, match=f"{name}=(True|False)"):
+            dlmdecode.generate(micro("llada"), prompts(5), "vanilla", **{name: truth})
+
+
+def test_signatures_show_every_setting_with_its_default():
+    for call in (dlmdecode.generate, dlmdecode.stream):
+        shown = inspect.signature(call).parameters
+        for setting in fields(Settings):
+            assert shown[setting.name].default == setting.default
+
+
+# schedules
+
+
+@pytest.mark.parametrize("sampler", dlmdecode.list_samplers())
+@pytest.mark.parametrize("length", [1, 7, 16, 40])
+def test_defaults_never_refuse_each_other(sampler, length):
+    if sampler in ("adablock", "learn2pd"):
+        pytest.skip("they need a tokenizer, and a filter beside the model")
+    out = dlmdecode.generate(micro("llada"), prompts(5), sampler, max_new_tokens=length)
+    assert out.sequences.shape == (1, 5 + length)
+    assert out.nfe[0] <= length
+
+
+@pytest.mark.parametrize(
+    "length, block_length, steps, per_block",
+    [
+        (16, 8, 4, [2, 2]),
+        (16, 8, 5, [2, 3]),
+        (20, 8, 10, [4, 4, 2]),
+        (17, 16, 16, [15, 1]),
+        (64, "auto", 9, [4, 5]),
+        (64, "auto", 1, [1]),
+        (48, None, 7, [7]),
+    ],
+)
+def test_steps_are_those_of_the_whole_text_each_block_with_its_share(
+    length, block_length, steps, per_block
+):
+    shape = dict(max_new_tokens=length, block_length=block_length, eos="ignore")
+    out = dlmdecode.generate(
+        micro("llada"), prompts(5), "vanilla", steps=steps, trace=True, **shape
+    )
+    assert out.nfe == [sum(per_block)] == [steps]
+    blocks = [int(step.lo[0]) for step in out.trace.steps]
+    assert [blocks.count(lo) for lo in sorted(set(blocks))] == per_block
 
 
 @pytest.mark.parametrize(

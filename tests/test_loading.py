@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from toy import CHAT, EOS, FAMILIES, MASK, MODELS, give_llada_tokenizer, micro
 
 import dlmdecode
-from dlmdecode.models.loading import ARCHITECTURES, load
+from dlmdecode.cli import main
+from dlmdecode.models.loading import ARCHITECTURES, OTHERS, load
 
 
 @pytest.fixture
@@ -109,9 +110,58 @@ def test_an_unknown_dtype_is_refused_by_name(folder, wrong):
         load(folder, dtype=wrong)
 
 
-def test_an_unknown_device_is_refused_by_name(folder):
-    with pytest.raises(ValueError, match="device='tpu9'"):
-        load(folder, device="tpu9")
+@pytest.mark.parametrize("wrong", ["tpu9", "gpu", "cpu:x", ""])
+def test_an_unknown_device_is_refused_by_name(folder, wrong):
+    with pytest.raises(ValueError, match=f"device='{wrong}' is no torch device: give 'cpu'"):
+        load(folder, device=wrong)
+
+
+@pytest.mark.parametrize("absent", ["cuda", "cuda:7", "mps", "xpu", torch.device("cuda")])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(folder, absent):
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        absent = "cuda:99"
+    with pytest.raises(ValueError, match=f"device='{absent}' is not there: give 'cpu'"):
+        load(folder, device=absent)
+
+
+@pytest.mark.parametrize("command", [["generate", "2 + 3"], ["trace", "2 + 3"]])
+def test_on_the_command_line_it_is_one_line(command, capsys):
+    assert main([*command, "--device", "cuda:99"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("dlmdecode: error: device='cuda:99' is not there: give 'cpu'")
+    assert told.err.count("\n") == 1
+
+
+def test_an_evaluation_on_a_device_that_is_not_there_leaves_no_run_behind(tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ["--sampler", "threshold", "--output", str(run), "--device", "cuda:99"]
+    assert main(["eval", "arithmetic", *options]) == 2
+    assert "device='cuda:99'" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_the_meta_device_and_a_number_are_no_place_for_a_model(folder):
+    with pytest.raises(ValueError, match="device='meta' holds shapes and no values"):
+        load(folder, device="meta")
+    with pytest.raises(ValueError, match="device=0: give 'cpu'"):
+        load(folder, device=0)
+
+
+@pytest.mark.parametrize("cpu", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
+def test_the_cpu_by_any_of_its_names_is_the_cpu(folder, cpu):
+    assert load(folder, device=cpu).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("wrong", [None, b"tiny", 3])
+def test_what_names_no_model_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match="name_or_path=.*give a name, a folder or a hub id"):
+        load(wrong)
+
+
+def test_a_revision_of_a_folder_is_refused(folder):
+    with pytest.raises(ValueError, match="revision='main': .* is a folder on this machine"):
+        load(folder, revision="main")
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
@@ -137,9 +187,120 @@ def test_an_unknown_model_type_is_refused_with_the_known_ones(folder, kind):
         load(folder)
 
 
-def test_a_config_that_is_no_json_is_refused(folder):
-    (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is not valid JSON"):
+def test_a_model_type_that_is_nearly_known_gets_a_hint(folder):
+    rewrite(folder / "config.json", model_type="dream")
+    with pytest.raises(ValueError, match="did you mean 'Dream'"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_diffusion_family_is_refused_by_its_name_and_the_reason(tmp_path, name):
+    config = {"model_type": name} if "For" not in name else {"model_type": "llama"}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": [name]}))
+    with pytest.raises(ValueError, match=rf"\({name}\) is not implemented: "):
+        load(tmp_path)
+
+
+def test_a_block_causal_dream_is_refused_by_its_block_size(tmp_path):
+    folder = copied("dream", tmp_path)
+    rewrite(folder / "config.json", block_size=16)
+    with pytest.raises(ValueError, match="block_size=16: block-causal models"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{", b"[" * 10**5, b"9" * 10**4])
+def test_a_config_that_is_no_json_is_refused(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is not valid JSON"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("content", ["[]", "null", "3", '"llada"'])
+def test_a_config_that_is_no_object_is_refused(folder, name, content):
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name} is no JSON object"):
+        load(folder)
+
+
+HUGE = 10**9
+WRONG = {
+    "llada": [
+        *({"n_layers": n} for n in (HUGE, 5, 1, 0, -1, True, "3", 3.0, [3])),
+        *({"n_heads": n} for n in (0, -4, 3, HUGE, "4", True)),
+        *({"n_kv_heads": n} for n in (3, 8, 0, False, "4")),
+        *({"d_model": n} for n in ("64", 63, 2**40, 0, 64.0, 4)),
+        *({"mlp_hidden_size": n} for n in (-4, 0, "160", 1e3, HUGE)),
+        *({"vocab_size": n} for n in (-1, 10**12, "320", 1.5)),
+        *({"embedding_size": n} for n in (-1, 10**12, "320", True)),
+        *({"max_sequence_length": n} for n in ("512", 0, -1, 1.5, True)),
+        *({"rms_norm_eps": x} for x in (float("nan"), float("inf"), 0, -1e-5, "1e-5", True)),
+        *({"rope_theta": x} for x in (float("nan"), 0, -1, "10000", True, [1e4])),
+        *({"weight_tying": x} for x in ("false", 0, 1)),
+        *({"include_qkv_bias": x} for x in ("false", 0)),
+        {"rope": "yes"},
+        {"rope": 1},
+        {"layer_norm_type": ["rms"]},
+        {"clip_qkv": 8.0},
+        {"quantization_config": {"bits": 4}},
+        {"torch_dtype": 5},
+        {"torch_dtype": "float8_e4m3fn"},
+        {"model_type": ["llada"]},
+    ],
+    "dream": [
+        *({"num_hidden_layers": n} for n in (HUGE, 2, 0, True)),
+        *({"num_attention_heads": n} for n in (0, 3, "4")),
+        *({"num_key_value_heads": n} for n in (3, 0)),
+        *({"head_dim": n} for n in (8, "16")),
+        *({"intermediate_size": n} for n in (0, 0.5)),
+        {"hidden_size": 60.0},
+        {"tie_word_embeddings": "no"},
+        {"use_sliding_window": "true"},
+        {"hidden_act": "gelu"},
+        {"max_position_embeddings": "2048"},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "family, change", [(family, change) for family, some in WRONG.items() for change in some]
+)
+def test_a_value_that_is_none_is_refused_by_file_and_field(family, change, tmp_path):
+    folder = copied(family, tmp_path)
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(config))
+    field = next(iter(change))
+    with pytest.raises(ValueError, match=rf"config.json: ({field}|d_model|hidden_size)="):
+        load(folder)
+
+
+def test_a_count_that_the_weights_contradict_is_refused_with_both(folder):
+    rewrite(folder / "config.json", n_layers=4)
+    with pytest.raises(ValueError, match="n_layers=4: the weights hold 3 layers"):
+        load(folder)
+    rewrite(folder / "config.json", n_layers=3, d_model=128)
+    with pytest.raises(ValueError, match=r"shape \(.*config.json implies \("):
+        load(folder)
+
+
+WRONG_IDS = [-1, 320, HUGE, True, "318", 5.5, {}]
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("field", ["mask", "eos", "pad", "bos"])
+@pytest.mark.parametrize("wrong", [*WRONG_IDS, [318, -1], [True], [[318]]])
+def test_a_special_id_that_is_none_is_refused_by_file_and_field(folder, file, field, wrong):
+    path = folder / file
+    values = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(values | {f"{field}_token_id": wrong}))
+    with pytest.raises(ValueError, match=rf"{file}: {field}_token_id=.*0 to 319"):
+        load(folder)
+
+
+def test_an_id_that_is_both_mask_and_end_is_refused(folder):
+    rewrite(folder / "config.json", eos_token_id=[EOS, MASK])
+    with pytest.raises(ValueError, match="319 is both mask_token_id and eos_token_id"):
         load(folder)
 
 
@@ -177,6 +338,86 @@ def test_damaged_weights_are_refused(folder, damage):
         load(folder)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_shards_need_no_index(family, tmp_path):
+    folder = copied(family, tmp_path)
+    split_into_shards(folder)
+    (folder / "model.safetensors.index.json").unlink()
+    assert torch.equal(logits(load(folder)), logits(micro(family)))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_lost_shard_is_named_without_an_index_too(folder, number):
+    split_into_shards(folder)
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / f"model-0000{number}-of-00002.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=f"lacks the shard model-0000{number}-of-00002"):
+        load(folder)
+
+
+def test_shards_of_two_checkpoints_are_refused(folder):
+    split_into_shards(folder)
+    (folder / "model.safetensors.index.json").unlink()
+    shutil.copy(folder / "model-00002-of-00002.safetensors", folder / "model-3-of-3.safetensors")
+    with pytest.raises(ValueError, match="shards of several checkpoints"):
+        load(folder)
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_tensor_in_two_shards_is_refused_with_both(folder, indexed):
+    split_into_shards(folder)
+    if not indexed:
+        (folder / "model.safetensors.index.json").unlink()
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    name, value = next(iter(load_file(first).items()))
+    save_file(load_file(second) | {name: value}, second)
+    with pytest.raises(ValueError, match=f"{name}' is both in .*{first.name} and in {second.name}"):
+        load(folder)
+
+
+def write_index(folder, content):
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [{}, {"metadata": {}}, {"weight_map": {}}, {"weight_map": []}, {"weight_map": {"a": 3}}],
+)
+def test_an_index_without_a_map_of_files_is_refused(folder, index):
+    write_index(folder, index)
+    with pytest.raises(ValueError, match="index.json.*weight_map"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../other.safetensors", "/etc/other.safetensors", "sub/other.safetensors", "..", "",
+     "a\\b.safetensors", "pytorch_model.bin"],
+)  # fmt: skip
+def test_an_index_names_safetensors_beside_it_and_nothing_else(folder, name):
+    other = folder.parent / "other.safetensors"
+    shutil.copy(folder / "model.safetensors", other)
+    (folder / "sub").mkdir()
+    shutil.copy(other, folder / "sub")
+    write_index(folder, {"weight_map": {"a": name}})
+    with pytest.raises(ValueError, match="index.json names .* beside it"):
+        load(folder)
+
+
+def test_a_shard_may_be_a_link_as_in_the_hubs_cache(folder):
+    blob = folder.parent / "blob"
+    (folder / "model.safetensors").rename(blob)
+    (folder / "model.safetensors").symlink_to(blob)
+    assert torch.equal(logits(load(folder)), logits(micro("llada")))
+
+
+def test_other_safetensors_in_the_folder_are_named_not_taken(folder):
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    with pytest.raises(FileNotFoundError, match="holds no model.safetensors.*adapter_model"):
+        load(folder)
+
+
 def edit_weights(folder, edit):
     tensors = load_file(folder / "model.safetensors")
     edit(tensors)
@@ -204,6 +445,61 @@ def test_a_tensor_of_another_shape_is_refused_with_both_shapes(folder):
         load(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.int64])
+def test_quantised_tensors_are_refused_by_name(folder, dtype):
+    edit_weights(folder, lambda tensors: tensors.update({NORM: torch.ones(64).to(dtype)}))
+    with pytest.raises(ValueError, match=f"{NORM}.*quantised weights are not implemented"):
+        load(folder)
+
+
+BUFFERS = [
+    "model.layers.0.self_attn.rotary_emb.inv_freq",
+    "model.rotary_emb.inv_freq",
+    "model.rotary_emb.original_inv_freq",
+    "model.layers.1.self_attn.rotary_emb.cos_cached",
+]
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_buffers_that_older_code_stored_are_passed_over(name, tmp_path):
+    folder = copied("dream", tmp_path)
+    edit_weights(folder, lambda tensors: tensors.update({name: torch.ones(8)}))
+    assert torch.equal(logits(load(folder)), logits(micro("dream")))
+
+
+TIED = {
+    "llada": ("weight_tying", "model.transformer.wte.weight", "model.transformer.ff_out.weight"),
+    "dream": ("tie_word_embeddings", "model.embed_tokens.weight", "lm_head.weight"),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stored", ["embedding", "both", "head"])
+def test_a_tied_head_may_be_stored_once_or_twice_under_either_name(family, stored, tmp_path):
+    folder = copied(family, tmp_path)
+    field, embedding, head = TIED[family]
+    expected = load(folder)
+    expected.embedding.weight.data = expected.head.__self__.state_dict()[head]
+    rewrite(folder / "config.json", **{field: True})
+
+    def tie(tensors):
+        tensors[embedding] = tensors[head].clone()
+        for name in {"embedding": [head], "head": [embedding], "both": []}[stored]:
+            del tensors[name]
+
+    edit_weights(folder, tie)
+    model = load(folder)
+    assert head not in model.state_dict()
+    assert torch.equal(logits(model), logits(expected))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_that_differs_from_the_embedding_is_used_as_transformers_5_does(family, tmp_path):
+    folder = copied(family, tmp_path)
+    rewrite(folder / "config.json", **{TIED[family][0]: True})
+    assert torch.equal(logits(load(folder)), logits(micro(family)))
+
+
 def test_a_llada_folder_brings_its_tokenizer_and_chat_template(folder):
     give_llada_tokenizer(folder)
     model = load(folder)
@@ -215,16 +511,60 @@ def test_a_llada_folder_brings_its_tokenizer_and_chat_template(folder):
     assert out.texts[0].split() == [f"w{i}" for i in out.sequences[0, 4:].tolist()]
 
 
-def test_an_end_of_turn_token_of_the_tokenizer_is_an_eos_too(folder):
+def add_token(folder, name, id):
+    """Give the tokenizer a special token in the place of an unused word."""
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"][name] = id
+    del tokenizer["model"]["vocab"][f"<unused{id}>"]
+    token = dict(tokenizer["added_tokens"][0], id=id, content=name)
+    tokenizer["added_tokens"].insert(0, token)
+    path.write_text(json.dumps(tokenizer))
+
+
+@pytest.mark.parametrize("name", ["<|eot_id|>", "<|im_end|>", "<|role_end|>", "<|dlm_pad|>"])
+def test_an_end_of_turn_token_of_the_tokenizer_is_an_eos_too(folder, name):
+    give_llada_tokenizer(folder)
+    add_token(folder, name, 314)
+    assert load(folder).eos_ids == (EOS, 314)
+
+
+def test_a_mask_token_is_known_by_its_name(folder):
+    rewrite(folder / "config.json", mask_token_id=None)
+    give_llada_tokenizer(folder)
+    assert load(folder).mask_id == MASK  # <|mdm_mask|>
+    path = folder / "tokenizer.json"
+    for name in ("<[MASK]>", "<|mask|>"):
+        give_llada_tokenizer(folder)
+        path.write_text(path.read_text().replace("<|mdm_mask|>", name))
+        assert load(folder).mask_id == MASK
+    give_llada_tokenizer(folder)
+    path.write_text(path.read_text().replace("<|mdm_mask|>", "<|veil|>"))
+    with pytest.raises(ValueError, match="names a mask token"):
+        load(folder)
+    rewrite(folder / "tokenizer_config.json", mask_token="<|veil|>")
+    assert load(folder).mask_id == MASK
+
+
+def test_a_special_token_beyond_the_models_vocabulary_is_refused_by_name(folder):
+    rewrite(folder / "config.json", mask_token_id=None)
     give_llada_tokenizer(folder)
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
-    tokenizer["model"]["vocab"]["<|eot_id|>"] = 314
-    del tokenizer["model"]["vocab"]["<unused314>"]
-    token = dict(tokenizer["added_tokens"][0], id=314, content="<|eot_id|>")
-    tokenizer["added_tokens"].insert(0, token)
+    tokenizer["model"]["vocab"]["more"] = 318
+    for token in tokenizer["added_tokens"]:
+        token["id"] += 2
     path.write_text(json.dumps(tokenizer))
-    assert load(folder).eos_ids == (EOS, 314)
+    with pytest.raises(ValueError, match="tokenizer gives a special token the id 320.*0 to 319"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_tokenizer_is_refused_with_its_folder(folder, name):
+    give_llada_tokenizer(folder)
+    (folder / name).write_text("{")
+    with pytest.raises(ValueError, match="its tokenizer cannot be loaded"):
+        load(folder)
 
 
 DREAM_CHAT = (

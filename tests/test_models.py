@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from toy import FAMILIES, MASK, MODELS, VOCAB, micro, prompts
 
-from dlmdecode.models.base import refuse_unsupported
+from dlmdecode.models.config import Config
 from dlmdecode.models.llada import LLaDA
 
 TOLERANCE = 1e-4
@@ -106,7 +106,7 @@ def test_an_architecture_variant_that_is_not_implemented_is_refused(setting):
 
 
 def test_a_setting_that_is_absent_counts_as_the_implemented_one():
-    refuse_unsupported({}, {"rope": (True,)})
+    Config().refuse_unsupported({"rope": (True,)})
 
 
 @torch.inference_mode()

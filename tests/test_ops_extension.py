@@ -1,5 +1,6 @@
 """How the extension is found and chosen, what torch asks of its ops, and what they refuse."""
 
+import copy
 import logging
 import math
 import os
@@ -153,3 +154,58 @@ def test_other_bad_arguments_are_named_too():
     for name, call in calls.items():
         with pytest.raises(ValueError, match=f"^{name}"):
             call()
+
+
+def test_no_check_of_the_kernels_speaks_to_a_user():
+    """What does not fit is a ValueError that names the argument, not where C++ found it."""
+    z, ids, credits = torch.randn(3, 8), torch.full((3, 2), -1), torch.zeros(3, 2)
+    state = {"ids": ids, "credits": credits, "alpha": 0.5, "beta": 0.7, "gamma": 0.2}
+    tokens, proposed, confidence, lo, hi = canvases(0)
+    canvas = {"tokens": tokens, "proposed": proposed, "confidence": confidence, "lo": lo, "hi": hi}
+    canvas |= {"mask_id": MASK, "rule": "threshold", "threshold": 0.5}
+    search = random_search(0, 2, 0.5)
+    lattice = {"ids": search["ids"], "log_prob": search["log_prob"], "eos_ids": search["eos_ids"]}
+    wrong = [
+        0.5,
+        "x",
+        None,
+        [1],
+        torch.zeros(0),
+        torch.zeros(2, 2, 2),
+        torch.zeros(3).cfloat(),
+        True,
+    ]
+    tables = {"keys", "log_probs", "contexts", "weights"}  # one of them can name another
+    calls = [
+        (ops.propose, {"logits": z, "exclude": -1, "temperature": 0.0, "seed": 0}),
+        (ops.propose, {"logits": z, "need": None, "stream": None, "position": None}),
+        (ops.propose, {"logits": z, "uncond": None, "cfg_scale": 0.0, "edits": None}),
+        (ops.credit, {"logits": z, **state}),
+        (ops.commit, canvas),
+        (ops.topm, {"logits": z, "m": 2}),
+        (ops.candidates, lattice | {"mass": 0.8}),
+        (ops.path_search, search),
+        (ops.count_ngrams, {"ids": torch.arange(5), "order": 2}),
+    ]
+    for op, arguments in calls:
+        for name, right in arguments.items():
+            for value in wrong:
+                try:
+                    op(**copy.deepcopy(arguments) | {name: value})
+                except ValueError as error:
+                    named = tables if name in tables else {name.rstrip("s")}
+                    assert any(one in str(error) for one in named), (op.__name__, name, str(error))
+                    assert "csrc" not in str(error) and ".cpp" not in str(error)
+                else:
+                    fits = value is None or type(value) is type(right) or isinstance(value, float)
+                    assert fits or name in ("keys", "edits"), (op.__name__, name, value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, -0.5, math.inf])
+def test_credits_that_are_none_are_refused(bad):
+    credits = torch.zeros(3, 2)
+    credits[1, 0] = bad
+    with pytest.raises(ValueError, match=f"credits={bad}"):
+        ops.credit(
+            torch.randn(3, 8), torch.full((3, 2), -1), credits, alpha=0.5, beta=0.7, gamma=0.2
+        )

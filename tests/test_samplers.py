@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from toy import EOS, MASK, micro, prompts
+from toy import EOS, MASK, counted_forwards, micro, prompts
 
 import dlmdecode
 from dlmdecode.caches import cache_policy
@@ -151,6 +153,112 @@ def test_what_cannot_be_combined_is_refused_with_the_reason(recipe, why):
 def test_a_temperature_is_refused_where_drafts_are_verified():
     with pytest.raises(ValueError, match="temperature"):
         run("freedave", prompts(3), temperature=0.5)
+
+
+BAD_OPTIONS = {
+    "threshold": [
+        {"threshold": 7},
+        {"threshold": -0.1},
+        {"threshold": "high"},
+        {"threshold": True},
+    ],
+    "vanilla": [{"remasking": "rnadom"}, {"logits_eos_inf": 1}, {"confidence_eos_eot_inf": "no"}],
+    "dream": [
+        {"alg": "entropie"},
+        {"eps": 0},
+        {"alg_temp": -1},
+        {"alg": "origin", "alg_temp": 0.5},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"top_k": 0},
+        {"top_k": 2.5},
+    ],
+    "factor": [{"factor": -1}, {"factor": math.inf}],
+    "frechet": [{"delta": 7}, {"delta": -2}],
+    "entropy_bound": [{"gamma": -0.1}, {"gamma": math.nan}],
+    "eoser": [{"gamma_min": 0.9, "gamma_max": 0.5}, {"gamma_min": -1}],
+    "ass": [{"num_blocks": 0}, {"num_blocks": 5}, {"num_blocks": 2}, {"gamma_min": 2.0}],
+    "ccd": [{"budget": 0}, {"budget": 8}, {"dynamic": "yes"}, {"candidates": 1.5}],
+    "credit": [{"alpha": -1}, {"beta": 1.5}, {"gamma": -0.5}],
+    "hierarchy": [{"threshold": 7}, {"low_threshold": 0.95}, {"low_threshold": "none"}],
+    "klass": [{"threshold": 2}, {"kl_threshold": 0}, {"kl_history": 0}],
+    "learn2pd": [{"threshold": 2}, {"eot": 0}, {"filter": 3}, {"filter": "nowhere.safetensors"}],
+    "localleap": [{"threshold": 2}, {"relaxed": 0.95}, {"radius": -1}, {"radius": 1.5}],
+    "prophet": [
+        {"early": -1},
+        {"answer_start": -1},
+        {"answer_start": 16},
+        {"answer_length": 3},
+        {"constraints": {1.5: 3}},
+        {"constraints": {2: 3.5}},
+        {"constraints": {2: 999}},
+        {"constraints": {99: 3}},
+        {"constraints": "yes"},
+    ],
+    "freedave": [{"draft_steps": 0}, {"draft_mode": "forest"}, {"threshold": 1.5}],
+    "wino": [{"threshold": 7}, {"threshold_back": -1}],
+    "adablock": [
+        {"delimiter_threshold": 1.5},
+        {"window": 0},
+        {"window": 2},
+        {"delimiters": ()},
+        {"delimiters": (999,)},
+        {"delimiters": (0.5,)},
+        {"block_length": None},
+    ],
+}
+BAD_CASES = [(name, bad) for name, cases in BAD_OPTIONS.items() for bad in cases]
+
+
+@pytest.mark.parametrize("recipe, bad", BAD_CASES, ids=str)
+def test_an_option_out_of_its_range_is_refused_by_name_before_any_forward(recipe, bad):
+    with counted_forwards(micro("llada")) as count:
+        with pytest.raises(ValueError, match="|".join([*bad, "answer_start"])):
+            run(recipe, prompts(3), **bad)
+    assert count.calls == 0
+
+
+def test_every_sampler_has_options_that_are_refused():
+    assert set(BAD_OPTIONS) == set(dlmdecode.list_samplers())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_guidance_works_with_every_sampler_or_is_refused_before_any_forward(recipe, dtype):
+    more = {"cfg_scale": 0.5, "confidence_dtype": dtype}
+    if recipe != "wino":
+        assert not (run(recipe, prompts(3), **more).sequences == MASK).any()
+        return
+    with counted_forwards(micro("llada")) as count:
+        with pytest.raises(ValueError, match="cfg_scale=0.5"):
+            run(recipe, prompts(3), **more)
+    assert count.calls == 0
+
+
+@pytest.mark.parametrize("recipe, cache", CACHED)
+def test_a_temperature_works_with_every_sampler_or_is_refused(recipe, cache):
+    if "freedave" in recipe:
+        with pytest.raises(ValueError, match="temperature"):
+            run(recipe, prompts(3), cache=cache, temperature=0.7)
+        return
+    out = run(recipe, prompts(3, 4), cache=cache, temperature=0.7, confidence_dtype="float64")
+    assert not (out.sequences == MASK).any()
+
+
+def test_hierarchy_without_an_upper_rule_writes_the_peaks_and_without_a_bar_all_of_them():
+    canvas = Canvas.of([torch.tensor([1])], 7, MASK, (EOS,))
+    canvas.lo, canvas.hi = canvas.start, canvas.stop
+    canvas.tokens[0, 4] = 1  # two runs of masks: positions 1 to 3, and 5 to 7
+    canvas.proposal.prob = torch.tensor([[0, 0.5, 0.95, 0.97, 0, 0.3, 0.2, 0.1]]).double()
+
+    def chosen(**options):
+        recipe = dlmdecode.sampler("hierarchy", **options)
+        return recipe.choose(canvas)[0].nonzero()[:, 0].tolist()
+
+    assert chosen() == [2, 3]
+    assert chosen(threshold=None) == [3]
+    assert chosen(low_threshold=None) == [2, 3, 5]
+    assert chosen(threshold=None, low_threshold=None) == [3, 5]
 
 
 def test_a_filter_is_refused_on_longer_blocks_than_it_was_trained_on():

@@ -18,7 +18,7 @@ from dlmdecode.samplers.localleap import NearAnchor
 from dlmdecode.select import EvenQuota, Threshold, TopK
 
 RULES = {
-    "topk": (TopK(EvenQuota(3)), {}),
+    "topk": (TopK(EvenQuota(6)), {}),
     "threshold": (Threshold(0.7), {"threshold": 0.7}),
     "factor": (Factor(0.9), {"factor": 0.9}),
     "frechet": (FrechetProfile(0.2), {"delta": 0.2}),
@@ -56,7 +56,9 @@ def test_a_rule_chooses_by_its_definition_and_changes_nothing(name, seed):
     for row, open in enumerate(canvas.open):
         at = open.nonzero().flatten().tolist()
         confidence = {i: canvas.proposal.prob[row, i].item() for i in at}
-        quota = -(-len(at) // (3 - int(canvas.block_step[row])))
+        lo, hi = (int(end[row] - canvas.start[row]) for end in (canvas.lo, canvas.hi))
+        left = hi * 6 // 14 - lo * 6 // 14 - int(canvas.block_step[row])
+        quota = -(-len(at) // max(left, 1))
         entropy = canvas.proposal.entropy[row].tolist()
         expected = chosen_by_hand(name, confidence, entropy, quota, how)
         assert set(chosen[row].nonzero().flatten().tolist()) == expected

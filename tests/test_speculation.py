@@ -227,7 +227,7 @@ def test_other_architectures_verify_too(model):
 def test_the_verifier_reads_every_accepted_token_once():
     model, ids, seen = llama(), prompts(5), []
     hook = model.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(args[0].shape[1]), with_kwargs=True
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
     text = alone(llama(), ids, max_new_tokens=200).tolist()
     out = together(model, ids, Recalling(text, wrong=4), draft_length=6)

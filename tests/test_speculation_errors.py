@@ -6,13 +6,23 @@ from speculation_toys import TEXT, byte_level, llama, micro, with_tokenizer
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    BertConfig,
+    BertLMHeadModel,
     MambaConfig,
     MambaForCausalLM,
     OpenAIGPTConfig,
     OpenAIGPTLMHeadModel,
 )
 
-from dlmdecode.speculation import PromptLookup, Verifier, load_verifier
+from dlmdecode.speculation import (
+    AdaptiveLength,
+    CausalDrafter,
+    OnlineNGram,
+    PathSearch,
+    PromptLookup,
+    Verifier,
+    load_verifier,
+)
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.ngram import build
 from dlmdecode.speculation.proxies import resolve_proxy
@@ -50,9 +60,8 @@ def test_a_verifier_without_a_cache_that_can_be_rewound():
     refuses("MambaForCausalLM.*rewound", verifier=stateful)
     config = OpenAIGPTConfig(vocab_size=320, n_embd=16, n_layer=1, n_head=2)
     refuses("OpenAIGPTLMHeadModel.*rewound", verifier=OpenAIGPTLMHeadModel(config))
-    off = llama()
-    off.generation_config.use_cache = False
-    refuses("use_cache=True", verifier=off)
+    with pytest.raises(ValueError, match="drafter='MambaForCausalLM'.*rewound"):
+        CausalDrafter(stateful)
 
 
 def test_a_verifier_that_is_no_causal_model():
@@ -63,12 +72,63 @@ def test_a_verifier_that_is_no_causal_model():
         decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2,
     )  # fmt: skip
     refuses("encoder-decoder", verifier=BartForConditionalGeneration(config))
+    config = BertConfig(
+        vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16,
+    )  # fmt: skip
+    refuses("is_decoder=True", verifier=BertLMHeadModel(config))
+    with pytest.raises(ValueError, match="drafter='Linear'.*causal"):
+        CausalDrafter(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own code
+def test_a_compiled_copy_of_a_verifier_which_generate_would_not_use():
+    refuses(r"OptimizedModule.*model\.compile\(\)", verifier=torch.compile(llama()))
 
 
 def test_a_drafter_that_is_no_diffusion_model():
     refuses("LlamaForCausalLM.*CausalDrafter", drafter=llama())
     refuses("drafter='Linear'", drafter=torch.nn.Linear(2, 2))
     refuses("drafter='type'", drafter=PromptLookup.__class__)
+
+
+@pytest.mark.parametrize("steps", [-3, 0, 1.5, True, 2])
+def test_steps_of_a_drafter_that_takes_none(steps):
+    refuses("^draft_steps=", draft_steps=steps)
+
+
+def diffusion(**options):
+    pair = dict(drafter=micro("llada"), verifier=llama(eos=(5,)), vocabulary="identity")
+    return pair | options
+
+
+def test_arguments_that_the_others_leave_without_effect():
+    refuses("draft_steps=8.*at most draft_length=4", **diffusion(draft_steps=8, draft_length=4))
+    refuses("proxy=.*nothing asks", proxy=OnlineNGram())
+    refuses("proxy=.*nothing asks", **diffusion(proxy=OnlineNGram(), path_search="argmax"))
+    refuses("proxy=.*nothing asks", **diffusion(proxy=OnlineNGram(), path_search=PathSearch(lam=1)))
+    refuses("path_search='argmax'.*PromptLookup", path_search="argmax")
+    refuses("path_search='argmax'", drafter=CausalDrafter(llama()), path_search="argmax")
+    refuses("tokenizer=", verifier=Verifier(llama()), tokenizer=byte_level(300))
+
+
+@pytest.mark.parametrize("name", ["beam", "num_candidates", "lam", "mass"])
+def test_a_search_out_of_range(name):
+    for value in (-1, 1.5, "3"):
+        with pytest.raises(ValueError, match=f"^{name}="):
+            PathSearch(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["k_min", "k_max", "delta", "rho"])
+def test_a_draft_length_out_of_range(name):
+    for value in (-1, 1.5, "3"):
+        with pytest.raises(ValueError, match=f"^{name}="):
+            AdaptiveLength(**{name: value})
+
+
+@pytest.mark.parametrize("name, value", [("draft_length", -1), ("seed", 1.5), ("on_step", 3)])
+def test_other_arguments_out_of_range(name, value):
+    refuses(f"^{name}=", **{name: value})
 
 
 def test_a_drafter_checkpoint_that_is_no_diffusion_model(tmp_path):
@@ -96,11 +156,77 @@ def test_sampling_parameters_that_the_verifier_refuses(option):
     assert str(ours.value) == str(own.value)
 
 
-def test_what_speculation_does_not_do():
-    refuses("num_beams=4", num_beams=4)
-    refuses("num_return_sequences=2", num_return_sequences=2)
+OTHER_WAYS = [
+    *[
+        ("num_beams", 4),
+        ("num_return_sequences", 2),
+        ("num_beam_groups", 2),
+        ("is_assistant", True),
+    ],
+    *[("penalty_alpha", 0.6), ("dola_layers", "low"), ("force_words_ids", [[1]])],
+    *[("assistant_ensemble_weight", 0.5), ("token_healing", True), ("use_cache", False)],
+    *[("cache_implementation", name) for name in ("static", "quantized", "offloaded", "paged")],
+]
+
+
+@pytest.mark.parametrize("name, value", OTHER_WAYS)
+def test_other_ways_of_decoding_are_refused_wherever_they_are_asked_for(name, value):
+    seen, model = [], llama()
+    model.register_forward_pre_hook(lambda *_: seen.append(1))
+    refuses(f"^{name}=.*give {name}=", verifier=model, **{name: value})
+    setattr(model.generation_config, name, value)
+    refuses(f"^{name}=.*generation_config.*give {name}=", verifier=model)
+    if "cache" not in name:  # plain decoding may have any cache
+        with pytest.raises(ValueError, match=f"^{name}="):
+            Verifier(model).generate(PROMPT, max_new_tokens=8)
+    assert not seen
+
+
+def test_what_the_call_sets_itself():
     refuses("max_length=9.*sets it", max_length=9)
+    refuses("do_sample=True.*sets it", do_sample=True)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *[("output_scores", True), ("return_dict_in_generate", True), ("early_stopping", True)],
+        *[("length_penalty", 2.0), ("prompt_lookup_num_tokens", 3), ("bos_token_id", 1)],
+        *[("prefill_chunk_size", 4), ("cache_config", {}), ("num_assistant_tokens", 5)],
+    ],
+)
+def test_options_without_effect_on_the_text(name, value):
+    refuses(f"^{name}=.*no effect", **{name: value})
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_p", "min_p", "typical_p", "eta_cutoff"])
+def test_options_of_sampling_without_a_temperature(name):
+    refuses(f"^{name}=.*temperature", **{name: 0.5})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *[("eos_token_id", 320), ("eos_token_id", [5, -1]), ("suppress_tokens", [400])],
+        *[("pad_token_id", 1.5), ("no_repeat_ngram_size", -1), ("min_new_tokens", 2.5)],
+        *[("repetition_penalty", -1), ("max_time", 0), ("stop_strings", ""), ("stop_strings", [])],
+    ],
+)
+def test_options_out_of_range(name, value):
+    verifier = Verifier(llama(), byte_level(300))
+    refuses(f"^{name}=", verifier=verifier, vocabulary="identity", **{name: value})
+
+
+@pytest.mark.parametrize("name", ["top_p", "typical_p", "epsilon_cutoff", "eta_cutoff"])
+def test_shares_above_one_which_transformers_passes_over(name):
+    refuses(f"^{name}=1.5.*at most 1", temperature=1.0, **{name: 1.5})
+
+
+def test_stop_strings_without_a_tokenizer():
     refuses("stop_strings.*tokenizer", stop_strings=["."])
+    model = llama()
+    model.generation_config.stop_strings = "."
+    refuses("stop_strings.*tokenizer", verifier=model)
 
 
 def test_an_unknown_option_names_the_closest_one():
@@ -113,8 +239,9 @@ def test_bad_prompts(prompt):
 
 
 def test_bad_proxies(tmp_path):
-    refuses("nowhere", error=FileNotFoundError, proxy="nowhere.safetensors")
-    refuses("proxy=3", proxy=3)
+    pair = dict(drafter=micro("llada"), verifier=llama(320, eos=(5,)), vocabulary="identity")
+    refuses("nowhere", error=FileNotFoundError, proxy="nowhere.safetensors", **pair)
+    refuses("proxy=3", proxy=3, **pair)
     model = with_tokenizer(micro("llada"), byte_level(300))
     with pytest.raises(ValueError, match="another tokenizer"):
         resolve_proxy(build([[1, 2]], 300, tokenizer="another"), model)

@@ -10,7 +10,7 @@ from speculation_toys import llama
 from dlmdecode.noise import uniform
 from dlmdecode.speculation import TopM, decoding
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.verification import Verdict, choose, verify
+from dlmdecode.speculation.verification import Verdict, choices, choose, verify
 
 P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 Q = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
@@ -21,18 +21,24 @@ def noise(count, width, seed=0):
     return uniform(torch.tensor(seed), torch.arange(count)[:, None], torch.arange(width))
 
 
+def ours(scores, draft, rows):
+    """How many draft tokens stand, and the token after them."""
+    verdict = verify(draft, choices(scores, draft, None, rows), lambda new: False)
+    return verdict.accepted, verdict.written[-1]
+
+
 def published(q):
     """Accept with min(1, p/q) a token that was not drawn from q: DiffuSpec's Eq. 6 on a path."""
 
-    def rule(scores, draft, rows=None):
+    def rule(scores, draft, rows):
         p = scores.double().softmax(-1)
         for i, token in enumerate(draft):
             size = p.shape[-1]
             if float(rows[i]) >= min(1.0, float(p[i, token] / q[token])):
                 rest = (p[i] - q[:size]).clamp(min=0)
                 again = uniform((rows[i] * 2**52).long(), torch.tensor(1))
-                return Verdict(i, int(choose(rest.log()[None], again[None])[0]))
-        return Verdict(len(draft), int(choose(scores[-1:], rows[-1:])[0]))
+                return i, int(choose(rest.log()[None], again[None])[0])
+        return len(draft), int(choose(scores[-1:], rows[-1:])[0])
 
     return rule
 
@@ -41,13 +47,13 @@ def first_tokens(rule, count=4000):
     """How often each token comes first when token 0 is drafted."""
     scores, found = P.log().expand(2, -1), torch.zeros(3)
     for rows in noise(count, 2):
-        verdict = rule(scores, [0], rows)
-        found[0 if verdict.accepted else verdict.token] += 1
+        accepted, token = rule(scores, [0], rows)
+        found[0 if accepted else token] += 1
     return found.numpy()
 
 
 def test_the_rule_gives_the_verifiers_distribution_for_a_fixed_draft():
-    assert chisquare(first_tokens(verify), 4000 * P.numpy()).pvalue > LIMIT
+    assert chisquare(first_tokens(ours), 4000 * P.numpy()).pvalue > LIMIT
 
 
 def test_the_published_rule_does_not():
@@ -109,7 +115,16 @@ def test_texts_of_a_toy_verifier_come_with_their_probabilities(toy):
 
 
 def test_the_same_check_fails_when_the_published_rule_is_swapped_in(toy, monkeypatch):
-    monkeypatch.setattr(decoding, "verify", published(torch.tensor([0.7, 0.2, 0.05, 0.05])))
+    rule = published(torch.tensor([0.7, 0.2, 0.05, 0.05]))
+
+    def swapped(draft, chosen, ends):
+        accepted, token = rule(chosen[0], draft, chosen[1])
+        written = [*draft[:accepted], token]
+        whole = next((i for i in range(1, len(written)) if ends(written[:i])), len(written))
+        return Verdict(accepted, written[:whole], ends(written[:whole]))
+
+    monkeypatch.setattr(decoding, "choices", lambda scores, _, __, rows: (scores, rows))
+    monkeypatch.setattr(decoding, "verify", swapped)
     assert histogram(*toy) < LIMIT
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dlmdecode.models.loading import read_json
+from dlmdecode.models.config import Config
 from dlmdecode.models.sdar import SDAR, block_causal
 from training.data import Example
 from training.initial import begin_with, initial_weights
@@ -119,7 +119,7 @@ class BlockDiffusion:
 
 def load(folder: Path) -> SDAR:
     """The model of a folder that `training.export` wrote."""
-    config = read_json(folder / "config.json")
+    config = Config.read(folder / "config.json")
     model = SDAR(config)
     model.load_state_dict(load_file(folder / "model.safetensors"))
     model.mask_id, model.eos_ids = config["mask_token_id"], (config["eos_token_id"],)

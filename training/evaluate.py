@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models import loading
+from dlmdecode.models.config import Config
 from training import ar, block, dlm
 from training.loop import until
 
@@ -37,7 +38,7 @@ def answerer(name_or_path: str) -> Answer:
     folder = MODELS / name_or_path if (MODELS / name_or_path).is_dir() else Path(name_or_path)
     tokenizer = loading.load_tokenizer(folder)
     end = tokenizer.eos_token_id
-    kind = loading.read_json(folder / "config.json")["model_type"]
+    kind = Config.read(folder / "config.json")["model_type"]
     if kind == "sdar":
         blockwise = block.load(folder)
         decode = lambda questions: block.decode(blockwise, questions)  # noqa: E731

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlmdecode.models.loading import find_folder, load_tokenizer, tensors, weight_files
+from dlmdecode.models.loading import find_folder, load_tokenizer
+from dlmdecode.models.weights import tensors, weight_files
 
 
 def initial_weights(checkpoint: str, tokenizer: Any) -> dict[str, Tensor]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from dlmdecode.models.rotary import rotary, rotate
 
 KeyValueHook = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """`(layer, keys, values) -> (keys, values)`: sees the fresh (N, H, W, D/H) pair of each layer and
@@ -31,6 +33,7 @@ class Denoiser(Protocol):
     eos_ids: tuple[int, ...]  # the first one fills what an early stop leaves open
     shift: int  # 0: the state at i predicts token i; 1: the state at i predicts token i + 1
     max_length: int | None  # positions the model can address
+    supports_cache: bool  # whether `encode` calls a key/value hook
     tokenizer: Any
 
     @property
@@ -52,20 +55,6 @@ class Denoiser(Protocol):
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (…, V) of hidden states (…, D)."""
         ...
-
-
-def rotary(position: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (N, 1, W, dim) of the "rotate half" position code, in float32."""
-    exponent = torch.arange(0, dim, 2, device=position.device, dtype=torch.float32) / dim
-    angle = position[:, None, :, None].float() * theta**-exponent
-    angle = torch.cat([angle, angle], -1)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the position code to (N, H, W, D/H) in float32, whatever the model's dtype."""
-    left, right = x.float().chunk(2, -1)
-    return (x.float() * cos + torch.cat([-right, left], -1) * sin).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -120,8 +109,16 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Embedding, blocks, final norm, head. `LLaDA` and `Dream` say where each lives."""
 
+    # Names in the family's checkpoints, of fields and of tensors.
+    layers_field: ClassVar[str]
+    tied_field: ClassVar[str]
+    layer_names: ClassVar[str]
+    embedding_name: ClassVar[str]
+    head_name: ClassVar[str]
+
     family: str
     shift = 0
+    supports_cache = True
     mask_id: int
     eos_ids: tuple[int, ...]
     max_length: int | None
@@ -130,6 +127,14 @@ class Transformer(nn.Module):
     rope_theta: float
     tokenizer: Any = None
     folder: Path | None = None  # where it was loaded from
+
+    @classmethod
+    def load_tokenizer(cls, folder: Path) -> Any:
+        """The checkpoint's tokenizer through a stock transformers class; None if it has none."""
+        from transformers import PreTrainedTokenizerFast
+
+        has_one = (folder / "tokenizer.json").is_file()
+        return PreTrainedTokenizerFast.from_pretrained(folder) if has_one else None
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -183,13 +188,3 @@ class Transformer(nn.Module):
         position = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         attend = None if attention_mask is None else attention_mask.bool()[:, None, None]
         return self.head(self.encode(input_ids, position, attend))
-
-
-def refuse_unsupported(config: dict[str, Any], supported: dict[str, tuple[Any, ...]]) -> None:
-    """Raise `ValueError` for a configuration value that this code would silently get wrong."""
-    for name, values in supported.items():
-        if config.get(name, values[0]) not in values:
-            raise ValueError(
-                f"config.json has {name}={config[name]!r}; this architecture is implemented for "
-                f"{' or '.join(map(repr, values))} only"
-            )

@@ -7,19 +7,22 @@ and the loop only ever ask for "the logits of position i".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlmdecode.models.base import Block, RMSNorm, Transformer, refuse_unsupported
+from dlmdecode.models.base import Block, RMSNorm, Transformer
+from dlmdecode.models.config import LARGEST_VOCABULARY, Config
+from dlmdecode.models.rotary import rope_theta
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
-    "use_sliding_window": (False, None),
-    "use_mrope": (False, None),
-    "rope_scaling": (None,),
+    "use_sliding_window": (False,),
+    "use_mrope": (False,),
+    "quantization_config": (),
 }
 
 
@@ -48,15 +51,14 @@ class DreamMLP(nn.Module):
 
 
 class DreamBlock(Block):
-    def __init__(self, layer: int, config: dict[str, Any]):
-        heads = config["num_attention_heads"]
-        kv_heads = config.get("num_key_value_heads") or heads
+    def __init__(self, layer: int, config: Config):
+        heads, kv_heads, size = head_sizes(config)
         super().__init__(layer, heads, kv_heads)
-        width, eps = config["hidden_size"], config.get("rms_norm_eps", 1e-6)
+        width, eps = heads * size, config.number("rms_norm_eps", 1e-6)
         self.input_layernorm = RMSNorm(width, eps)
-        self.self_attn = DreamAttention(width, width // heads * kv_heads)
+        self.self_attn = DreamAttention(width, kv_heads * size)
         self.post_attention_layernorm = RMSNorm(width, eps)
-        self.mlp = DreamMLP(width, config["intermediate_size"])
+        self.mlp = DreamMLP(width, config.count("intermediate_size"))
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, attention = self.input_layernorm(x), self.self_attn
@@ -69,31 +71,61 @@ class DreamBlock(Block):
         return self.mlp(self.post_attention_layernorm(x))
 
 
+def head_sizes(config: Config) -> tuple[int, int, int]:
+    heads, kv_heads, size = config.heads(
+        "hidden_size", "num_attention_heads", "num_key_value_heads"
+    )
+    config.refuse_unsupported({"head_dim": (size,)})
+    return heads, kv_heads, size
+
+
 class Dream(Transformer):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
     family = "Dream"
     shift = 1
+    layers_field, tied_field = "num_hidden_layers", "tie_word_embeddings"
+    layer_names = "model.layers."
+    embedding_name = "model.embed_tokens.weight"
+    head_name = "lm_head.weight"
 
-    def __init__(self, config: dict[str, Any]):
+    def __init__(self, config: Mapping[str, Any]):
         super().__init__()
-        refuse_unsupported(config, SUPPORTED)
-        self.config = config
-        width, heads = config["hidden_size"], config["num_attention_heads"]
-        self.head_dim = width // heads
-        self.num_kv_heads = config.get("num_key_value_heads") or heads
-        self.rope_theta = config.get("rope_theta", 10000.0)
-        self.max_length = config.get("max_position_embeddings")
-        layers = [DreamBlock(i, config) for i in range(config["num_hidden_layers"])]
+        self.config = config = Config.of(config)
+        config.refuse_unsupported(SUPPORTED)
+        full = config.get("block_size") is None
+        config.require(
+            full, "block_size", "block-causal models (DreamReasoner) are not implemented"
+        )
+        heads, self.num_kv_heads, self.head_dim = head_sizes(config)
+        width = heads * self.head_dim
+        self.rope_theta = rope_theta(config)
+        self.max_length = config.count_or_none("max_position_embeddings")
+        vocab = config.count("vocab_size", most=LARGEST_VOCABULARY)
+        layers = [DreamBlock(i, config) for i in range(config.count("num_hidden_layers"))]
         self.model = nn.ModuleDict(
             {
-                "embed_tokens": nn.Embedding(config["vocab_size"], width),
+                "embed_tokens": nn.Embedding(vocab, width),
                 "layers": nn.ModuleList(layers),
-                "norm": RMSNorm(width, config.get("rms_norm_eps", 1e-6)),
+                "norm": RMSNorm(width, config.number("rms_norm_eps", 1e-6)),
             }
         )
-        if not config.get("tie_word_embeddings"):
-            self.lm_head = nn.Linear(width, config["vocab_size"], bias=False)
+        if not config.flag("tie_word_embeddings"):
+            self.lm_head = nn.Linear(width, vocab, bias=False)
+
+    @classmethod
+    def load_tokenizer(cls, folder: Path) -> Any:
+        """The hub's is custom Python over Qwen2's vocabulary and merges: stock Qwen2 reads these.
+
+        Its added tokens come from tokenizer_config.json.
+        """
+        from transformers import Qwen2Tokenizer
+
+        if not (folder / "vocab.json").is_file():
+            return super().load_tokenizer(folder)
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+        check_added_tokens(folder, tokenizer)
+        return tokenizer
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -107,5 +139,20 @@ class Dream(Transformer):
         return self.model["norm"](x)
 
     def head(self, hidden: Tensor) -> Tensor:
-        tied = self.config.get("tie_word_embeddings")
-        return F.linear(hidden, self.embedding.weight) if tied else self.lm_head(hidden)
+        if self.config.flag("tie_word_embeddings"):
+            return F.linear(hidden, self.embedding.weight)
+        return self.lm_head(hidden)
+
+
+def check_added_tokens(folder: Path, tokenizer: Any) -> None:
+    """Added tokens are numbered on from the vocabulary, whatever ids their file gives them."""
+    file = Config.read_if_there(folder / "tokenizer_config.json")
+    stated = file.get("added_tokens_decoder") or {}
+    file.require(isinstance(stated, dict), "added_tokens_decoder", "it must be an object")
+    for id, token in stated.items():
+        content = token.get("content") if isinstance(token, dict) else token
+        found = tokenizer.convert_tokens_to_ids(content)
+        if str(found) != id:
+            raise ValueError(
+                f"{file.path} gives {content!r} the id {id}, but vocab.json leaves it {found}"
+            )

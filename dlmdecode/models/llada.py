@@ -1,4 +1,4 @@
-"""LLaDA (arXiv 2502.09992): 8B Base/Instruct, 1.5, iLLaDA, and the embedded `tiny`.
+"""LLaDA (arXiv 2502.09992): 8B Base/Instruct, 1.5, and the embedded `tiny`.
 
 Configuration and parameter names are those of the published checkpoints (`model_type: "llada"`).
 The logits at position i predict the token at position i.
@@ -6,39 +6,41 @@ The logits at position i predict the token at position i.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlmdecode.models.base import Block, RMSNorm, Transformer, refuse_unsupported
+from dlmdecode.models.base import Block, RMSNorm, Transformer
+from dlmdecode.models.config import LARGEST_VOCABULARY, Config
+from dlmdecode.models.rotary import rope_theta
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "block_type": ("llama",),
     "rope": (True,),
-    "alibi": (False, None),
+    "alibi": (False,),
     "activation_type": ("silu", "swiglu"),
     "layer_norm_type": ("rms",),
-    "attention_layer_norm": (False, None),
-    "include_bias": (False, None),
-    "bias_for_layer_norm": (False, None),
-    "input_emb_norm": (False, None),
-    "scale_logits": (False, None),
-    "block_group_size": (1, None),
+    "attention_layer_norm": (False,),
+    "include_bias": (False,),
+    "bias_for_layer_norm": (False,),
+    "input_emb_norm": (False,),
+    "scale_logits": (False,),
+    "block_group_size": (1,),
+    "clip_qkv": (),
+    "quantization_config": (),
 }
 
 
 class LLaDABlock(Block):
-    def __init__(self, layer: int, config: dict[str, Any]):
-        heads = config["n_heads"]
-        kv_heads = config.get("n_kv_heads") or heads
+    def __init__(self, layer: int, config: Config):
+        heads, kv_heads, size = config.heads("d_model", "n_heads", "n_kv_heads")
         super().__init__(layer, heads, kv_heads)
-        width = config["d_model"]
-        kv_width = width // heads * kv_heads
-        inner = config.get("mlp_hidden_size") or config["mlp_ratio"] * width
-        bias = bool(config.get("include_qkv_bias"))
-        eps = config.get("rms_norm_eps", 1e-5)
+        width, kv_width = heads * size, kv_heads * size
+        inner = config.count("mlp_hidden_size", config.count("mlp_ratio", 4, most=1024) * width)
+        bias = config.flag("include_qkv_bias")
+        eps = config.number("rms_norm_eps", 1e-5)
         self.attn_norm = RMSNorm(width, eps)
         self.q_proj = nn.Linear(width, width, bias=bias)
         self.k_proj = nn.Linear(width, kv_width, bias=bias)
@@ -65,23 +67,28 @@ class LLaDA(Transformer):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
     family = "llada"
+    layers_field, tied_field = "n_layers", "weight_tying"
+    layer_names = "model.transformer.blocks."
+    embedding_name = "model.transformer.wte.weight"
+    head_name = "model.transformer.ff_out.weight"
 
-    def __init__(self, config: dict[str, Any]):
+    def __init__(self, config: Mapping[str, Any]):
         super().__init__()
-        refuse_unsupported(config, SUPPORTED)
-        self.config = config
-        width, heads = config["d_model"], config["n_heads"]
-        self.head_dim = width // heads
-        self.num_kv_heads = config.get("n_kv_heads") or heads
-        self.rope_theta = config.get("rope_theta", 10000.0)
-        self.max_length = config.get("max_sequence_length")
-        vocab = config.get("embedding_size") or config["vocab_size"]
+        self.config = config = Config.of(config)
+        config.refuse_unsupported(SUPPORTED)
+        heads, self.num_kv_heads, self.head_dim = config.heads("d_model", "n_heads", "n_kv_heads")
+        width = heads * self.head_dim
+        self.rope_theta = rope_theta(config)
+        self.max_length = config.count_or_none("max_sequence_length")
+        vocab = config.count("vocab_size", most=LARGEST_VOCABULARY)
+        vocab = config.count("embedding_size", vocab, most=LARGEST_VOCABULARY)
+        layers = [LLaDABlock(i, config) for i in range(config.count("n_layers"))]
         parts: dict[str, nn.Module] = {
             "wte": nn.Embedding(vocab, width),
-            "blocks": nn.ModuleList(LLaDABlock(i, config) for i in range(config["n_layers"])),
-            "ln_f": RMSNorm(width, config.get("rms_norm_eps", 1e-5)),
+            "blocks": nn.ModuleList(layers),
+            "ln_f": RMSNorm(width, config.number("rms_norm_eps", 1e-5)),
         }
-        if not config.get("weight_tying"):
+        if not config.flag("weight_tying"):
             parts["ff_out"] = nn.Linear(width, vocab, bias=False)
         self.model = nn.ModuleDict({"transformer": nn.ModuleDict(parts)})
 

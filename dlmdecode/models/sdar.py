@@ -7,7 +7,7 @@ before it: `encode` wants `block_causal` as `attend`. The logits at i predict th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dlmdecode.models.base import Block, RMSNorm, Transformer, refuse_unsupported
+from dlmdecode.models.base import Block, RMSNorm, Transformer
+from dlmdecode.models.config import LARGEST_VOCABULARY, Config
 from dlmdecode.models.dream import DreamMLP
+from dlmdecode.models.rotary import rope_theta
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
-    "use_sliding_window": (False, None),
-    "rope_scaling": (None,),
+    "use_sliding_window": (False,),
+    "quantization_config": (),
 }
 
 
@@ -33,26 +35,28 @@ def block_causal(query: Tensor, key: Tensor, block: int) -> Tensor:
 class SDARAttention(nn.Module):
     """Holder of the projections and of the norms of each head's queries and keys."""
 
-    def __init__(self, config: dict[str, Any], head_dim: int, kv_heads: int):
+    def __init__(self, config: Config):
         super().__init__()
-        width, heads, eps = config["hidden_size"], config["num_attention_heads"], eps_of(config)
-        bias = bool(config.get("attention_bias"))
-        self.q_proj = nn.Linear(width, heads * head_dim, bias=bias)
-        self.k_proj = nn.Linear(width, kv_heads * head_dim, bias=bias)
-        self.v_proj = nn.Linear(width, kv_heads * head_dim, bias=bias)
-        self.o_proj = nn.Linear(heads * head_dim, width, bias=bias)
-        self.q_norm = RMSNorm(head_dim, eps)
-        self.k_norm = RMSNorm(head_dim, eps)
+        width, eps = config.count("hidden_size"), config.number("rms_norm_eps", 1e-6)
+        heads, kv_heads, size = head_sizes(config)
+        bias = config.flag("attention_bias")
+        self.q_proj = nn.Linear(width, heads * size, bias=bias)
+        self.k_proj = nn.Linear(width, kv_heads * size, bias=bias)
+        self.v_proj = nn.Linear(width, kv_heads * size, bias=bias)
+        self.o_proj = nn.Linear(heads * size, width, bias=bias)
+        self.q_norm = RMSNorm(size, eps)
+        self.k_norm = RMSNorm(size, eps)
 
 
 class SDARBlock(Block):
-    def __init__(self, layer: int, config: dict[str, Any], head_dim: int, kv_heads: int):
-        super().__init__(layer, config["num_attention_heads"], kv_heads)
-        width, eps = config["hidden_size"], eps_of(config)
+    def __init__(self, layer: int, config: Config):
+        heads, kv_heads, _ = head_sizes(config)
+        super().__init__(layer, heads, kv_heads)
+        width, eps = config.count("hidden_size"), config.number("rms_norm_eps", 1e-6)
         self.input_layernorm = RMSNorm(width, eps)
-        self.self_attn = SDARAttention(config, head_dim, kv_heads)
+        self.self_attn = SDARAttention(config)
         self.post_attention_layernorm = RMSNorm(width, eps)
-        self.mlp = DreamMLP(width, config["intermediate_size"])
+        self.mlp = DreamMLP(width, config.count("intermediate_size"))
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, attention = self.input_layernorm(x), self.self_attn
@@ -68,33 +72,45 @@ class SDARBlock(Block):
         return self.mlp(self.post_attention_layernorm(x))
 
 
+def head_sizes(config: Config) -> tuple[int, int, int]:
+    """Query heads, key/value heads and a head's size, which need not make up the width."""
+    heads = config.count("num_attention_heads")
+    kv_heads = config.count("num_key_value_heads", heads)
+    config.require(heads % kv_heads == 0, "num_key_value_heads", f"it must divide {heads} heads")
+    size = config.count("head_dim", config.count("hidden_size") // heads)
+    config.require(size % 2 == 0, "head_dim", "it must be even for rotation")
+    return heads, kv_heads, size
+
+
 class SDAR(Transformer):
     """`config` is the checkpoint's config.json as a dict; `block_length` is its `block_size`."""
 
     family = "sdar"
+    layers_field, tied_field = "num_hidden_layers", "tie_word_embeddings"
+    layer_names = "model.layers."
+    embedding_name = "model.embed_tokens.weight"
+    head_name = "lm_head.weight"
 
-    def __init__(self, config: dict[str, Any]):
+    def __init__(self, config: Mapping[str, Any]):
         super().__init__()
-        refuse_unsupported(config, SUPPORTED)
-        self.config, self.block_length = config, config["block_size"]
-        width, heads = config["hidden_size"], config["num_attention_heads"]
-        self.head_dim = config.get("head_dim") or width // heads
-        self.num_kv_heads = config.get("num_key_value_heads") or heads
-        self.rope_theta = config.get("rope_theta", 10000.0)
-        self.max_length = config.get("max_position_embeddings")
-        layers = (
-            SDARBlock(i, config, self.head_dim, self.num_kv_heads)
-            for i in range(config["num_hidden_layers"])
-        )
+        self.config = config = Config.of(config)
+        config.refuse_unsupported(SUPPORTED)
+        self.block_length, width = config.count("block_size"), config.count("hidden_size")
+        _, self.num_kv_heads, self.head_dim = head_sizes(config)
+        self.rope_theta = rope_theta(config)
+        self.max_length = config.count_or_none("max_position_embeddings")
+        vocab = config.count("vocab_size", most=LARGEST_VOCABULARY)
+        layers = [SDARBlock(i, config) for i in range(config.count("num_hidden_layers"))]
         self.model = nn.ModuleDict(
             {
-                "embed_tokens": nn.Embedding(config["vocab_size"], width),
+                "embed_tokens": nn.Embedding(vocab, width),
                 "layers": nn.ModuleList(layers),
-                "norm": RMSNorm(width, eps_of(config)),
+                "norm": RMSNorm(width, config.number("rms_norm_eps", 1e-6)),
             }
         )
-        if not config.get("tie_word_embeddings"):
-            self.lm_head = nn.Linear(width, config["vocab_size"], bias=False)
+        self.tied = config.flag("tie_word_embeddings")
+        if not self.tied:
+            self.lm_head = nn.Linear(width, vocab, bias=False)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -108,8 +124,7 @@ class SDAR(Transformer):
         return self.model["norm"](x)
 
     def head(self, hidden: Tensor) -> Tensor:
-        tied = self.config.get("tie_word_embeddings")
-        return F.linear(hidden, self.embedding.weight) if tied else self.lm_head(hidden)
+        return F.linear(hidden, self.embedding.weight) if self.tied else self.lm_head(hidden)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """See `Transformer.forward`; attention is causal between blocks."""
@@ -118,7 +133,3 @@ class SDAR(Transformer):
         if attention_mask is not None:
             attend = attend & attention_mask.bool()[:, None, None]
         return self.head(self.encode(input_ids, place.expand_as(input_ids), attend))
-
-
-def eps_of(config: dict[str, Any]) -> float:
-    return config.get("rms_norm_eps", 1e-6)

@@ -13,13 +13,8 @@ from torch import Tensor
 from transformers.generation.candidate_generator import CandidateGenerator
 
 from dlmdecode.checks import require
-from dlmdecode.speculation.decoding import Source
-from dlmdecode.speculation.draft_length import resolve_length
-from dlmdecode.speculation.drafters import resolve_drafter
-from dlmdecode.speculation.path_search import resolve_search
-from dlmdecode.speculation.proxies import resolve_proxy
+from dlmdecode.speculation.source import resolve_source
 from dlmdecode.speculation.verifier import resolve_verifier
-from dlmdecode.speculation.vocabulary import match
 
 
 class FromCandidates:
@@ -28,11 +23,13 @@ class FromCandidates:
     Ids are the verifier's.
     """
 
+    searched = False
+
     def __init__(self, generator: Any):
         self.generator = generator
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        candidates, _ = self.generator.get_candidates(torch.tensor([prefix]))
+        candidates, _ = self.generator.get_candidates(torch.tensor([prefix], device="cpu"))
         return candidates[0, len(prefix) :][:length].tolist()
 
 
@@ -53,10 +50,9 @@ class AsCandidates(CandidateGenerator):
         draft_steps: int = 1,
         vocabulary: Any = "auto",
     ):
-        search, lengths = resolve_search(path_search), resolve_length(draft_length)
-        drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
-        words = match(vocabulary, drafter, resolve_verifier(verifier))
-        self.source = Source(drafter, words, search, resolve_proxy(proxy, drafter), lengths.start())
+        verifier = resolve_verifier(verifier)
+        drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
+        self.source = resolve_source(drafter, verifier, *drafting)
         self.generated = 0
 
     def get_candidates(self, input_ids: Tensor, **kwargs: Any) -> tuple[Any, Any]:

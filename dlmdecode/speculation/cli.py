@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dlmdecode.checks import require
+from dlmdecode.terminal import printable
 
 GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
 
@@ -23,7 +24,7 @@ GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `dlmdecode speculate`."""
     add = parser.add_argument
-    add("prompt", help="the text to continue")
+    add("prompt", help="the text to continue, or - to read it from standard input")
     add("--drafter", default="tiny", help="diffusion model: name, hub id or folder")
     add("--verifier", default="tiny-ar", help="causal model: name, hub id, folder or .gguf file")
     add("--max-new-tokens", type=int, default=256, metavar="N")
@@ -41,10 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Draft and verify, showing what is accepted and what is not as it goes."""
+    from dlmdecode.cli import read_prompt
     from dlmdecode.models.domain import advise
     from dlmdecode.speculation.decoding import speculate
     from dlmdecode.speculation.verifier import EMBEDDED, load_verifier
 
+    arguments.prompt = read_prompt(arguments.prompt)
     verifier = load_verifier(arguments.verifier)
     if arguments.verifier in EMBEDDED:
         options = "--verifier MODEL and --drafter DIFFUSION_MODEL"
@@ -73,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({"prompt": arguments.prompt, "text": text, "stats": out.stats}))
         return
-    print(("\n" if show else "") + text)
+    print(("\n" if show else "") + printable(text, sys.stdout))
     if show:
         print("\n" + summary(out.stats))
 
@@ -98,7 +101,7 @@ class Progress:
         """Text of ids; without colours, +[the verifier's own] and -[rejected]."""
         if not ids:
             return ""
-        text = self.tokenizer.decode(list(ids)).replace("\n", "↵")
+        text = printable(self.tokenizer.decode(list(ids)), sys.stdout).replace("\n", "↵")
         if self.colour:
             return f"{style}{text}{PLAIN}"
         return f" {sign}[{text}]" if sign else text
@@ -134,12 +137,13 @@ def add_ngram_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ngram_run(arguments: argparse.Namespace) -> None:
     """Build an n-gram file."""
-    from dlmdecode.models.loading import find_folder, load_tokenizer, read_json
+    from dlmdecode.models.config import Config
+    from dlmdecode.models.loading import find_folder, load_tokenizer
     from dlmdecode.speculation.ngram import build, fingerprint
 
     folder = find_folder(arguments.tokenizer)
-    kind = read_json(folder / "config.json").get("model_type")
-    tokenizer = load_tokenizer(folder, kind)
+    family = Config.read(folder / "config.json").text("model_type")
+    tokenizer = load_tokenizer(folder, family)
     require(tokenizer is not None, "--tokenizer", arguments.tokenizer, "it has no tokenizer files")
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     texts = [text for path in arguments.texts for text in read_texts(path)]

@@ -10,23 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dlmdecode.checks import NonNegative, conform, require
 from dlmdecode.noise import streams, uniform
 from dlmdecode.prompts import encode_prompts
-from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
-from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, resolve_drafter
-from dlmdecode.speculation.forward import Forward, Stop, process
-from dlmdecode.speculation.lattice import TopM, draft_end
-from dlmdecode.speculation.options import check_options, no_stop_strings, with_stop_strings
-from dlmdecode.speculation.path_search import BestTokens, PathSearch, Proxy, resolve_search
-from dlmdecode.speculation.proxies import resolve_proxy
-from dlmdecode.speculation.verification import verify
+from dlmdecode.settings import Seed
+from dlmdecode.speculation.forward import Forward, Stop
+from dlmdecode.speculation.options import check_options, text_options
+from dlmdecode.speculation.source import Source, resolve_source
+from dlmdecode.speculation.verification import choices, verify
 from dlmdecode.speculation.verifier import check_context, pad, resolve_verifier
-from dlmdecode.speculation.vocabulary import Vocabulary, match
 
 
 @dataclass(frozen=True)
@@ -112,97 +110,56 @@ def speculate(
         tokenizer: the verifier's, where `verifier` is a bare transformers model.
         attention_mask: (B, P) for a tensor of prompts, 1 for a prompt's tokens.
         on_step: called with a `Step` after every verification.
-        **options: options of the verifier's own `generate`: `top_k`, `top_p`, `stop_strings`,
-            `repetition_penalty`, `eos_token_id`, `stopping_criteria`, …
+        **options: options of the verifier's own `generate` that shape its text: `top_k`, `top_p`,
+            `stop_strings`, `repetition_penalty`, `guidance_scale`, `eos_token_id`,
+            `logits_processor`, `stopping_criteria`, … Those of its generation_config count too.
 
     Rows are decoded one after the other and do not depend on each other. Equality with plain
     decoding is exact where the verifier's logits do not depend on how many positions one forward
     computes; in bfloat16 they do in the last bits, and near-ties may fall otherwise.
 
     Raises:
-        ValueError: bad argument; the message names it, its value and the fix.
+        ValueError: bad argument, one without effect, or one, given or in the generation_config,
+            that asks for other decoding than token by token, or for a cache that cannot be
+            rewound; the message names it, its value and the fix.
         TypeError: unknown option, with the closest known name.
     """
+    temperature = conform("temperature", temperature, NonNegative)
+    key = conform("seed", 0 if seed is None else seed, Seed)
+    fits = on_step is None or callable(on_step)
+    require(fits, "on_step", on_step, "give a function that takes a Step")
     verifier = resolve_verifier(verifier, tokenizer)
-    check_options(options, temperature, verifier)
-    search, lengths = resolve_search(path_search), resolve_length(draft_length)
+    options = check_options(options, temperature, verifier)
     prompts = encode_prompts(prompt, attention_mask, verifier)
-    check_context(prompts, max_new_tokens, verifier)
-    drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
-    words = match(vocabulary, drafter, verifier)
-    scorer = resolve_proxy(proxy, drafter)
+    max_new_tokens = check_context(prompts, max_new_tokens, verifier)
+    drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
+    source = resolve_source(drafter, verifier, *drafting)
+    options = text_options(options, verifier) | {"do_sample": temperature > 0}
     if temperature > 0:
-        options |= {"do_sample": True, "temperature": float(temperature)}
-    else:
-        options |= {"do_sample": False}
-    options = with_stop_strings(options, verifier)
-    before = getattr(drafter, "forwards", 0)
+        options["temperature"] = temperature
+    before = getattr(source.drafter, "forwards", 0)
     began = time.perf_counter()
     loops = []
-    for row, (ids, key) in enumerate(
-        zip(prompts, streams(prompts, 0 if seed is None else seed), strict=True)
-    ):
-        source = Source(drafter, words, search, scorer, lengths.start())
-        loop = Loop(row, source, key if temperature > 0 else None, on_step)
-        with no_stop_strings(verifier.model.generation_config):
-            verifier.model.generate(
-                ids[None],
-                attention_mask=torch.ones_like(ids)[None],
-                max_new_tokens=max_new_tokens,
-                custom_generate=loop,
-                **options,
-            )
+    for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
+        loop = Loop(row, source.start(), noise if temperature > 0 else None, on_step)
+        verifier.model.generate(
+            ids[None],
+            attention_mask=torch.ones_like(ids)[None],
+            max_new_tokens=max_new_tokens,
+            custom_generate=loop,
+            **options,
+        )
         loops.append(loop)
     rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
-    forwards = getattr(drafter, "forwards", 0) - before
+    forwards = getattr(source.drafter, "forwards", 0) - before
     stats = summary(loops, time.perf_counter() - began) | {"drafter_forwards": forwards}
     return Speculation(
-        pad(rows, verifier),
+        pad(rows, verifier, options),
         verifier.decode(rows, prompts),
         [len(row) - len(ids) for row, ids in zip(rows, prompts, strict=True)],
         stats,
         [step for loop in loops for step in loop.steps],
     )
-
-
-@dataclass
-class Source:
-    """Where a row's drafts come from."""
-
-    drafter: Drafter
-    words: Vocabulary
-    search: PathSearch | BestTokens
-    proxy: Proxy
-    lengths: AdaptiveLength | FixedLength
-    draft_seconds: float = 0.0
-    search_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        if hasattr(self.drafter, "reset"):
-            self.drafter.reset()
-        if isinstance(self.drafter, DiffusionDrafter):
-            self.drafter.restrict(self.words)
-        self.eos_ids = tuple(getattr(self.drafter, "eos_ids", ()))
-
-    def draft(self, text: list[int], length: int) -> tuple[list[int], int]:
-        """A draft of at most `length` verifier ids, and the tokens before its first EOS."""
-        if length < 1:
-            return [], 0
-        began = time.perf_counter()
-        prefix = self.words.to_drafter(text)
-        if not prefix:  # nothing of the text means anything to the drafter
-            return [], 0
-        proposed = self.drafter.draft(prefix, length)
-        drafted = time.perf_counter()
-        if isinstance(proposed, TopM):
-            generated = draft_end(proposed, self.eos_ids)
-            proposed = self.search(proposed, prefix, self.proxy, self.eos_ids)
-        else:
-            ends = (i for i, token in enumerate(proposed) if token in self.eos_ids)
-            generated = next(ends, len(proposed))
-        self.draft_seconds += drafted - began
-        self.search_seconds += time.perf_counter() - drafted
-        return self.words.to_verifier(proposed, text)[:length], generated
 
 
 class Loop:
@@ -216,7 +173,6 @@ class Loop:
         self.steps: list[Step] = []
         self.forwards, self.verify_seconds = 0, 0.0
 
-    @torch.inference_mode()
     def __call__(
         self,
         model: Any,
@@ -226,27 +182,26 @@ class Loop:
         generation_config: Any,
         **kwargs: Any,
     ) -> Tensor:
-        self.tokens = input_ids[0].tolist()
-        forward = Forward(model, kwargs)
-        stop = Stop(stopping_criteria, generation_config)
+        del kwargs, generation_config  # their cache is not one that can be rewound
+        self.tokens = text = input_ids[0].tolist()
+        forward = Forward(model)
+        stop = Stop(stopping_criteria, input_ids.device)
         done = False
         while not done:
-            room = generation_config.max_length - len(self.tokens)
-            length = min(self.source.lengths.length, room - 1)
-            draft, generated = self.source.draft(self.tokens, length)
+            room = min(stop.max_length - len(text) - 1, forward.room(len(text)))
+            length = int(min(self.source.lengths.length, room))
+            draft, generated = self.source.draft(text, length)
             began = time.perf_counter()
-            scores = forward(self.tokens, draft)
-            scores = process(scores, self.tokens + draft, logits_processor)
-            accepted, token = verify(scores, draft, self.noise(len(draft)))
-            written, done = stop.cut(self.tokens, [*draft[:accepted], token])
-            forward.keep(len(self.tokens) + accepted)
-            self.tokens += written
+            scores = forward(text, draft)
+            chosen = choices(scores, text + draft, logits_processor, self.noise(len(draft)))
+            accepted, written, done = verify(draft, chosen, partial(stop, text))
+            forward.keep(len(text) + accepted)
+            text += written
             self.verify_seconds += time.perf_counter() - began
-            accepted = min(accepted, len(written))
             self.source.lengths.update(generated, accepted)
             self.record(length, draft, accepted, written)
         self.forwards = forward.calls
-        return torch.tensor([self.tokens])
+        return torch.tensor([self.tokens], device="cpu")
 
     def noise(self, length: int) -> Tensor | None:
         """Random numbers of the next length + 1 positions."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, Natural, OneOf, PositiveProbability, conform, require
 
 
 @dataclass
@@ -29,11 +29,12 @@ class AdaptiveLength:
     accepted: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        require(0 <= self.k_min <= self.k_max, "k_min", self.k_min, "give 0 <= k_min <= k_max")
-        require(self.k_max >= 1, "k_max", self.k_max, "give at least 1")
-        require(self.delta >= 0, "delta", self.delta, "give 0 or more")
-        require(0 < self.rho <= 1, "rho", self.rho, "give a weight in (0, 1]")
-        self.length = self.k_max
+        self.k_min = conform("k_min", self.k_min, Natural)
+        self.k_max = conform("k_max", self.k_max, Count)
+        self.delta = conform("delta", self.delta, Natural)
+        self.rho = conform("rho", self.rho, PositiveProbability)
+        require(self.k_min <= self.k_max, "k_min", self.k_min, f"give at most k_max={self.k_max}")
+        self.length = self.longest = self.k_max
 
     def start(self) -> AdaptiveLength:
         """The same rule without memory, for another text."""
@@ -54,9 +55,7 @@ class FixedLength:
     length: int
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.length, int) and not isinstance(self.length, bool)
-        fits = whole and self.length >= 0
-        require(fits, "draft_length", self.length, "give 'adaptive' or a whole number, 0 or more")
+        self.longest = self.length = conform("draft_length", self.length, Natural)
 
     def start(self) -> FixedLength:
         return self
@@ -67,8 +66,7 @@ class FixedLength:
 
 def resolve_length(draft_length: Any) -> AdaptiveLength | FixedLength:
     """The rule that `draft_length` names."""
-    if draft_length == "adaptive":
-        return AdaptiveLength()
     if isinstance(draft_length, (AdaptiveLength, FixedLength)):
         return draft_length
-    return FixedLength(draft_length)
+    length = conform("draft_length", draft_length, Natural | Annotated[str, OneOf(("adaptive",))])
+    return AdaptiveLength() if length == "adaptive" else FixedLength(length)

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.base import Denoiser
+from dlmdecode.models.wrap import as_denoiser
+from dlmdecode.speculation.caching import causal_model
+from dlmdecode.speculation.forward import Forward
 from dlmdecode.speculation.lattice import TopM
 
 FUSED = 32  # candidates that `ops.topm` finds in one read
@@ -25,7 +28,8 @@ FUSED = 32  # candidates that `ops.topm` finds in one read
 class Drafter(Protocol):
     """See the module. Ids are the drafter's own; optional attributes that `speculate` reads:
 
-    `tokenizer`, `vocab_size` and `eos_ids` (None, None and () if absent: ids are the verifier's).
+    `tokenizer`, `vocab_size` and `eos_ids` (None, None and () if absent: ids are the verifier's),
+    and `searched` (True if absent: what it drafts can be a `TopM`).
     """
 
     def draft(self, prefix: list[int], length: int) -> TopM | list[int]: ...
@@ -89,8 +93,9 @@ class DiffusionDrafter:
         num_candidates: int = 15,
         prefix_cache: bool = True,
     ):
-        require(isinstance(steps, int) and steps >= 1, "draft_steps", steps, "give at least 1")
-        self.model, self.steps, self.num_candidates = model, steps, num_candidates
+        self.model = model
+        self.steps = conform("steps", steps, Count)
+        self.num_candidates = conform("num_candidates", num_candidates, Count)
         self.tokenizer, self.eos_ids = model.tokenizer, model.eos_ids
         self.vocab_size = getattr(model, "vocab_size", None)
         cached = prefix_cache and getattr(model, "supports_cache", True)
@@ -157,7 +162,7 @@ class DiffusionDrafter:
         """(V,) bool, ids that no draft holds."""
         if self.allowed is None:
             size = logits.shape[-1]
-            self.allowed = torch.ones(size, dtype=torch.bool)
+            self.allowed = torch.ones(size, dtype=torch.bool, device="cpu")
             if self.words is not None:
                 self.allowed = self.words.allowed(size)
             self.allowed[self.model.mask_id] = False
@@ -179,10 +184,10 @@ class PromptLookup:
     """
 
     eos_ids: tuple[int, ...] = ()
+    searched = False
 
     def __init__(self, longest: int = 3, tokenizer: Any = None):
-        require(longest >= 1, "longest", longest, "give at least 1")
-        self.longest, self.tokenizer = longest, tokenizer
+        self.longest, self.tokenizer = conform("longest", longest, Count), tokenizer
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
         for size in range(min(self.longest, len(prefix) - 1), 0, -1):
@@ -194,42 +199,43 @@ class PromptLookup:
 
 
 class CausalDrafter:
-    """A small autoregressive transformers model, greedy, with its own key/value cache."""
+    """A small autoregressive transformers model, greedy, with its own key/value cache.
+
+    Raises:
+        ValueError: a model whose cache cannot be rewound.
+    """
+
+    searched = False  # it drafts one path
 
     def __init__(self, model: Any, tokenizer: Any = None):
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.vocab_size = model.get_input_embeddings().num_embeddings
+        inner = causal_model(model)
+        fix = "give a transformers causal LM"
+        require(inner is not None, "drafter", type(model).__name__, fix)
+        self.model, self.tokenizer = inner.eval(), tokenizer
+        self.vocab_size = inner.get_input_embeddings().num_embeddings
+        self.reset()
         self.forwards = 0
-        self.cache: Any = None
-        self.ids: list[int] = []  # what the cache holds
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
         return ids_of(self.model.generation_config.eos_token_id)
 
-    @torch.inference_mode()
-    def draft(self, prefix: list[int], length: int) -> list[int]:
-        self.rewind(prefix)
-        tokens = prefix[len(self.ids) :]
-        drafted: list[int] = []
-        while len(drafted) < length:
-            self.forwards += 1
-            ids = torch.tensor([tokens], device=self.model.device)
-            out = self.model(ids, past_key_values=self.cache, use_cache=True)
-            self.cache = out.past_key_values
-            self.ids = self.ids + tokens
-            tokens = [int(out.logits[0, -1].argmax())]
-            drafted += tokens
-            if tokens[0] in self.eos_ids:
-                break
-        return drafted
+    def reset(self) -> None:
+        """Forget the last text."""
+        self.forward = Forward(self.model, role="drafter", far=True)
+        self.ids: list[int] = []  # what the cache holds
 
-    def rewind(self, prefix: list[int]) -> None:
-        """Crop the cache to what it shares with the text, all but its last token."""
-        shared = num_shared(self.ids, prefix[:-1])
-        if len(self.ids) > shared:
-            self.cache.crop(shared - len(self.ids))
-        self.ids = self.ids[:shared]
+    @torch.no_grad()
+    def draft(self, prefix: list[int], length: int) -> list[int]:
+        text = list(prefix)
+        self.forward.keep(num_shared(self.ids, prefix[:-1]))
+        while len(text) < len(prefix) + length:
+            self.forwards += 1
+            text.append(int(self.forward(text, [])[0].argmax()))
+            if text[-1] in self.eos_ids:
+                break
+        self.ids = text[:-1]
+        return text[len(prefix) :]
 
 
 def num_shared(ids: list[int], others: list[int]) -> int:
@@ -243,18 +249,20 @@ def ids_of(value: Any) -> tuple[int, ...]:
     return () if value is None else (value,) if isinstance(value, int) else tuple(value)
 
 
-def resolve_drafter(drafter: Any, steps: int, num_candidates: int) -> Drafter:
+def resolve_drafter(drafter: Any, draft_steps: Any, num_candidates: int) -> Drafter:
     """The drafter that `drafter` names or is.
 
     Raises:
-        ValueError: an object that can draft nothing, such as a bare causal language model.
+        ValueError: an object that can draft nothing, such as a bare causal language model; steps
+            for a drafter that has its own.
     """
+    steps: int = conform("draft_steps", draft_steps, Count)
     if isinstance(drafter, str) or hasattr(drafter, "__fspath__"):
         from dlmdecode.models.loading import load
 
         drafter = load(drafter)
-    if isinstance(drafter, Denoiser):
-        return DiffusionDrafter(drafter, steps, num_candidates)
+    if (model := as_denoiser(drafter)) is not None:
+        return DiffusionDrafter(model, steps, num_candidates)
     usable = callable(getattr(drafter, "draft", None)) and not inspect.isclass(drafter)
     require(
         usable,
@@ -263,4 +271,6 @@ def resolve_drafter(drafter: Any, steps: int, num_candidates: int) -> Drafter:
         "it is no diffusion language model and has no draft(prefix, length); give what "
         "dlmdecode.load or dlmdecode.wrap give, or CausalDrafter(model) for a causal one",
     )
+    own = f"{type(drafter).__name__} has its own; it is for a diffusion model as drafter"
+    require(steps == 1, "draft_steps", steps, own)
     return drafter

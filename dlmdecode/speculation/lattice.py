@@ -61,4 +61,4 @@ def candidates(top: TopM, mass: float, eos_ids: tuple[int, ...]) -> Lattice:
 
 @cache
 def as_tensor(eos_ids: tuple[int, ...]) -> Tensor:
-    return torch.tensor(eos_ids, dtype=torch.int64)
+    return torch.tensor(eos_ids, dtype=torch.int64, device="cpu")

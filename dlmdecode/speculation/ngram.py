@@ -177,8 +177,10 @@ class OnlineNGram:
         self.order, self.vocab_size = order, vocab_size
 
     def at(self, prefix: list[int]) -> NGram:
-        keys, log_prob, contexts = ops.count_ngrams(torch.tensor(prefix), self.order)
-        every = Order(keys, log_prob, contexts, torch.full((len(contexts),), STUPID_WEIGHT))
+        keys, log_prob, contexts = ops.count_ngrams(
+            torch.tensor(prefix, dtype=torch.int64, device="cpu"), self.order
+        )
+        every = Order(keys, log_prob, contexts, log_prob.new_full((len(contexts),), STUPID_WEIGHT))
         return NGram((every,) * self.order, STUPID_WEIGHT - log(self.vocab_size))
 
 

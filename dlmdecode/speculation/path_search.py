@@ -9,13 +9,13 @@ built or the proxy is no `NGram`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import numpy as np
 import torch
 
 from dlmdecode import ops
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, PositiveProbability, Probability, conform, require
 from dlmdecode.speculation.lattice import Lattice, TopM, as_tensor, candidates, draft_end
 from dlmdecode.speculation.ngram import BEGIN, NGram
 
@@ -87,7 +87,7 @@ def fused(
         lattice.count,
         **ngram.tables,
         floor=ngram.floor,
-        prefix=torch.tensor(last(prefix, ngram.order - 1), dtype=torch.int64),
+        prefix=torch.tensor(last(prefix, ngram.order - 1), dtype=torch.int64, device="cpu"),
         beam=beam,
         lam=lam,
         eos_ids=as_tensor(eos_ids),
@@ -115,16 +115,14 @@ class PathSearch:
         mass: a position offers its best tokens up to this probability.
     """
 
-    beam: int = 3
-    lam: float = 0.5
-    num_candidates: int = 15
-    mass: float = 0.8
+    beam: Count = 3
+    lam: Probability = 0.5
+    num_candidates: Count = 15
+    mass: PositiveProbability = 0.8
 
     def __post_init__(self) -> None:
-        require(self.beam >= 1, "beam", self.beam, "give at least 1")
-        require(0 <= self.lam <= 1, "lam", self.lam, "give a weight in [0, 1]")
-        require(self.num_candidates >= 1, "num_candidates", self.num_candidates, "give at least 1")
-        require(0 < self.mass <= 1, "mass", self.mass, "give a probability in (0, 1]")
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            object.__setattr__(self, name, conform(name, getattr(self, name), hint))
 
     def __call__(
         self, top: TopM, prefix: list[int], proxy: Proxy, eos_ids: tuple[int, ...]

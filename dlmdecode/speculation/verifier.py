@@ -6,7 +6,6 @@ verifier.generate("Tom has 3 apples.", max_new_tokens=64).texts
 
 from __future__ import annotations
 
-import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from dlmdecode import models
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.loading import pick_device
 from dlmdecode.prompts import encode_prompts
+from dlmdecode.speculation.caching import causal_model, check_cached
 from dlmdecode.speculation.drafters import ids_of
+from dlmdecode.speculation.options import check_mode, text_options
 
 EMBEDDED = {"tiny-ar": Path(models.__file__).parent / "tiny-ar"}
 
@@ -78,20 +80,25 @@ class Verifier:
         """Plain greedy decoding, one prompt at a time; `prompt` as in `dlmdecode.generate`.
 
         `options` go to transformers' `generate`.
+
+        Raises:
+            ValueError: an option of the call or of the checkpoint's generation_config, such as
+                beams, that asks for anything but one text, token by token.
         """
+        check_mode(options, self)
         prompts = encode_prompts(prompt, attention_mask, self)
-        check_context(prompts, max_new_tokens, self)
-        if "stop_strings" in options:
-            options["tokenizer"] = self.tokenizer
+        max_new_tokens = check_context(prompts, max_new_tokens, self)
+        options = {"do_sample": False} | text_options(options, self)
         rows = [
             self.model.generate(
                 ids[None],
                 attention_mask=torch.ones_like(ids)[None],
-                **{"do_sample": False, "max_new_tokens": max_new_tokens} | options,
+                max_new_tokens=max_new_tokens,
+                **options,
             )[0]
             for ids in prompts
         ]
-        return Written(pad(rows, self), self.decode(rows, prompts))
+        return Written(pad(rows, self, options), self.decode(rows, prompts))
 
     def decode(self, rows: list[Tensor], prompts: list[Tensor]) -> list[str] | None:
         """The text of each row after its prompt."""
@@ -103,41 +110,51 @@ class Verifier:
         ]
 
 
-def pad(rows: list[Tensor], verifier: Verifier) -> Tensor:
+def pad(rows: list[Tensor], verifier: Verifier, options: dict[str, Any]) -> Tensor:
     """Rows as one (B, L) tensor, padded on the right with the pad token, else EOS, else 0."""
-    fill = verifier.model.generation_config.pad_token_id
+    fill = options.get("pad_token_id", verifier.model.generation_config.pad_token_id)
     fill = fill if fill is not None else (*verifier.eos_ids, 0)[0]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 
 def check_causal(model: Any) -> None:
-    name = type(model).__name__
-    causal = hasattr(model, "generate") and hasattr(model, "generation_config")
-    require(causal, "verifier", name, "give a transformers causal LM, a name or a path")
-    require(not model.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
-    cached = "past_key_values" in inspect.signature(model.forward).parameters
-    cached = cached and not getattr(model, "_is_stateful", False)
+    """Refuse what cannot verify."""
+    name, inner = type(model).__name__, causal_model(model)
+    causal = inner is not None and hasattr(model, "generate") and model.generation_config
+    require(bool(causal), "verifier", name, "give a transformers causal LM, a name or a path")
+    require(not inner.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
+    encoder = inner.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    decodes = not encoder or getattr(inner.config, "is_decoder", False)
+    require(decodes, "verifier", name, "it is an encoder: its config needs is_decoder=True")
+    check_cached(inner, "verifier")
     require(
-        cached,
+        not hasattr(model, "_orig_mod"),
         "verifier",
         name,
-        "it has no key/value cache that can be rewound, which rejected drafts need",
+        "`generate` of a torch.compile'd model runs the model inside, uncompiled; give that one, "
+        "and compile it in place with model.compile()",
+    )
+    adapter = getattr(model, "active_peft_config", None)
+    require(
+        adapter is None or not adapter.is_prompt_learning,
+        "verifier",
+        name,
+        "its virtual tokens are no part of a text; give an adapter of another kind",
     )
 
 
-def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> None:
-    """Refuse what does not fit into the verifier's positions."""
-    whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool)
-    fits = whole and max_new_tokens >= 1
-    require(fits, "max_new_tokens", max_new_tokens, "give a whole number, at least 1")
+def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> int:
+    """`max_new_tokens` as Python's number; refuses what does not fit the verifier's positions."""
+    length: int = conform("max_new_tokens", max_new_tokens, Count)
     longest, limit = max(map(len, prompts)), verifier.max_length
     require(
-        limit is None or longest + max_new_tokens <= limit,
+        limit is None or longest + length <= limit,
         "max_new_tokens",
-        max_new_tokens,
+        length,
         f"the longest prompt has {longest} tokens and the verifier addresses {limit} positions; "
         f"give at most {max((limit or 0) - longest, 0)}",
     )
+    return length
 
 
 def load_verifier(
@@ -161,6 +178,7 @@ def load_verifier(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    target = pick_device(device)
     name = os.fspath(name_or_path)
     folder = os.fspath(EMBEDDED.get(name, name))
     source: dict[str, Any] = {"revision": revision} if revision else {}
@@ -170,21 +188,27 @@ def load_verifier(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **source)
         weights = {} if "gguf_file" in source else {"use_safetensors": True}
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, dtype=dtype, **weights, **source
-        )
+        with torch.device("cpu"):  # else they go to torch's default device, whatever that is
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=False, dtype=dtype, **weights, **source
+            )
     except OSError as error:
         known = ", ".join(map(repr, EMBEDDED))
         raise FileNotFoundError(
             f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
         ) from error
-    return Verifier(model.to(pick_device(device)), tokenizer)
+    return Verifier(model.to(target), tokenizer)
 
 
 def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:
     """The verifier that a name, a path, a transformers model or a `Verifier` stands for."""
+    named = isinstance(verifier, str) or hasattr(verifier, "__fspath__")
+    require(
+        tokenizer is None or not (named or isinstance(verifier, Verifier)),
+        "tokenizer",
+        type(tokenizer).__name__,
+        "it goes with a bare transformers model; a Verifier or a checkpoint has its own",
+    )
     if isinstance(verifier, Verifier):
         return verifier
-    if isinstance(verifier, str) or hasattr(verifier, "__fspath__"):
-        return load_verifier(verifier)
-    return Verifier(verifier, tokenizer)
+    return load_verifier(verifier) if named else Verifier(verifier, tokenizer)

@@ -50,7 +50,7 @@ class SameIds:
         self.drafter_size, self.verifier_size, self.mask_id = drafter_size, verifier_size, mask_id
 
     def allowed(self, size: int) -> Tensor:
-        return torch.arange(size) < self.verifier_size
+        return torch.arange(size, device="cpu") < self.verifier_size
 
     def to_drafter(self, ids: list[int]) -> list[int]:
         size, mask = self.drafter_size, self.mask_id
@@ -75,7 +75,7 @@ class TokenMap:
         self.back = dict(spelled or {}) | self.back
 
     def allowed(self, size: int) -> Tensor:
-        mask = torch.zeros(size, dtype=torch.bool)
+        mask = torch.zeros(size, dtype=torch.bool, device="cpu")
         mask[[i for i in self.pairs if i < size]] = True
         return mask
 
@@ -105,7 +105,7 @@ class Retokenize:
         self.drafter_eos, self.verifier_eos = drafter_eos, verifier_eos
 
     def allowed(self, size: int) -> Tensor:
-        return torch.arange(size) < len(self.drafter)
+        return torch.arange(size, device="cpu") < len(self.drafter)
 
     def to_drafter(self, ids: list[int]) -> list[int]:
         text = self.verifier.decode(ids, skip_special_tokens=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from math import log
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from transformers.generation.stopping_criteria import EosTokenCriteria
 
 from dlmdecode.speculation.draft_length import AdaptiveLength
 from dlmdecode.speculation.drafters import DiffusionDrafter
 from dlmdecode.speculation.forward import Stop
 from dlmdecode.speculation.lattice import Lattice, TopM
 from dlmdecode.speculation.path_search import search
-from dlmdecode.speculation.verification import verify
+from dlmdecode.speculation.verification import choices, verify
 
 Case = dict[str, Any]
 
@@ -149,12 +151,12 @@ def judge_proxy(case: Case, folder: Path, model: Any) -> str:
 
 def judge_verify(case: Case, folder: Path, model: Any) -> str:
     del folder, model
-    extra, eos = case["extra"], case["params"]["eos_token_id"]
+    extra = case["extra"]
+    stop = Stop([EosTokenCriteria(case["params"]["eos_token_id"])], torch.device("cpu"))
     scores = torch.nn.functional.one_hot(torch.tensor(extra["target_greedy_tokens"])).float()
-    accepted, token = verify(scores, extra["draft_ids"])
-    config = SimpleNamespace(eos_token_id=eos, max_length=10**6)
-    written, ended = Stop([], config).cut(case["prompt"], [*extra["draft_ids"][:accepted], token])
-    found = (written, min(accepted, len(written)), ended)
+    chosen = choices(scores, case["prompt"] + extra["draft_ids"], None, None)
+    accepted, written, ended = verify(extra["draft_ids"], chosen, partial(stop, case["prompt"]))
+    found = (written, accepted, ended)
     wanted = (case["output"], extra["n_accepted"], extra["hit_eos"])
     return "" if found == wanted else f"{found} instead of {wanted}"
 

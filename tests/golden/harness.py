@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 import dlmdecode
-from dlmdecode.caches import cache_policy
 from dlmdecode.canvas import Canvas
+from dlmdecode.generation import forward_of
 from dlmdecode.guidance import Guided
 from dlmdecode.loop import denoise
 from dlmdecode.sampler import Revision, Sampler
+from dlmdecode.settings import Settings
 
 Case = dict[str, Any]
 
@@ -80,8 +81,8 @@ def expected_of(case: Case) -> list[list[int]]:
 def decode(model: Any, case: Case, setup: Setup) -> tuple[list[list[int]], int]:
     """Tokens (prompt and text) of each row, and the number of model calls."""
     prompts = [torch.tensor(ids) for ids in prompts_of(case)]
-    tree = getattr(setup.sampler.verify, "tree", False)
-    leaf = setup.leaf(model) if setup.leaf else cache_policy(model, setup.cache, tree)
+    settings = Settings(cache=setup.cache, cfg_scale=setup.cfg_scale)
+    leaf = setup.leaf(model) if setup.leaf else forward_of(model, setup.sampler, settings)
     forward = Guided(leaf, setup.cfg_scale) if setup.cfg_scale else leaf
     sampler = setup.sampler.merge(Sampler(revisions=setup.quirks(forward)))
     canvas = Canvas.of(prompts, setup.length, model.mask_id, model.eos_ids)

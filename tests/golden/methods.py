@@ -21,6 +21,7 @@ from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
+from dlmdecode.samplers.freedave import packed_drafts
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
@@ -30,6 +31,7 @@ from dlmdecode.samplers.vanilla import WithoutEos
 from dlmdecode.samplers.wino import shadowed
 from dlmdecode.scores import Margin, NegativeEntropy
 from dlmdecode.select import EvenQuota, Threshold, TopK
+from dlmdecode.settings import Settings
 from dlmdecode.verify import Lookahead
 
 METHODS: dict[str, Callable[[Case, Path], Setup]] = {}
@@ -53,8 +55,9 @@ def method(name: str):
 
 def scheduled(params: dict[str, Any], length: int, block_length: int, **more: Any) -> Sampler:
     """LLaDA's fixed schedule."""
-    per_block = params["steps"] // (length // block_length)
-    return Sampler(select=TopK(EvenQuota(per_block)), blocks=FixedBlocks(block_length), **more)
+    num_blocks = length // block_length
+    steps = params["steps"] // num_blocks * num_blocks
+    return Sampler(select=TopK(EvenQuota(steps)), blocks=FixedBlocks(block_length), **more)
 
 
 @method("llada-vanilla")
@@ -176,7 +179,7 @@ def adablock_recipe(params: dict[str, Any], length: int) -> Sampler:
         tuple(params["delimiter_ids"]), params["delimiter_threshold"], 0.25, length
     )
     threshold = params["threshold"] if params["threshold"] < 1 else math.inf
-    select = TopK(EvenQuota(10**9)) if math.isinf(threshold) else Threshold(threshold)
+    select = TopK(EvenQuota()) if math.isinf(threshold) else Threshold(threshold)
     return Sampler(select=select, blocks=blocks)
 
 
@@ -235,11 +238,8 @@ def credit(case: Case, folder: Path) -> Setup:
 def dinfer_decoders(case: Case, folder: Path) -> Setup:
     params = case["params"]
 
-    def bar(name: str) -> float:
-        return math.inf if params.get(name) is None else params[name]
-
     if params["decoder"] == "HierarchyDecoder":
-        rule: Any = RunPeaks(bar("threshold"), bar("low_threshold"))
+        rule: Any = RunPeaks(params["threshold"], params["low_threshold"])
     else:
         rule = Threshold(params["threshold"])
     recipe = Sampler(select=rule, blocks=FixedBlocks(params["block_length"]))
@@ -251,7 +251,7 @@ def freedave_static(case: Case) -> Setup:
     params = case["params"]
     length, block_length = params["max_gen_length"], params["block_length"]
     threshold = params["confidence_threshold"]
-    rule: Any = TopK(EvenQuota(10**9)) if threshold is None else Threshold(threshold)
+    rule: Any = TopK(EvenQuota()) if threshold is None else Threshold(threshold)
     if case["model"].startswith("dream"):
         rule = quirks.FirstTokenOnly(rule)
     scores = (quirks.Leftmost(),) if params["alg_temp"] == -1 else ()
@@ -267,12 +267,13 @@ def freedave_baseline(case: Case, folder: Path) -> Setup:
 @method("freedave")
 def freedave(case: Case, folder: Path) -> Setup:
     params, setup = case["params"], replace(freedave_static(case), lockstep=False)
-    shape = (params["draft_steps"], params["draft_mode"] == "tree_attention")
-    if params["confidence_threshold"] is None:
-        return replace(setup, sampler=setup.sampler.merge(Sampler(verify=Lookahead(*shape))))
-    verify = quirks.WatchedLookahead(*shape)
-    setup.quirks = lambda forward: (quirks.VerifyFullCommit(forward, verify),)
-    return replace(setup, sampler=setup.sampler.merge(Sampler(verify=verify)))
+    packed = packed_drafts if params["draft_mode"] == "tree_attention" else None
+    verify = Lookahead(params["draft_steps"])
+    if params["confidence_threshold"] is not None:
+        verify = quirks.WatchedLookahead(params["draft_steps"])
+        setup.quirks = lambda forward: (quirks.VerifyFullCommit(forward, verify),)
+    drafts = Sampler(verify=verify, evaluate=packed)
+    return replace(setup, sampler=setup.sampler.merge(drafts))
 
 
 @method("learn2pd")
@@ -327,7 +328,7 @@ def klass(case: Case, folder: Path) -> Setup:
         length = params["max_new_tokens"]
         history = KLHistory(params["kl_history_length"], reads_canvas=True)
         rule: Any = ConfidentAndStable(
-            history, TopK(EvenQuota(10**9)), params["conf_threshold"], params["kl_threshold"]
+            history, TopK(EvenQuota()), params["conf_threshold"], params["kl_threshold"]
         )
         if params["unmask_strategy"] != "all":
             rule = quirks.OneReady(rule, params["unmask_strategy"])
@@ -353,5 +354,5 @@ def wino(case: Case, folder: Path) -> Setup:
     params = case["params"]
     bars = {"threshold": params["threshold"], "threshold_back": params["threshold_back"]}
     recipe = sampler("wino", block_length=params["block_length"], **bars)
-    leaf = lambda model: shadowed(model, "none")  # noqa: E731
+    leaf = lambda model: shadowed(model, Settings())  # noqa: E731
     return Setup(recipe, params["gen_length"], leaf=leaf, dtype=torch.float64)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.caches import BlockCache
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.canvas import Canvas, Positions, Span
 from dlmdecode.revisions import first
 from dlmdecode.samplers.freedave import ConfidentLookahead
 from dlmdecode.select import by_rule
@@ -153,10 +153,10 @@ class EndTokenMass:
 
     ids: tuple[int, ...]
 
-    def __call__(self, logits: Tensor, rows: Canvas, span: Span) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         mass = logits.float().softmax(-1)[..., list(self.ids)].sum(-1)
         full = torch.zeros(rows.tokens.shape)
-        rows.memory[self] = full.scatter(1, span.at, mass)
+        rows.memory[self] = full.scatter(1, positions.at, mass)
         return logits
 
 
@@ -244,9 +244,7 @@ class OneReady:
         stable = rule.history.largest(canvas) < rule.kl_threshold
         ready = canvas.open & stable & (canvas.confidence > rule.threshold)
         last = canvas.memory[rule.history, "moved"][..., -1]
-        column = (canvas.position - canvas.memory[rule.history, "lo"][:, None]).clamp(
-            0, last.shape[1] - 1
-        )
+        column = canvas.memory[rule.history, "column"].clamp(min=0)
         rank = canvas.confidence if self.by == "max_conf" else -last.gather(1, column).double()
         best = rank.masked_fill(~ready, -torch.inf).argmax(1, keepdim=True)
         one = torch.zeros_like(ready).scatter(1, best, True) & ready
@@ -277,11 +275,11 @@ class CutAtPredictedEos:
 class StaleTail(BlockCache):
     """Learn2PD's dual cache after a cut: keys and values of removed positions stay in use."""
 
-    def refresh(self, rows: Canvas, wanted: Span):
+    def refresh(self, rows: Canvas, wanted: Positions):
         self.stop = rows.stop.clone()
         return super().refresh(rows, wanted)
 
-    def recompute(self, rows: Canvas, wanted: Span):
+    def recompute(self, rows: Canvas, wanted: Positions):
         return super().recompute(replace(rows, stop=self.stop), wanted)
 
 

@@ -1,0 +1,114 @@
+"""Fast-dLLM's prefix and dual caches (arXiv 2505.22618), row by row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlmdecode.caches.base import gather_states, visible
+from dlmdecode.caches.registry import register_cache
+from dlmdecode.canvas import Canvas, Positions, Span
+from dlmdecode.checks import require
+from dlmdecode.forward import Work
+from dlmdecode.models.base import Denoiser
+
+
+class BlockCache:
+    """What stands outside a window is kept, until a row's block is full.
+
+    That row is then due for a refresh: a forward over its whole canvas, whose keys and values are
+    kept. Other rows recompute `[lo, stop)` (prefix) or `[lo, hi)` (dual) against what is kept
+    outside. Keys and values are stored by `rows.row`, so drafting, picking and dropping rows never
+    touch the store. Where logits are shifted, the position before the block is recomputed as a
+    query only: its kept keys and values stay.
+
+    Raises `ValueError` for a model without a key/value hook.
+    """
+
+    def __init__(self, model: Denoiser, dual: bool = False):
+        fix = "a wrapped module (or a compiled one) keeps no keys and values: use 'none'"
+        require(model.supports_cache, "cache", "dual" if dual else "prefix", fix)
+        self.model, self.dual, self.work = model, dual, Work()
+        self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        due = rows.block_full & (rows.branch == 0)
+        if due.all():
+            return self.refresh(rows, wanted)
+        if not due.any():
+            return self.recompute(rows, wanted)
+        groups = [index.nonzero()[:, 0] for index in (due, ~due)]
+        steps = (self.refresh, self.recompute)
+        parts = [
+            step(rows.take(index), wanted.take(index))
+            for step, index in zip(steps, groups, strict=True)
+        ]
+        return join(parts, torch.cat(groups).argsort())
+
+    def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            if layer not in self.store:
+                num_rows, (_, heads, _, dim) = int(rows.row.max()) + 1, k.shape
+                shape = (num_rows, heads, rows.tokens.shape[1], dim)
+                self.store[layer] = k.new_zeros(shape), v.new_zeros(shape)
+            for kept, new in zip(self.store[layer], (k, v), strict=True):
+                kept[rows.row, :, : new.shape[2]] = new
+            return k, v
+
+        length = int(rows.stop.max())
+        tokens = rows.tokens[:, :length]
+        self.work.add(tokens)
+        attend = visible(rows.stop, length)
+        hidden = self.model.encode(tokens, rows.position[:, :length], attend, keep)
+        at = (wanted.at - self.model.shift).clamp(min=0)
+        return self.model.head(gather_states(hidden, at)), wanted
+
+    def window(self, rows: Canvas) -> Span:
+        """The positions that are recomputed."""
+        return Span(rows.lo, rows.hi if self.dual else rows.stop)
+
+    def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        window, shift = self.window(rows), self.model.shift
+        query = Span(rows.lo - shift, window.hi)
+        hidden = self.encode(rows, window, query)
+        wanted = wanted.within(window.lo, window.hi)
+        return self.model.head(gather_states(hidden, wanted.at - rows.lo[:, None])), wanted
+
+    def encode(self, rows: Canvas, window: Span, query: Span) -> Tensor:
+        """States (N, W, D) of the query positions, each row against its own keys and values."""
+        whole = bool((rows.branch == 0).all()) and len(rows) == len(self.store[0][0])
+
+        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            kept = self.store[layer] if whole else [old[rows.row] for old in self.store[layer]]
+            new = (k[:, :, self.model.shift :], v[:, :, self.model.shift :])
+            k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
+            return k, v
+
+        tokens = rows.tokens.gather(1, query.at)
+        self.work.add(tokens)
+        return self.model.encode(tokens, query.at, visible(rows.stop, rows.tokens.shape[1]), mix)
+
+
+def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, Positions]:
+    """Logits and positions of several groups of rows as one, in `order`, short rows padded."""
+    positions = [computed for _, computed in parts]
+    whole = type(positions[0]).cat(positions).take(order)  # type: ignore[arg-type]
+    logits = parts[0][0].new_zeros(len(order), whole.width, parts[0][0].shape[-1])
+    first = 0
+    for some, computed in parts:
+        logits[first : first + len(some), : computed.width] = some
+        first += len(some)
+    return logits[order], whole
+
+
+@register_cache("prefix", paper="Fast-dLLM (arXiv 2505.22618)")
+def prefix_cache(model: Denoiser) -> BlockCache:
+    """Keep what stands before the open block; refresh when the block is full. Approximate."""
+    return BlockCache(model)
+
+
+@register_cache("dual", paper="Fast-dLLM (arXiv 2505.22618)")
+def dual_cache(model: Denoiser) -> BlockCache:
+    """Keep everything outside the open block; refresh when the block is full. Approximate."""
+    return BlockCache(model, dual=True)

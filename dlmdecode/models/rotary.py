@@ -1,0 +1,62 @@
+"""The rotary position code, and the places where configurations keep its settings.
+
+transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters` with both.
+Scaled codes (linear, dynamic, yarn, llama3, longrope) are refused by name: no published diffusion
+checkpoint has one, and unscaled they would give wrong text without a word.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlmdecode.models.config import Config
+
+THETA = 10000.0  # of the published configuration classes, which leave a default out of the file
+PLACES = ("rope_parameters", "rope_scaling")
+KNOWN = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+
+
+def rotary(position: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (N, 1, W, dim) of the "rotate half" position code, in float32."""
+    exponent = torch.arange(0, dim, 2, device=position.device, dtype=torch.float32) / dim
+    angle = position[:, None, :, None].float() * theta**-exponent
+    angle = torch.cat([angle, angle], -1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply the position code to (N, H, W, D/H) in float32, whatever the model's dtype."""
+    left, right = x.float().chunk(2, -1)
+    return (x.float() * cos + torch.cat([-right, left], -1) * sin).to(x.dtype)
+
+
+def rope_theta(config: Config) -> float:
+    """The base of the rotary code; `ValueError` for a scaled code and for two that disagree."""
+    stated = {"rope_theta": config}
+    for place in PLACES:
+        values = config.get(place)
+        config.require(values is None or isinstance(values, dict), place, "it must be an object")
+        settings = Config(values or {})
+        settings.path = config.path / place  # so an error names the field around it
+        check_unscaled(settings)
+        stated[f"{place}.rope_theta"] = settings
+    found = {
+        name: settings.number("rope_theta")
+        for name, settings in stated.items()
+        if settings.get("rope_theta") is not None
+    }
+    if len(set(found.values())) > 1:
+        listed = " and ".join(f"{name}={value}" for name, value in found.items())
+        raise ValueError(f"{config.path}: {listed} disagree; keep the one it was trained with")
+    config.refuse_unsupported({"partial_rotary_factor": (1.0,)})
+    return next(iter(found.values()), THETA)
+
+
+def check_unscaled(settings: Config) -> None:
+    for name in ("rope_type", "type"):
+        fits = settings.get(name) in (None, "default")
+        settings.require(fits, name, "scaled rotary codes are not implemented; 'default' is")
+    settings.refuse_unsupported({"partial_rotary_factor": (1.0,)})
+    for name in sorted(settings.keys() - KNOWN):
+        settings.require(settings[name] is None, name, "it has no meaning for rope_type='default'")

@@ -1,0 +1,201 @@
+"""The arguments of a call that belong to no sampler: declared, checked and parsed in one place.
+
+The signatures of `generate` and `stream`, the options of the commands, and the facts that a
+sampler's factory may ask for are derived from `Settings`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
+from types import NoneType
+from typing import Annotated, Any, get_type_hints
+
+import torch
+
+from dlmdecode import options
+from dlmdecode.caches.registry import Policy, find_policy
+from dlmdecode.checks import (
+    Between,
+    Count,
+    NonNegative,
+    OneOf,
+    alternatives,
+    conform,
+    plain,
+    require,
+)
+from dlmdecode.options import value_of
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DEFAULT_BLOCK_LENGTH = 32
+Seed = Annotated[int, Between(-(2**63), 2**63 - 1, name="a whole number of 64 bits")]
+
+HINTS = {
+    **dict.fromkeys(("max_tokens", "max_gen_toks", "num_tokens", "length", "n_predict"),
+                    "the argument is max_new_tokens"),
+    **dict.fromkeys(("max_length", "min_length", "min_new_tokens"),
+                    "the canvas has max_new_tokens positions after the prompt"),
+    **dict.fromkeys(("num_steps", "num_inference_steps", "timesteps"), "the argument is steps"),
+    **dict.fromkeys(("do_sample", "greedy"), "temperature above 0 samples, 0 does not"),
+    **dict.fromkeys(("num_beams", "beam_size"), "there is no beam search"),
+    **dict.fromkeys(("num_return_sequences", "n", "best_of"),
+                    "give the prompt as often as you want a text"),
+    **dict.fromkeys(("use_cache", "past_key_values"), "the argument is cache"),
+    **dict.fromkeys(("guidance_scale", "cfg_weight"),
+                    "the argument is cfg_scale, which is guidance_scale − 1"),
+    **dict.fromkeys(("repetition_penalty", "no_repeat_ngram_size", "length_penalty"),
+                    "it has no meaning here: a text is not written from left to right"),
+    **dict.fromkeys(("stop", "stop_strings", "until", "eos_token_id", "ignore_eos"),
+                    "a text ends at the model's EOS; see the argument eos"),
+    **dict.fromkeys(("generator", "random_state"), "the argument is seed"),
+    **dict.fromkeys(("output_scores", "return_dict_in_generate"), "trace=True keeps every step"),
+    **dict.fromkeys(("input_ids", "inputs", "messages"), "the argument is prompt"),
+    "stream": "dlmdecode.stream yields the steps",
+    "tokenizer": "it comes with the model; dlmdecode.wrap takes one",
+}  # fmt: skip
+"""What other libraries call it, and what it is here."""
+
+
+def argument(default: Any, help: str, *aliases: str) -> Any:
+    """A field with its line of help and its other names."""
+    return field(default=default, metadata={"help": help, "aliases": aliases})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A call's arguments that belong to no sampler.
+
+    Raises `ValueError` for a value that is none of its annotation, or that can have no effect
+    beside the others.
+    """
+
+    max_new_tokens: Count = argument(256, "length of the canvas after each prompt", "gen_length")
+    block_length: Count | Annotated[str, OneOf(("auto",))] | None = argument(
+        "auto",
+        "positions per block, none for one block; auto is what the sampler's paper has",
+        "block_size",
+    )
+    steps: Count | None = argument(
+        None, "steps of samplers with a schedule, over all blocks together", "diffusion_steps"
+    )
+    temperature: NonNegative = argument(0.0, "0 takes the best token, above tokens are drawn")
+    cfg_scale: NonNegative = argument(0.0, "classifier-free guidance, 0 is off", "cfg")
+    cache: str | Policy = argument("none", "which keys and values are kept: NAME[,OPTION=VALUE]")
+    eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
+        "stop", "what an end-of-sequence token does: stop or ignore"
+    )
+    seed: Seed | None = argument(None, "key of all randomness, 0 if none")
+    confidence_dtype: Annotated[str, OneOf(tuple(DTYPES))] = argument(
+        "float32", "precision of the probabilities that rules see"
+    )
+
+    def __post_init__(self) -> None:
+        for name, hint in hints().items():
+            object.__setattr__(self, name, conform(name, getattr(self, name), hint))
+        find_policy(self.cache)
+        usable = self.temperature == 0 or self.temperature >= 1e-6
+        require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
+        length, block_length, steps = self.max_new_tokens, self.block_length, self.steps
+        if isinstance(block_length, int):
+            most = f"the text has max_new_tokens={length} positions: give at most these, or None"
+            require(block_length <= length, "block_length", block_length, most)
+        if steps is not None:
+            most = f"a step writes one token or more: give at most max_new_tokens={length}"
+            require(steps <= length, "steps", steps, most)
+            blocks = -(-length // block_length) if isinstance(block_length, int) else 1
+            least = f"give at least {blocks}, one for each block"
+            require(steps >= blocks, "steps", steps, least)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+        """The settings among `options`, and the others: what the sampler is given."""
+        rest = resolve_aliases(options)
+        return cls(**{name: rest.pop(name) for name in SETTINGS if name in rest}), rest
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.confidence_dtype]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a sampler's factory may ask for; a block length only where one was given."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.block_length == "auto":
+            del known["block_length"]
+        return known
+
+
+SETTINGS = tuple(f.name for f in fields(Settings))
+
+
+def resolve_aliases(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under their names; `ValueError` where an alias says something else than its name."""
+    resolved = dict(options)
+    for f in fields(Settings):
+        for alias in f.metadata["aliases"]:
+            value = plain(resolved.pop(alias, None))
+            if value is None:
+                continue
+            other = plain(resolved.get(f.name))
+            fix = f"{f.name}={other!r} says otherwise; give one"
+            require(other is None or other == value, alias, value, fix)
+            resolved[f.name] = value
+    return resolved
+
+
+@cache
+def hints() -> dict[str, Any]:
+    """The annotation of each setting."""
+    return get_type_hints(Settings, include_extras=True)
+
+
+def takes_settings(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Show the settings in the signature of a function that takes them as `**options`."""
+    signature = inspect.signature(call)
+    *own, options = signature.parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    settings = [
+        inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type)
+        for f in fields(Settings)
+    ]
+    call.__signature__ = signature.replace(parameters=[*own, *settings, options])  # type: ignore[attr-defined]
+    return call
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Give a command one option for each setting; what is not given stays out of its arguments."""
+    for setting in fields(Settings):
+        names = (setting.name, *setting.metadata["aliases"])
+        parser.add_argument(
+            *(f"--{name.replace('_', '-')}" for name in names),
+            dest=setting.name,
+            type=partial(parse, setting.name),
+            default=argparse.SUPPRESS,
+            metavar="X",
+            help=f"{setting.metadata['help']} ({str(setting.default).lower()})",
+        )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that a command was given."""
+    return {name: getattr(arguments, name) for name in SETTINGS if name in arguments}
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """`option=value` of a command line as a pair.
+
+    Raises:
+        ValueError: it is none.
+    """
+    name, value = options.assignment(text)
+    return name, parse(name, value)
+
+
+def parse(name: str, text: str) -> Any:
+    """The value that `text` means for an option or a setting: settings that are words stay so."""
+    kinds = {kind for kind, _ in alternatives(hints().get(name))}
+    return text if str in kinds and not kinds & {int, float, NoneType} else value_of(text)

@@ -1,0 +1,79 @@
+"""Which sampler answers which problems, and in which batches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlmdecode.evals.task import Prompt, Task
+from dlmdecode.registry import sampler
+from dlmdecode.sampler import Sampler
+from dlmdecode.settings import Settings, assignment
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A sampler with options under the label it has in the results."""
+
+    label: str
+    spec: str
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def parse(cls, text: str, shared: dict[str, Any] | None = None) -> Contender:
+        """`"adablock+credit,alpha=0.7"`; options given here win over `shared` ones."""
+        spec, *pairs = re.split(r",(?=\s*\w+\s*=)", text)  # a value may have commas of its own
+        if not spec.strip() or "," in spec:
+            raise ValueError(f"--sampler {text!r}: give NAME or NAME,option=value")
+        return cls(text, spec.strip(), {**(shared or {}), **parse_options(pairs, "--sampler")})
+
+    def build(self, arguments: Mapping[str, Any], family: str | None) -> Sampler:
+        """The recipe, as `generate` builds it from these options over its own `arguments`.
+
+        Raises `ValueError` or `TypeError` for a wrong name or option.
+        """
+        settings, options = Settings.of({**arguments, **self.options})
+        return sampler(self.spec, family=family, context=settings.facts, **options)
+
+
+def parse_options(pairs: Iterable[str], option: str) -> dict[str, Any]:
+    """`["threshold=0.8", "radius=none"]` as a dict."""
+    try:
+        return dict(map(assignment, pairs))
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `generate`: the problems, their prompts, and who answers."""
+
+    contender: Contender
+    problems: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
+
+
+def plan(
+    task: Task, contenders: Sequence[Contender], batch_size: int, stages: Sequence[int] = ()
+) -> list[Job]:
+    """Every batch of the run: problems of similar length together, longest first.
+
+    All samplers decode a batch before the next one, so that whatever else the machine does falls on
+    all of them alike. `stages`: how many problems the run had each time it was extended; batches
+    of one stage stay as they are in the next.
+    """
+    prompts = [task.prompt(i) for i in range(len(task))]
+    lengths = [len(json.dumps(prompt)) for prompt in prompts]
+    batches: list[list[int]] = []
+    for start, stop in itertools.pairwise((0, *(stages or (len(task),)))):
+        order = sorted(range(start, stop), key=lambda i: (-lengths[i], i))
+        batches += [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+    return [
+        Job(contender, tuple(batch), tuple(prompts[i] for i in batch))
+        for batch in batches
+        for contender in contenders
+    ]
