@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dlmdecode.evals.arithmetic import LARGEST, problem
+from dlmdecode.evals import arithmetic
 from dlmdecode.models import loading
 from training import ar, block, dlm, masks
 from training.data import Batches, examples, texts
@@ -20,6 +20,7 @@ from training.evaluate import MODELS, STRANGERS, answerer, grade, strangers
 from training.export import export
 from training.initial import initial_weights
 from training.loop import Run, compiled
+from training.problems.arithmetic import LARGEST, problem
 from training.tokenizer import train_tokenizer
 
 CONFIGS = Path(__file__).parent.parent / "training" / "configs"
@@ -85,7 +86,7 @@ def test_digits_are_single_tokens_and_words_are_whole(tokenizer):
     p = problem(0)
     words = tokenizer.convert_ids_to_tokens(tokenizer(p.solution).input_ids)
     assert "".join(words).replace("Ġ", " ") == p.solution
-    assert words[:4] == ["ĠMax", "Ġstarts", "Ġwith", "Ġ2"]
+    assert words[:7] == ["ĠAdd", "Ġ1", "1", ":", "Ġ1", "4", "Ġ+"]
 
 
 def test_a_chat_of_one_message_is_the_bare_question(tokenizer):
@@ -100,7 +101,7 @@ def test_problems_fit_the_lengths_that_the_models_are_trained_for(tokenizer):
     drawn = examples(tokenizer, 0, 2000)
     assert max(len(example.answer) for example in drawn) <= 128
     assert max(map(len, drawn)) <= 220
-    assert 80 <= sum(map(len, drawn)) / len(drawn) <= 120
+    assert 70 <= sum(map(len, drawn)) / len(drawn) <= 90
 
 
 def test_a_curriculum_begins_with_short_problems(tokenizer):
@@ -435,7 +436,7 @@ def test_plain_decoding_fills_the_canvas_of_each_row_as_if_it_were_alone(micro, 
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_the_embedded_checkpoint_answers_held_out_problems(name):
-    problems = [problem(seed, steps=2 + seed % 3) for seed in range(6)]
+    problems = [arithmetic.problem(seed, steps=2 + seed % 3) for seed in range(6)]
     right = [marked for _, _, marked in grade(answerer(name), problems, batch=6)]
     assert sum(right) >= 5
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlmdecode.evals.arithmetic import STEPS, problem
-from dlmdecode.evals.functions import exercise
+from training.problems.arithmetic import STEPS, problem
+from training.problems.functions import exercise
 
 FUNCTIONS = 5  # one text in as many is a Python function, the others are word problems
 
@@ -31,7 +31,7 @@ def texts(first: int, count: int, split: str = "train", longest: int = 6) -> lis
         if seed % FUNCTIONS == 0:
             one = exercise(seed // FUNCTIONS, split)
         else:
-            steps = None if longest == STEPS[-1] else STEPS[seed % (longest - 1)]
+            steps = None if longest == STEPS[-1] else STEPS[seed % longest]
             one = problem(seed, split, steps)
         drawn.append((one.question, one.solution))
     return drawn

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from dlmdecode.evals.arithmetic import final_answer, problem
-from dlmdecode.evals.functions import exercise
+from dlmdecode.evals.arithmetic import final_answer
 from training.data import Batches
+from training.problems.arithmetic import problem
+from training.problems.functions import exercise
 
 
 class MixedLinear(nn.Linear):

@@ -20,7 +20,7 @@ MAX_LENGTH = 512
 
 
 def train_tokenizer(
-    num_problems: int = 20_000, vocab_size: int = 1024, max_length: int = MAX_LENGTH
+    num_problems: int = 30_000, vocab_size: int = 1536, max_length: int = MAX_LENGTH
 ) -> PreTrainedTokenizerFast:
     """Train on `num_problems` training texts; any other text falls back to bytes.
 
@@ -54,7 +54,7 @@ def train_tokenizer(
 def main() -> None:
     parser = argparse.ArgumentParser(description=train_tokenizer.__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--vocab-size", type=int, default=1024)
+    parser.add_argument("--vocab-size", type=int, default=1536)
     arguments = parser.parse_args()
     tokenizer = train_tokenizer(vocab_size=arguments.vocab_size)
     tokenizer.save_pretrained(arguments.output)

@@ -1,0 +1,133 @@
+"""Word problems in the making: their sentences and equations, short scenes, and crowds."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from training.problems.text import Text, Unit, split_sentences
+from training.problems.words import FORMS, plural
+
+SAID = {"+": "Add {b}", "-": "Take away {b}", "*": "Times {b}", "/": "Divide by {b}"}
+LEADS = (
+    "then", "later", "after that", "the next day", "in the evening", "in the afternoon", "next",
+    "on Tuesday", "a week later", "at home", "at school", "yesterday", "soon after", "finally",
+)  # fmt: skip
+GLUE = ("and", "and then", ", then", "but", ", and then", "and later", ", and after that")
+SCENES = {form.removeprefix("scene "): FORMS[form] for form in FORMS if form.startswith("scene ")}
+CROWDS = ("bus", "room", "pond")
+
+Clause = tuple[str, str]  # subject, empty where the text brings its own, and text
+
+
+class Stuck(Exception):
+    """No number fits what was drawn so far."""
+
+
+class Story:
+    """`sentences` and `solution`, and `n`, the number that the story has come to."""
+
+    def __init__(self, random_: random.Random, split: str, steps: int, largest: int):
+        self.random, self.steps, self.largest = random_, steps, largest
+        self.text = Text(random_, split)
+        self.sentences: list[str] = []
+        self.solution: list[str] = []
+        self.n = random_.randint(2, largest // 2 if random_.random() < 0.8 else largest)
+        if self.n > 14 and random_.random() < 0.25:
+            self.n = self.n // 10 * 10
+
+    def scene(self) -> None:
+        """A short problem that one form tells as a whole."""
+        self.text.be_somebody(roles=False)
+        self.text.count_things(colors=False)
+        signs = self.random.choice([signs for signs in SCENES if len(signs) == self.steps])
+        if signs[0] == "*":
+            self.n = self.random.randint(2, 10)
+        told = {"a": self.n}
+        for slot, sign in zip("bc", signs, strict=False):
+            told[slot] = self.operand(sign, 10)
+            self.work_out(sign, told[slot])
+        unused = {
+            "z": min(sum(told.values()) + self.random.randint(1, 9), self.largest),
+            "c": self.random.randint(2, 9),
+        }
+        self.say(SCENES[signs], **(unused | told))
+        if "o'clock" in self.text.forms[-1] and max(told["a"], self.n) > 12:
+            raise Stuck
+        # A form can tell it all: other numbers make another template.
+        self.text.forms.append(" ".join(map(str, told.values())))
+
+    def crowd(self) -> None:
+        """People on a bus, children in a park, birds in a tree."""
+        kind = self.random.choice(CROWDS)
+        self.text.unit = Unit(*plural(self.text.pick(FORMS[f"{kind} units"])))
+        self.say(FORMS[f"{kind} openings"], a=self.n)
+        clauses = []
+        for _ in range(self.steps):
+            sign = self.random.choice("+-")
+            b = self.operand(sign)
+            self.work_out(sign, b)
+            clauses.append(("", self.text.say(FORMS[f"{kind} {sign}"], b=b)))
+        self.join(clauses)
+        self.say(FORMS[f"{kind} questions"])
+
+    # Sentences
+
+    def say(self, forms: Sequence[str], **numbers: int | str) -> None:
+        """Add the sentences of one of the forms."""
+        self.sentences += split_sentences(self.text.say(forms, **numbers))
+
+    def join(self, clauses: list[Clause]) -> None:
+        """Add the clauses, one to three in a sentence."""
+        while clauses:
+            count = self.random.choice((1, 1, 1, 2, 2, 3))
+            part, clauses = clauses[:count], clauses[count:]
+            text = self.clause(part[0], lead=bool(part[0][0]) and self.random.random() < 0.3)
+            for i, (subject, said) in enumerate(part[1:], 1):
+                bare = bool(subject) and bool(part[i - 1][0]) and self.random.random() < 0.8
+                word = self.text.pick(GLUE) if i == len(part) - 1 else ","
+                again = said if bare else self.clause((subject, said))
+                text = f"{text} {word} {again}".replace(" ,", ",")
+            text = re.sub(r"\b(later|then|after that),? (later|then)\b", r"\1", text)
+            self.sentences += split_sentences(text)
+
+    def clause(self, part: Clause, lead: bool = False) -> str:
+        text = " ".join(filter(None, part))
+        word = self.text.pick(LEADS) if lead else ""
+        return word + self.text.pick((" ", ", ")) + text if lead else text
+
+    # Numbers
+
+    def work_out(self, sign: str, b: int) -> None:
+        """One equation of the solution."""
+        n = self.n
+        result = {"+": n + b, "-": n - b, "*": n * b, "/": n // b}[sign]
+        if not 1 <= result <= self.largest:
+            raise Stuck
+        self.solution.append(f"{SAID[sign].format(b=b)}: {n} {sign} {b} = {result}.")
+        self.n = result
+
+    def operand(self, sign: str, factor: int = 4) -> int:
+        """A number that leads to a whole one from 1 to `largest`; factors go to `factor`."""
+        n, largest = self.n, self.largest
+        fitting: Sequence[int]
+        if sign in "+-":
+            most = largest - n if sign == "+" else n - 1
+            wanted = self.random.choice((largest // 6, largest // 4, largest // 4, largest // 2))
+            low = 1 if self.random.random() < 0.1 else 2
+            fitting = range(low, min(most, wanted) + 1)
+        elif sign == "*":
+            fitting = range(2, min(factor, largest // n) + 1)
+        else:
+            fitting = [b for b in range(2, factor + 1) if n % b == 0]
+        if not fitting:
+            raise Stuck
+        return self.random.choice(fitting)
+
+    def percent(self) -> int:
+        """A percentage that takes and leaves whole things."""
+        fitting = [p for p in (10, 20, 25, 50, 75) if p * self.n % 100 == 0]
+        if not fitting:
+            raise Stuck
+        return self.random.choice(fitting)

@@ -1,0 +1,51 @@
+"""The word lists and sentence forms of the word problems, read from the text files beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HE = ("He", "he", "him", "His", "his")
+SHE = ("She", "she", "her", "Her", "her")
+IT = ("It", "it", "it", "Its", "its")
+ME = ("I", "I", "me", "My", "my")
+YOU = ("You", "you", "you", "Your", "your")
+UNITS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+
+def sections(file: str) -> dict[str, tuple[str, ...]]:
+    """The lines under each `== heading` of a text file; what precedes the first is for readers."""
+    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    parts = [part.strip().splitlines() for part in text.split("== ")[1:]]
+    return {heading: tuple(lines) for heading, *lines in parts}
+
+
+FORMS = sections("forms.txt")
+WORDS = {
+    heading: tuple(" ".join(lines).split()) for heading, lines in sections("words.txt").items()
+}
+
+
+def plural(thing: str) -> tuple[str, str]:
+    """Singular and plural of an entry of the lists: `box`, `leaf:leaves`, `toy-car`."""
+    one, _, many = thing.replace("-", " ").partition(":")
+    if many:
+        return one, many
+    if one.endswith(("s", "x", "ch", "sh", "to")):
+        return one, one + "es"
+    if one.endswith("y") and one[-2] not in "aeiou":
+        return one, one[:-1] + "ies"
+    return one, one + "s"
+
+
+def in_words(n: int) -> str:
+    """1 to 99 in words, other numbers in digits."""
+    if not 1 <= n <= 99:
+        return str(n)
+    if n < 20:
+        return UNITS[n - 1]
+    ten, unit = divmod(n, 10)
+    return TENS[ten - 2] + (f"-{UNITS[unit - 1]}" if unit else "")
