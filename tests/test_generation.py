@@ -65,7 +65,7 @@ BAD = {
     "negative guidance": ({"cfg_scale": -1}, "cfg_scale=-1"),
     "guidance of a forward that it cannot reach": (
         {"sampler": "wino", "cfg_scale": 1.0},
-        "cfg_scale=1.0: this sampler has a forward of its own",
+        "cfg_scale=1.0: WINO judges",
     ),
     "guidance that is no number": ({"cfg_scale": float("nan")}, "cfg_scale=nan"),
     "a step function that is none": ({"on_step": 3}, "on_step=3"),

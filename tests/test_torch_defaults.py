@@ -103,8 +103,10 @@ class Constant(torch.nn.Module):
         return torch.nn.functional.one_hot(torch.full_like(tokens, 7), 320).float()
 
 
-@pytest.mark.parametrize("drafter", ["dream", "llada", "lookup", "causal"])
-@pytest.mark.parametrize("search", ["cps", "argmax"])
+@pytest.mark.parametrize(
+    "drafter, search",
+    [("dream", "cps"), ("llada", "cps"), ("llada", "argmax"), ("lookup", "cps"), ("causal", "cps")],
+)
 def test_speculation_drafts_and_accepts_the_same(drafter, search):
     made = {
         "lookup": PromptLookup,

@@ -67,7 +67,9 @@ def logits_of(out: Any, tokens: Tensor, mask_id: int, name: str) -> Tensor:
     if not isinstance(logits, Tensor):
         raise ValueError(f"module={name}: its call gave {type(out).__name__} without logits; {fix}")
     fits = logits.dim() == 3 and logits.shape[:2] == tokens.shape and logits.is_floating_point()
-    require(fits, "logits", logits, f"{name} was given tokens {tuple(tokens.shape)}; {fix}")
+    if not fits:
+        given = f"{logits.dtype} {tuple(logits.shape)} on {logits.device}"
+        raise ValueError(f"logits={given}: {name} was given tokens {tuple(tokens.shape)}; {fix}")
     require(logits.shape[-1] > mask_id, "logits", logits, f"V must reach the mask id {mask_id}")
     return logits.to(tokens.device)
 
