@@ -57,7 +57,7 @@ def split(prompt: Any) -> list[Any]:
     if isinstance(prompt, (str, Tensor)) or is_chat(prompt) or is_ids(prompt):
         return [prompt]
     known = is_sequence(prompt) and len(prompt) > 0
-    require(known, "prompt", prompt, f"{read(prompt)}give a non-empty list of these, or one")
+    require(known, "prompt", prompt, f"{read(prompt)}, or a non-empty list of these")
     return list(prompt)
 
 

@@ -13,7 +13,7 @@ handed over by `generate`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -126,7 +126,7 @@ def registered(name: str) -> Registered:
 
 
 def sampler(
-    spec: str | Sampler | Iterable[str | Sampler],
+    spec: str | Sampler | Sequence[str | Sampler],
     *,
     family: str | None = None,
     context: Mapping[str, Any] | None = None,
@@ -205,13 +205,13 @@ def check_effect(
 
 
 def parse(spec: Any) -> tuple[list[Sampler], list[Registered]]:
-    items = [spec] if isinstance(spec, (str, Sampler)) else list(spec)
+    items = list(spec) if isinstance(spec, (list, tuple)) else [spec]
     ready = [item for item in items if isinstance(item, Sampler)]
     names = [
         name.strip() for item in items if isinstance(item, str) for name in item.split("+")
     ]  # fmt: skip
     wrong = [item for item in items if not isinstance(item, (str, Sampler))]
-    if wrong or not items:
+    if wrong or not items or "" in names:
         raise ValueError(f"sampler={spec!r}: give a name, 'a+b', a Sampler, or a list of these")
     if len(set(names)) < len(names):
         raise ValueError(f"sampler={spec!r}: a component is named twice")

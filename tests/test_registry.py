@@ -143,3 +143,9 @@ def test_samplers_of_installed_packages_are_found_by_entry_point(clean, monkeypa
     assert "elsewhere" in dlmdecode.list_samplers()
     assert dlmdecode.sampler("elsewhere").select == Threshold(0.5)
     assert loaded == ["third_party_sampler"]
+
+
+@pytest.mark.parametrize("spec", [None, 3, [], ["threshold", 3], "", "threshold+", {"threshold"}])
+def test_what_names_no_sampler_is_refused(spec):
+    with pytest.raises(ValueError, match="sampler=.*give a name, 'a\\+b', a Sampler, or a list"):
+        dlmdecode.sampler(spec)

@@ -39,8 +39,8 @@ OTHERS = {
 }
 EMBEDDED = {name: Path(__file__).parent / name for name in ("tiny", "tiny-dream")}
 DTYPES = {
-    str(d).removeprefix("torch."): d
-    for d in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    name: getattr(torch, name)
+    for name in ("float64", "float32", "float16", "bfloat16", "double", "float", "half")
 }
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 
