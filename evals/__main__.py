@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dlmdecode.checks import Count, conform
 from dlmdecode.evals import arithmetic
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.functions_task import Functions
@@ -160,6 +161,7 @@ def run_report(args: argparse.Namespace) -> int:
 
 def build_task(name: str, args: argparse.Namespace) -> Task:
     """The task; where it runs programs, a first line says how they are confined."""
+    conform("limit", args.limit, Count | None)
     task = TASKS[name][1](args)
     if isolation := task.describe().get("isolation"):
         limits = ", a guard against accidents only" if isolation == "weak" else ""
