@@ -30,7 +30,7 @@ def load(path: Path) -> bool:
         )
         return False
     torch.ops.load_library(path)
-    if note.exists() and torch.version.cuda is not None:
+    if note.exists() and torch.cuda.is_available():
         log.warning("on a GPU ops run in plain torch: %s", reason)
     missing = [name for name in OPS if not hasattr(torch.ops.dlmdecode, name)]
     if missing:

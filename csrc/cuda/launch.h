@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 #include <torch/csrc/stable/ops.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 namespace dlmdecode::cuda {
 
@@ -13,7 +14,7 @@ class Device {
  public:
   explicit Device(int32_t index) : index_(index), guard_(index) {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &stream));
     stream_ = static_cast<cudaStream_t>(stream);
   }
 

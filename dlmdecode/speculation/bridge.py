@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.generation.candidate_generator import CandidateGenerator
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.caching import candidates
 from dlmdecode.speculation.source import resolve_source
 from dlmdecode.speculation.verifier import resolve_verifier
 
@@ -26,11 +27,12 @@ class FromCandidates:
     searched = False
 
     def __init__(self, generator: Any):
-        self.generator = generator
+        self.generator, self.first = generator, True
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        candidates, _ = self.generator.get_candidates(torch.tensor([prefix], device="cpu"))
-        return candidates[0, len(prefix) :][:length].tolist()
+        text = candidates(self.generator, torch.tensor([prefix], device="cpu"), self.first)
+        self.first = False
+        return text[0, len(prefix) :][:length].tolist()
 
 
 class AsCandidates(CandidateGenerator):

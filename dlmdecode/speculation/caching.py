@@ -2,7 +2,8 @@
 
 The one place that knows what transformers renamed and changed since 5.0: the cache of a forward was
 `past_key_values` before 5.24, the inputs of a step were cut by `cache_position` before 5.1, sliding
-windows cannot be rewound before 5.16, and no cache says whether it can be before 5.20.
+windows cannot be rewound before 5.16, no cache says whether it can be before 5.20, and candidate
+generators of 5.0 are told which call is their first.
 """
 
 from __future__ import annotations
@@ -83,6 +84,12 @@ def step_inputs(model: Any, ids: Tensor, known: int, cache: Any, **more: Any) ->
     return model.prepare_inputs_for_generation(
         ids, **{CACHE: cache}, use_cache=True, is_first_iteration=first, **more
     )
+
+
+def candidates(generator: Any, ids: Tensor, first: bool) -> Tensor:
+    """The text (1, L) of a transformers candidate generator with its draft behind it."""
+    told = "is_first_iteration" in inspect.signature(generator.get_candidates).parameters
+    return generator.get_candidates(ids, **({"is_first_iteration": first} if told else {}))[0]
 
 
 def switch_lengths(model: Any) -> list[int]:
