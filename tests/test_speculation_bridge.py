@@ -11,7 +11,9 @@ from dlmdecode.speculation.bridge import AsCandidates, FromCandidates
 
 def test_transformers_prompt_lookup_drafts():
     model, prompt = llama(), torch.tensor([5, 6, 7, 8, 5, 6])
-    lookup = PromptLookupCandidateGenerator(max_matching_ngram_size=2, max_length=200)
+    lookup = PromptLookupCandidateGenerator(
+        eos_token_id=torch.tensor([2]), max_matching_ngram_size=2, max_length=200
+    )
     assert FromCandidates(lookup).draft(prompt.tolist(), 2) == [7, 8]
     out = decode(FromCandidates(lookup), model, prompt, max_new_tokens=20)
     wanted = Verifier(model).generate(prompt, max_new_tokens=20)
