@@ -15,7 +15,7 @@ from setuptools import setup
 
 FOLDERS = {"dlmdecode": "dlmdecode", "dlmdecode.samplers": "samplers", "dlmdecode.evals": "evals"}
 SUBPACKAGES = [
-    ".".join(path.parent.parts) for path in Path("dlmdecode").glob("*/__init__.py")
+    ".".join(path.parent.parts) for path in Path("dlmdecode").glob("*/**/__init__.py")
 ]  # fmt: skip
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # torch 2.11
 # No fused multiply-add but where the code says so: sampled tokens are equal on every machine.

@@ -5,7 +5,7 @@
 
 namespace dlmdecode {
 
-// In the order of RULES in dlmdecode/op_arguments.py.
+// In the order of RULES in dlmdecode/ops/arguments.py.
 enum class Rule : int64_t { TopK, Threshold, Factor, Frechet, EntropyBound, Relaxed, Count };
 
 struct Commit {

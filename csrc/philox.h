@@ -1,4 +1,4 @@
-// Counter-based Gumbel noise with the same bits as dlmdecode/philox.py, on every device.
+// Counter-based Gumbel noise with the same bits as dlmdecode/ops/philox.py, on every device.
 //
 // Plain IEEE operations in a fixed order: the build forbids fused multiply-add on the host
 // (-ffp-contract=off), and the device code uses the rounding intrinsics.

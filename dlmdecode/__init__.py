@@ -10,15 +10,15 @@ print(out.texts[0])
 from importlib import import_module
 from typing import Any
 
-from dlmdecode.blocks import FixedBlocks, WholeCanvas
-from dlmdecode.canvas import Canvas, Proposal, Span
+from dlmdecode.decoding.canvas import Canvas, Proposal, Span
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.generation import Generation, generate, stream
 from dlmdecode.models.loading import load
 from dlmdecode.models.wrap import wrap
+from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
+from dlmdecode.parts.select import Threshold, TopK
 from dlmdecode.registry import list_samplers, register_sampler, sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import Threshold, TopK
-from dlmdecode.trace import Step, Trace
 
 __version__ = "0.1.0"
 __all__ = [

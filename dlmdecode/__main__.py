@@ -2,6 +2,6 @@
 
 import sys
 
-from dlmdecode.cli import main
+from dlmdecode.commands.cli import main
 
 sys.exit(main())

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from dlmdecode.caches import cache_policy
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import conform, require
-from dlmdecode.forward import Forward, Work
-from dlmdecode.guidance import Guided
-from dlmdecode.loop import denoise
-from dlmdecode.models.base import Denoiser
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.forward import Forward, Work
+from dlmdecode.decoding.guidance import Guided
+from dlmdecode.decoding.loop import denoise
+from dlmdecode.decoding.noise import streams
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.models.loading import load
+from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
-from dlmdecode.noise import streams
+from dlmdecode.parts.remasking import EndOfSequence
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.registry import sampler as build_sampler
-from dlmdecode.revisions import EndOfSequence
-from dlmdecode.sampler import Sampler
 from dlmdecode.settings import Settings, takes_settings
 from dlmdecode.streaming import Streaming
-from dlmdecode.trace import Step, Trace
 
 
 @dataclass

@@ -19,9 +19,9 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, get_type_hints
 
-from dlmdecode.blocks import blocks_of
 from dlmdecode.checks import closest, conform, require
-from dlmdecode.sampler import Sampler
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.blocks import blocks_of
 from dlmdecode.settings import DEFAULT_BLOCK_LENGTH, HINTS, SETTINGS, hints
 
 ENTRY_POINTS = "dlmdecode.samplers"

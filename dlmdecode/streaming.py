@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import require
-from dlmdecode.sampler import Sampler
-from dlmdecode.trace import Step
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.decoding.trace import Step
 
 
 @runtime_checkable

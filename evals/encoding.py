@@ -12,10 +12,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from dlmdecode.chat import check_text, control_tokens, plain_ids
-from dlmdecode.chat_template import render
 from dlmdecode.checks import require
 from dlmdecode.evals.task import cut
+from dlmdecode.prompts.chat import check_text, control_tokens, plain_ids
+from dlmdecode.prompts.chat_template import render
 
 Ids = list[int]
 

@@ -1,6 +1,6 @@
 """The harness's data parallelism: processes that each hold the model and share the requests.
 
-torchrun --nproc-per-node 8 -m dlmdecode.lm_eval run --model dlmdecode …
+torchrun --nproc-per-node 8 -m dlmdecode.evals.lm_eval run --model dlmdecode …
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.evals.task import Prompt, Task
 from dlmdecode.registry import sampler
-from dlmdecode.sampler import Sampler
 from dlmdecode.settings import Settings, assignment
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import (
     Between,
     Count,
@@ -22,8 +21,9 @@ from dlmdecode.checks import (
     require,
     whole,
 )
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.blocks import FixedBlocks
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import Count, NonNegative, require
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.blocks import FixedBlocks
+from dlmdecode.parts.select import TopK
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import TopK
 
 
 def num_steps(canvas: Canvas) -> Tensor:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Count, require, whole
+from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.scores import NegativeEntropy
+from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.scores import NegativeEntropy
-from dlmdecode.select import by_rule
 
 
 def surest(canvas: Canvas, count: int) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Between, NonNegative, Probability, number
+from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
 
 
 @dataclass(frozen=True)

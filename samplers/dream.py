@@ -9,15 +9,15 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from dlmdecode.blocks import WholeCanvas, blocks_of
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import Between, Count, NonNegative, OneOf, PositiveProbability, require
-from dlmdecode.noise import gumbel, uniform
-from dlmdecode.processors import Temperature, TopKFilter, TopPFilter
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.noise import gumbel, uniform
+from dlmdecode.decoding.sampler import Processor, Sampler, Score
+from dlmdecode.parts.blocks import WholeCanvas, blocks_of
+from dlmdecode.parts.processors import Temperature, TopKFilter, TopPFilter
+from dlmdecode.parts.scores import Margin, NegativeEntropy
+from dlmdecode.parts.select import TopK
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Processor, Sampler, Score
-from dlmdecode.scores import Margin, NegativeEntropy
-from dlmdecode.select import TopK
 
 ALGORITHMS: dict[str, tuple[Score, ...]] = {
     "maskgit_plus": (),

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dlmdecode.blocks import WholeCanvas, blocks_of
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import Between, Count, NonNegative, number
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.blocks import WholeCanvas, blocks_of
+from dlmdecode.parts.scores import NegativeEntropy
+from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.scores import NegativeEntropy
-from dlmdecode.select import by_rule
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import Count, NonNegative, require
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
 
 
 @dataclass(frozen=True)

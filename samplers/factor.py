@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import NonNegative, number
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import by_rule
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import Between, number
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import by_rule
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,97 @@
-"""FreeDave (arXiv 2510.00294): draft the next commits, verify them in one forward."""
+"""FreeDave (arXiv 2510.00294): draft the next commits, verify them in one forward.
+
+A draft is one more row of the batch: the canvas as it would be after further commits. The rows of a
+sequence stand together, its own row (branch 0) first.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import PackedDrafts
-from dlmdecode.canvas import Canvas
-from dlmdecode.checks import Count, OneOf, Probability, require
-from dlmdecode.forward import Forward
-from dlmdecode.models.base import Denoiser
+from dlmdecode.caches import BlockCache
+from dlmdecode.checks import Count, OneOf, Probability, require, whole
+from dlmdecode.decoding.canvas import Canvas, Span
+from dlmdecode.decoding.forward import Forward
+from dlmdecode.decoding.sampler import Choose, Sampler
+from dlmdecode.models.protocol import Denoiser
+from dlmdecode.parts.select import Threshold, by_rule
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Choose, Sampler
-from dlmdecode.select import Threshold, by_rule
 from dlmdecode.settings import Settings
-from dlmdecode.verify import Lookahead, fan_out
 
 MODES = ("batch", "tree")
+
+
+def fan_out(canvas: Canvas, depth: int, extend: Callable[[Canvas], Tensor]) -> Canvas:
+    """`depth` rows for each row with an open block: branch j is `extend`-ed j times."""
+    num = torch.where(canvas.block_full, 1, depth)
+    rows = canvas.take(torch.arange(len(canvas), device=num.device).repeat_interleave(num))
+    first = (num.cumsum(0) - num).repeat_interleave(num)
+    rows.branch = torch.arange(len(rows), device=num.device) - first
+    for j in range(1, depth):
+        rows.commit(extend(rows) & (rows.branch >= j)[:, None])
+    return rows
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """Draft the next commits from the proposals at hand; keep the longest true chain of them.
+
+    FreeDave (arXiv 2510.00294) over any deterministic stateless rule: draft j commits j times
+    without a forward in between, one forward evaluates all drafts, and draft j + 1 counts if it is
+    what draft j really becomes. The text is exactly that of the rule without drafts, in fewer
+    forwards, under the same cache. A chain never runs past its block's end, where a cache
+    refreshes.
+    """
+
+    lossless = True
+    conflicts = {
+        "ConfidentAndStable": "it compares successive forwards, and drafts skip some",
+        "CoherentContext": "it compares successive forwards, and drafts skip some",
+    }
+    depth: int = 4
+
+    def __post_init__(self) -> None:
+        whole("draft_steps", self.depth)
+
+    def check(self, sampler: Any) -> None:
+        require(
+            sampler.temperature == 0,
+            "temperature",
+            sampler.temperature,
+            "drafts are verified against the best token: use temperature=0 with freedave",
+        )
+
+    def extend(self, rows: Canvas, choose: Choose) -> Tensor:
+        return choose(rows)
+
+    def holds(self, target: Tensor, draft: Tensor, canvas: Canvas) -> Tensor:
+        """Whether each draft is what its predecessor became."""
+        return (target == draft).all(1)
+
+    def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
+        rows = fan_out(canvas, self.depth, lambda rows: self.extend(rows, choose))
+        useful = (rows.branch == 0) | ~rows.block_full
+        return rows.take(useful.nonzero()[:, 0])
+
+    def pick(self, rows: Canvas, choose: Choose) -> Canvas:
+        truth = rows.take(torch.arange(len(rows), device=rows.lo.device))
+        truth.commit(choose(truth))
+        holds = torch.zeros_like(rows.block_full)
+        holds[1:] = self.holds(truth.tokens[:-1], rows.tokens[1:], rows) & (rows.branch[1:] > 0)
+        first = (rows.branch == 0).nonzero()[:, 0]
+        chain = torch.ones_like(first, dtype=torch.bool)
+        best = first.clone()
+        for _ in range(1, self.depth):
+            ahead = (best + 1).clamp(max=len(rows) - 1)
+            chain = chain & holds[ahead] & (ahead > best)
+            best = torch.where(chain, ahead, best)
+        picked = rows.take(best)
+        return replace(picked, branch=torch.zeros_like(picked.branch))
 
 
 @dataclass(frozen=True)
@@ -69,6 +141,43 @@ class ConfidentLookahead(Lookahead):
             if not agrees or full[agrees[-1]]:
                 return reached
             reached = agrees[-1]
+
+
+class PackedDrafts(BlockCache):
+    """The same cache, with the drafts of a sequence side by side in one row that reads it once.
+
+    A draft sees the store outside the window, and its own copy of the window only.
+    """
+
+    def encode(self, rows: Canvas, window: Span, query: Span) -> Tensor:
+        if not (rows.branch > 0).any():
+            return super().encode(rows, window, query)
+        head = (rows.branch == 0).nonzero()[:, 0]  # the first row of each sequence
+        group = (rows.branch == 0).long().cumsum(0) - 1
+        num, depth, width = len(head), int(rows.branch.max()) + 1, query.width
+        slot = group * depth + rows.branch  # where each draft stands among num * depth places
+
+        def pack(value: Tensor, empty: int) -> Tensor:
+            packed = value.new_full((num * depth, width), empty)
+            return packed.index_copy(0, slot, value).view(num, depth * width)
+
+        column = torch.arange(width, device=slot.device)
+        own = (column >= self.model.shift) & (column < (query.hi - query.lo)[:, None])
+        own = pack(own.long(), 0).bool()
+        draft = torch.arange(depth, device=slot.device).repeat_interleave(width)
+        beside = own[:, None] & (draft[:, None] == draft)
+        position, first = rows.position[head], Span(window.lo[head], window.hi[head])
+        kept = (position < rows.stop[head][:, None]) & ~first.contains(position)
+        attend = torch.cat([kept[:, None].expand(-1, depth * width, -1), beside], 2)[:, None]
+
+        def extend(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            old = [one[rows.row[head]] for one in self.store[layer]]
+            return torch.cat([old[0], k], 2), torch.cat([old[1], v], 2)
+
+        tokens = pack(rows.tokens.gather(1, query.at), rows.eos_ids[0])
+        self.work.add(tokens)
+        hidden = self.model.encode(tokens, pack(query.at, 0), attend, extend)
+        return hidden.view(num * depth, width, -1)[slot]
 
 
 def packed_drafts(model: Denoiser, settings: Settings) -> Forward:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Count, Positive, Probability, number, whole
+from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import EvenQuota, TopK
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import Count, PositiveProbability, Probability, number, require
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.remasking import first
+from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler
-from dlmdecode.revisions import first
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import EvenQuota, TopK
 
 BESIDE_THE_MODEL = "filter.safetensors"
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas
 from dlmdecode.checks import Count, Natural, NonNegative, check_id, conform, require, whole
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
 
 
 @dataclass(frozen=True)

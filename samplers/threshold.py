@@ -1,9 +1,9 @@
 """Confidence-threshold parallel decoding (Fast-dLLM, arXiv 2505.22618)."""
 
 from dlmdecode.checks import Probability
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.select import Threshold
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import Threshold
 
 
 @register_sampler("threshold", paper="arXiv 2505.22618")

@@ -8,12 +8,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from dlmdecode.canvas import Canvas, Positions
 from dlmdecode.checks import Count, OneOf
-from dlmdecode.noise import uniform
+from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.noise import uniform
+from dlmdecode.decoding.sampler import Sampler, Score
+from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler, Score
-from dlmdecode.select import EvenQuota, TopK
 
 REMASKING = ("low_confidence", "random")
 

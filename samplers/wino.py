@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from dlmdecode.caches import gather_states
-from dlmdecode.canvas import Canvas, Positions, Span
 from dlmdecode.checks import Probability, number, require
-from dlmdecode.forward import Forward, Work
-from dlmdecode.models.base import Denoiser
+from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.forward import Forward, Work
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.models.protocol import Denoiser
+from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
-from dlmdecode.sampler import Sampler
-from dlmdecode.select import by_rule
 from dlmdecode.settings import Settings
 
 SHADOW = "shadow"  # memory: probability of each standing token as its shadow sees it, (B, L)

@@ -35,7 +35,7 @@ compile() {
 # (from $work and without the checkout on the path, so that the folder of links gets imported)
 run_tests() {
   (cd "$work" && export PYTHONPATH=$work && "$python" -c "
-from dlmdecode import extension
+from dlmdecode.ops import extension
 assert extension.LOADED and extension.__file__.startswith('$work'), extension.__file__" &&
     "$python" -m pytest -q -p no:cacheprovider -c "$root/pyproject.toml" -o pythonpath= \
       --rootdir "$root" "$root"/tests/test_ops_{propose,credit,commit,lattice}.py "$@")

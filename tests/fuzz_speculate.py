@@ -28,7 +28,7 @@ import dlmdecode
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import EMBEDDED as DRAFTERS
 from dlmdecode.speculation import CausalDrafter, PromptLookup, Verifier, load_verifier, speculate
-from dlmdecode.speculation.verifier import EMBEDDED
+from dlmdecode.speculation.verifier.verifier import EMBEDDED
 
 SIZE = 300
 COMMON = dict(

@@ -2,7 +2,7 @@
 
 import torch
 
-from dlmdecode import reference
+from dlmdecode.ops import reference
 
 FILLS = ("random", "sharp", "tied", "constant", "extreme", "banned")
 MASK = 99

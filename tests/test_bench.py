@@ -3,8 +3,9 @@
 import pytest
 from toy import micro
 
-from dlmdecode import bench, demo, load
-from dlmdecode.cli import main
+from dlmdecode import load
+from dlmdecode.commands.cli import main
+from dlmdecode.evals import bench, demo
 from dlmdecode.evals.arithmetic import problem
 
 

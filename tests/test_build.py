@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from dlmdecode import extension
+from dlmdecode.ops import extension
 
 ROOT = Path(__file__).parents[1]
 SOURCES = (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from toy import EOS, MASK, prompts
 
 from dlmdecode import Canvas, FixedBlocks, Proposal, Span, WholeCanvas
-from dlmdecode.revisions import EndOfSequence
+from dlmdecode.parts.remasking import EndOfSequence
 
 
 def canvas_of(*lengths, length=6):

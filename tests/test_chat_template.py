@@ -7,7 +7,7 @@ import pytest
 from toy import talking
 
 import dlmdecode
-from dlmdecode import chat_template
+from dlmdecode.prompts import chat_template
 
 USER = [{"role": "user", "content": "w1 w2"}]
 

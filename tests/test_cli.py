@@ -13,14 +13,14 @@ import pytest
 from toy import MODELS, give_llada_tokenizer
 
 import dlmdecode
-from dlmdecode import catalogue, cli
-from dlmdecode.cli import main
+from dlmdecode.commands import catalogue, cli
+from dlmdecode.commands.cli import main
+from dlmdecode.commands.speculate import Progress
+from dlmdecode.decoding.trace import Step
 from dlmdecode.evals.arithmetic import SPLITS, problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models.domain import is_foreign
 from dlmdecode.settings import value_of
-from dlmdecode.speculation.cli import Progress
-from dlmdecode.trace import Step
 
 PROMPT = "w1 w2 w3"
 SMALL = ["--max-new-tokens", "16", "--block-length", "8", "--device", "cpu"]
@@ -175,7 +175,7 @@ def test_a_dumb_terminal_gets_plain_text(run, folder, monkeypatch):
 
 
 def test_a_picture_never_exceeds_the_screen(folder, monkeypatch):
-    from dlmdecode.terminal import CanvasView
+    from dlmdecode.commands.terminal import CanvasView
 
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((20, 6)))
     model, frames = dlmdecode.load(folder), []

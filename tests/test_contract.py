@@ -9,10 +9,10 @@ from torch import Tensor
 from toy import FAMILIES, VOCAB, micro, prompts
 
 import dlmdecode
-from dlmdecode.canvas import Canvas, Proposal
+from dlmdecode.decoding.canvas import Canvas, Proposal
+from dlmdecode.decoding.loop import denoise
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.generation import forward_of
-from dlmdecode.loop import denoise
-from dlmdecode.sampler import Sampler
 from dlmdecode.settings import Settings
 
 

@@ -79,7 +79,7 @@ def test_a_run_that_was_interrupted_says_how_to_go_on_and_does(tmp_path):
 
 
 def test_help_names_what_is_inside_the_commands(capsys):
-    from dlmdecode.cli import main as command
+    from dlmdecode.commands.cli import main as command
 
     for arguments, named in [
         ([], ["eval tune", "--engine ray", "ngram build", "bench samplers", "lm_eval"]),

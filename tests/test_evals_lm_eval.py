@@ -61,7 +61,7 @@ class Alphabet:
 
 @pytest.fixture
 def build():
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     return lambda **options: DiffusionLM(Alphabet(), **{"mc_num": 16, **options})
 
@@ -252,7 +252,7 @@ def seen(model, requests, monkeypatch, kind="generate_until"):
 
 @pytest.mark.parametrize("add", [None, True, False])
 def test_every_kind_of_request_has_the_same_special_tokens_before_it(with_bos, monkeypatch, add):
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     loaded = with_bos(TEMPLATES["with BOS"])
     plain = loaded.tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
@@ -271,7 +271,7 @@ def test_every_kind_of_request_has_the_same_special_tokens_before_it(with_bos, m
 def test_a_rendered_conversation_has_the_tokens_that_generate_gives_it(
     with_bos, monkeypatch, template
 ):
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     loaded = with_bos(TEMPLATES[template])
     model = DiffusionLM(loaded, max_new_tokens=4, is_check_greedy=False)
@@ -314,7 +314,7 @@ def test_what_is_scored_begins_with_the_token_that_straddles_the_border(tiny):
 
 
 def test_a_continuation_that_merges_into_its_context_is_not_certain(tiny):
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     model = DiffusionLM(tiny, mc_num=16)
     pairs = [request("Tom has 12 app", end) for end in ("les", "zzz")]
@@ -325,7 +325,7 @@ def test_a_continuation_that_merges_into_its_context_is_not_certain(tiny):
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-dream"])
 def test_a_text_has_the_same_bound_with_an_empty_context_and_rolling(name):
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     model = DiffusionLM(name, mc_num=16)
     value, _ = model.loglikelihood([request("", "Tom has 12")], disable_tqdm=True)[0]
@@ -338,7 +338,7 @@ def test_a_text_has_the_same_bound_with_an_empty_context_and_rolling(name):
 
 
 def test_the_mask_spelled_out_in_a_text_is_text(tiny):
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     text = f"{QUESTION} <|mask|>"
     ids = Encoder(tiny).prompt(text)
@@ -352,7 +352,7 @@ def test_the_mask_spelled_out_in_a_text_is_text(tiny):
 
 
 def test_one_long_prompt_loses_its_beginning_and_leaves_the_others_alone(tiny, monkeypatch, caplog):
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     model = DiffusionLM(tiny, max_new_tokens=32, batch_size=2)
     requests = [request(QUESTION, {}), request(QUESTION * 30, {})]
@@ -410,7 +410,7 @@ def test_a_batch_that_memory_has_no_room_for_is_halved(build):
                 raise torch.OutOfMemoryError("out of memory")
             return super().encode(tokens, position, attend, cache)
 
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     model = DiffusionLM(Small(), batch_size="auto:2", max_batch_size=16, mc_num=16)
     requests = [request("abcdefgh"[k : k + 1], {"max_gen_toks": 8}) for k in range(8)]
@@ -471,7 +471,7 @@ def test_settings_that_cannot_be_followed_are_refused_before_any_forward(build):
 
 
 def test_a_stop_that_is_a_special_token_ends_the_text(tiny):
-    from dlmdecode.lm_eval import DiffusionLM
+    from dlmdecode.evals.lm_eval import DiffusionLM
 
     model = DiffusionLM(tiny, max_new_tokens=8)
     ids = tiny.tokenizer("Tom has", add_special_tokens=False)["input_ids"]
@@ -564,7 +564,7 @@ PROCESS = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_evals_lm_eval import *
-from dlmdecode.lm_eval import DiffusionLM
+from dlmdecode.evals.lm_eval import DiffusionLM
 
 model = DiffusionLM(Alphabet(), mc_num=16, block_length=8)
 calls = []
@@ -591,7 +591,7 @@ def test_processes_share_the_requests(tasks):
 def test_the_command_line_knows_the_model():
     """The harness's own parser, with this package's model among its models."""
     code = (
-        "import dlmdecode.lm_eval\nfrom lm_eval.api.registry import get_model\n"
+        "import dlmdecode.evals.lm_eval\nfrom lm_eval.api.registry import get_model\n"
         "print(get_model('dlmdecode').__name__)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

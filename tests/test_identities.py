@@ -12,14 +12,14 @@ from toy import EOS, MASK, micro, prompts
 
 import dlmdecode
 from dlmdecode import ops
-from dlmdecode.canvas import Canvas
-from dlmdecode.sampler import Sampler
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.select import Threshold
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.frechet import FrechetProfile
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.localleap import NearAnchor
-from dlmdecode.select import Threshold
 
 profiles = st.lists(
     st.tuples(st.floats(0.01, 0.999), st.booleans()), min_size=2, max_size=24

@@ -9,10 +9,10 @@ import pytest
 import torch
 from speculation_toys import byte_level
 
-from dlmdecode.speculation.lattice import TopM
-from dlmdecode.speculation.ngram import BEGIN
-from dlmdecode.speculation.path_search import PathSearch
-from dlmdecode.speculation.proxies import KenLM, resolve_proxy
+from dlmdecode.speculation.diffuspec.lattice import TopM
+from dlmdecode.speculation.diffuspec.ngram import BEGIN
+from dlmdecode.speculation.diffuspec.path_search import PathSearch
+from dlmdecode.speculation.diffuspec.proxies import KenLM, resolve_proxy
 
 ARPA = r"""\data\
 ngram 1=5

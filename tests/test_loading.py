@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from toy import CHAT, EOS, FAMILIES, MASK, MODELS, give_llada_tokenizer, micro
 
 import dlmdecode
-from dlmdecode.cli import main
+from dlmdecode.commands.cli import main
 from dlmdecode.models.loading import ARCHITECTURES, OTHERS, load
 
 

@@ -9,7 +9,7 @@ from toy import EOS, FAMILIES, MASK, LogitsModule, altered, fond_of, micro, prom
 import dlmdecode
 from dlmdecode import Canvas, FixedBlocks, Sampler
 from dlmdecode.caches import Recompute
-from dlmdecode.loop import denoise
+from dlmdecode.decoding.loop import denoise
 
 
 @torch.inference_mode()

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_inputs import MASK, canvases
 
-from dlmdecode import ops, reference
+from dlmdecode import ops
+from dlmdecode.ops import reference
 
 RULES = {
     "topk": {"quota": torch.tensor([0, 2, 50])},

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlmdecode import ops, reference
+from dlmdecode import ops
+from dlmdecode.ops import reference
 
 
 def dense_credit(z, table, alpha, beta, gamma):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_inputs import logits_like, random_search
 
-from dlmdecode import ops, reference
+from dlmdecode import ops
+from dlmdecode.ops import reference
 
 
 @pytest.mark.parametrize("vocabulary", [1, 5, 3001, 126464])

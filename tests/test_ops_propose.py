@@ -6,7 +6,8 @@ import pytest
 import torch
 from op_inputs import FILLS, logits_like
 
-from dlmdecode import ops, philox, reference
+from dlmdecode import ops
+from dlmdecode.ops import philox, reference
 
 VOCABULARIES = (1, 2, 3, 127, 2049, 50257, 126464, 152064)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import EOS, MASK
 
-from dlmdecode.canvas import Canvas, Span
+from dlmdecode.decoding.canvas import Canvas, Span
 from dlmdecode.samplers.prophet import AnswerSettled
 
 LENGTH = 12

@@ -8,7 +8,8 @@ import torch
 from toy import FAMILIES, micro, prompts
 
 import dlmdecode
-from dlmdecode import catalogue, registry
+from dlmdecode import registry
+from dlmdecode.commands import catalogue
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -66,7 +67,7 @@ def test_the_example_of_a_sampler_lowers_the_bar_beside_text(registered_example)
 def test_commands_of_the_readme_exist(capsys):
     for command in sorted(set(re.findall(r"^dlmdecode (\w+)", README, re.M))):
         with pytest.raises(SystemExit) as exit:
-            from dlmdecode.cli import build_parser
+            from dlmdecode.commands.cli import build_parser
 
             build_parser().parse_args([command, "--help"])
         assert exit.value.code == 0

@@ -10,8 +10,8 @@ from toy import EOS, MASK, counted_forwards, micro, prompts
 
 import dlmdecode
 from dlmdecode.caches import cache_policy
-from dlmdecode.canvas import Canvas
-from dlmdecode.loop import denoise
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.loop import denoise
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8

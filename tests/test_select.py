@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import EOS, MASK
 
-from dlmdecode.canvas import Canvas
-from dlmdecode.sampler import Sampler
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.select import EvenQuota, Threshold, TopK
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.frechet import FrechetProfile
 from dlmdecode.samplers.localleap import NearAnchor
-from dlmdecode.select import EvenQuota, Threshold, TopK
 
 RULES = {
     "topk": (TopK(EvenQuota(6)), {}),

@@ -7,7 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 
 from dlmdecode.speculation import CausalDrafter, FixedLength, PathSearch, PromptLookup, Verifier
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.verifier import load_verifier
+from dlmdecode.speculation.verifier.verifier import load_verifier
 
 
 def prompts(*lengths, seed=0, size=300):

@@ -5,11 +5,11 @@ import json
 import pytest
 from speculation_toys import TEXT, byte_level, llama
 
-from dlmdecode.cli import main
+from dlmdecode.commands.cli import main
+from dlmdecode.commands.speculate import Progress
 from dlmdecode.speculation import NGram
-from dlmdecode.speculation.cli import Progress
-from dlmdecode.speculation.decoding import Step
-from dlmdecode.speculation.ngram import fingerprint
+from dlmdecode.speculation.diffuspec.ngram import fingerprint
+from dlmdecode.speculation.speculate import Step
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import EMBEDDED as DRAFTERS
 from dlmdecode.speculation import load_verifier
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.verifier import EMBEDDED
+from dlmdecode.speculation.verifier.verifier import EMBEDDED
 
 SLOW = os.environ.get("DLMDECODE_SLOW") == "1"
 SMOLLM2 = os.environ.get("SMOLLM2_GGUF")

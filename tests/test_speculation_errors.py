@@ -24,8 +24,8 @@ from dlmdecode.speculation import (
     load_verifier,
 )
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.ngram import build
-from dlmdecode.speculation.proxies import resolve_proxy
+from dlmdecode.speculation.diffuspec.ngram import build
+from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 
 PROMPT = torch.arange(5)
 

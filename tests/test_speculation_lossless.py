@@ -18,8 +18,8 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 
 from dlmdecode.speculation import CausalDrafter, PromptLookup, Verifier
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.caching import CACHE, can_rewind, step_inputs
-from dlmdecode.speculation.forward import Forward
+from dlmdecode.speculation.verifier.caching import CACHE, can_rewind, step_inputs
+from dlmdecode.speculation.verifier.forward import Forward
 
 PROMPT = torch.tensor([5, 90, 33, 7, 61, 5, 12, 8, 44, 21, 9, 70, 3])
 ROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 24}

@@ -7,10 +7,10 @@ import torch
 from scipy.stats import chisquare
 from speculation_toys import llama
 
-from dlmdecode.noise import uniform
+from dlmdecode.decoding.noise import uniform
 from dlmdecode.speculation import TopM, decoding
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.verification import Verdict, choices, choose, verify
+from dlmdecode.speculation.verifier.verification import Verdict, choices, choose, verify
 
 P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 Q = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlmdecode import ops
-from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
-from dlmdecode.speculation.lattice import Lattice, TopM, candidates
-from dlmdecode.speculation.ngram import build
-from dlmdecode.speculation.path_search import (
+from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM, candidates
+from dlmdecode.speculation.diffuspec.ngram import build
+from dlmdecode.speculation.diffuspec.path_search import (
     BestTokens,
     PathSearch,
     fused,
@@ -20,6 +19,7 @@ from dlmdecode.speculation.path_search import (
     resolve_search,
     search,
 )
+from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 
 EOS = (9,)
 seeds = st.integers(0, 10**6)

@@ -9,7 +9,7 @@ from test_samplers import CACHES, RECIPES, run
 from toy import EOS, MASK, MODELS, LogitsModule, micro, prompts, talking
 
 import dlmdecode
-from dlmdecode.noise import streams
+from dlmdecode.decoding.noise import streams
 from dlmdecode.speculation import CausalDrafter, PromptLookup, load_verifier, speculate
 
 DTYPES = (torch.float64, torch.bfloat16)

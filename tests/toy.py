@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
 import dlmdecode
-from dlmdecode.models.base import Transformer
+from dlmdecode.models.transformer import Transformer
 
 MODELS = Path(__file__).parent / "golden" / "models"
 FAMILIES = ("llada", "dream")

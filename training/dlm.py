@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.models.base import Transformer
 from dlmdecode.models.loading import ARCHITECTURES
+from dlmdecode.models.transformer import Transformer
 from training.data import Example
 from training.initial import begin_with, initial_weights
 from training.loop import main

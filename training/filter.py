@@ -21,9 +21,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dlmdecode
-from dlmdecode.canvas import Canvas
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.evals.arithmetic import problem
-from dlmdecode.sampler import Sampler
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 

@@ -42,6 +42,10 @@ class MixedLinear(nn.Linear):
 
 
 def mixed_precision(model: nn.Module) -> nn.Module:
+    """The model with such layers, where the CPU has bfloat16 units."""
+    units = torch.cpu.get_capabilities()
+    if not (units.get("amx_bf16") or units.get("avx512_bf16")):
+        return model
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = MixedLinear

@@ -2,12 +2,10 @@
 
 from dlmdecode.caches.base import Recompute, gather_states, visible
 from dlmdecode.caches.blockwise import BlockCache
-from dlmdecode.caches.packed import PackedDrafts
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
 
 __all__ = [
     "BlockCache",
-    "PackedDrafts",
     "Recompute",
     "cache_policy",
     "gather_states",

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from dlmdecode.caches.registry import register_cache
-from dlmdecode.canvas import Canvas, Positions
-from dlmdecode.forward import Work
-from dlmdecode.models.base import Denoiser
+from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.forward import Work
+from dlmdecode.models.protocol import Denoiser
 
 
 def visible(stop: Tensor, length: int) -> Tensor | None:

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from dlmdecode.caches.base import gather_states, visible
 from dlmdecode.caches.registry import register_cache
-from dlmdecode.canvas import Canvas, Positions, Span
 from dlmdecode.checks import require
-from dlmdecode.forward import Work
-from dlmdecode.models.base import Denoiser
+from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.forward import Work
+from dlmdecode.models.protocol import Denoiser
 
 
 class BlockCache:

@@ -19,8 +19,8 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from dlmdecode.checks import closest, require
-from dlmdecode.forward import Forward
-from dlmdecode.models.base import Denoiser
+from dlmdecode.decoding.forward import Forward
+from dlmdecode.models.protocol import Denoiser
 from dlmdecode.options import assignment, value_of
 
 ENTRY_POINTS = "dlmdecode.caches"

@@ -14,9 +14,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlmdecode.models.base import Block, RMSNorm, Transformer
 from dlmdecode.models.config import LARGEST_VOCABULARY, Config
 from dlmdecode.models.rotary import rope_theta
+from dlmdecode.models.transformer import Block, RMSNorm, Transformer
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from dlmdecode.checks import closest, require
-from dlmdecode.models.base import Transformer
 from dlmdecode.models.config import Config
 from dlmdecode.models.dream import Dream
 from dlmdecode.models.llada import LLaDA
 from dlmdecode.models.special_ids import special_ids
+from dlmdecode.models.transformer import Transformer
 from dlmdecode.models.weights import check, fill, headers, reconcile, weight_files
 
 ARCHITECTURES: dict[str, type[Transformer]] = {"llada": LLaDA, "Dream": Dream}

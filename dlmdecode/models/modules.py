@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlmdecode.checks import require
-from dlmdecode.models.base import Transformer
+from dlmdecode.models.transformer import Transformer
 
 REQUIRED, OPTIONAL = True, False
 INPUTS = ("input_ids", "attention_mask", "position_ids")

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dlmdecode.models.base import Transformer
 from dlmdecode.models.config import Config
+from dlmdecode.models.transformer import Transformer
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")

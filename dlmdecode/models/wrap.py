@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dlmdecode.checks import require
-from dlmdecode.models.base import Denoiser, KeyValueHook, Transformer
 from dlmdecode.models.modules import REQUIRED, facts_of, inputs_of, logits_of, unwrapped
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
+from dlmdecode.models.transformer import Transformer
 
 
 class Wrapped:

@@ -1,12 +1,12 @@
 """Speculation: a diffusion model drafts, a causal model verifies, the text is the latter's."""
 
-from dlmdecode.speculation.decoding import Speculation, Step, speculate
+from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
+from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
+from dlmdecode.speculation.diffuspec.path_search import PathSearch
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
 from dlmdecode.speculation.drafters import CausalDrafter, DiffusionDrafter, Drafter, PromptLookup
-from dlmdecode.speculation.lattice import Lattice, TopM
-from dlmdecode.speculation.ngram import NGram, OnlineNGram
-from dlmdecode.speculation.path_search import PathSearch
-from dlmdecode.speculation.verifier import Verifier, load_verifier
+from dlmdecode.speculation.speculate import Speculation, Step, speculate
+from dlmdecode.speculation.verifier.verifier import Verifier, load_verifier
 
 __all__ = [
     "AdaptiveLength",

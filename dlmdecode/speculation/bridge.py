@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers.generation.candidate_generator import CandidateGenerator
 
 from dlmdecode.checks import require
-from dlmdecode.speculation.caching import candidates
 from dlmdecode.speculation.source import resolve_source
-from dlmdecode.speculation.verifier import resolve_verifier
+from dlmdecode.speculation.verifier.caching import candidates
+from dlmdecode.speculation.verifier.verifier import resolve_verifier
 
 
 class FromCandidates:

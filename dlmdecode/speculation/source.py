@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.diffuspec.lattice import TopM, draft_end
+from dlmdecode.speculation.diffuspec.path_search import (
+    BestTokens,
+    PathSearch,
+    Proxy,
+    resolve_search,
+)
+from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, resolve_drafter
-from dlmdecode.speculation.lattice import TopM, draft_end
-from dlmdecode.speculation.path_search import BestTokens, PathSearch, Proxy, resolve_search
-from dlmdecode.speculation.proxies import resolve_proxy
-from dlmdecode.speculation.verifier import Verifier
+from dlmdecode.speculation.verifier.verifier import Verifier
 from dlmdecode.speculation.vocabulary import Vocabulary, match
 
 

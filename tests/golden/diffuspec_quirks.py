@@ -23,12 +23,12 @@ import torch
 from safetensors.torch import load_file
 from transformers.generation.stopping_criteria import EosTokenCriteria
 
+from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
+from dlmdecode.speculation.diffuspec.path_search import search
 from dlmdecode.speculation.draft_length import AdaptiveLength
 from dlmdecode.speculation.drafters import DiffusionDrafter
-from dlmdecode.speculation.forward import Stop
-from dlmdecode.speculation.lattice import Lattice, TopM
-from dlmdecode.speculation.path_search import search
-from dlmdecode.speculation.verification import choices, verify
+from dlmdecode.speculation.verifier.forward import Stop
+from dlmdecode.speculation.verifier.verification import choices, verify
 
 Case = dict[str, Any]
 

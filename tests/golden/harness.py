@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 import dlmdecode
-from dlmdecode.canvas import Canvas
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.guidance import Guided
+from dlmdecode.decoding.loop import denoise
+from dlmdecode.decoding.sampler import Revision, Sampler
 from dlmdecode.generation import forward_of
-from dlmdecode.guidance import Guided
-from dlmdecode.loop import denoise
-from dlmdecode.sampler import Revision, Sampler
 from dlmdecode.settings import Settings
 
 Case = dict[str, Any]

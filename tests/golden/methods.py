@@ -12,16 +12,18 @@ import quirks
 import torch
 from harness import Case, Setup
 
-from dlmdecode.blocks import FixedBlocks, WholeCanvas
-from dlmdecode.processors import TopKFilter, TopPFilter
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
+from dlmdecode.parts.processors import TopKFilter, TopPFilter
+from dlmdecode.parts.scores import Margin, NegativeEntropy
+from dlmdecode.parts.select import EvenQuota, Threshold, TopK
 from dlmdecode.registry import sampler
-from dlmdecode.sampler import Sampler
 from dlmdecode.samplers.adablock import DelimiterBlocks
 from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
-from dlmdecode.samplers.freedave import packed_drafts
+from dlmdecode.samplers.freedave import Lookahead, packed_drafts
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
@@ -29,10 +31,7 @@ from dlmdecode.samplers.localleap import NearAnchor
 from dlmdecode.samplers.prophet import AnswerSettled, Constraints
 from dlmdecode.samplers.vanilla import WithoutEos
 from dlmdecode.samplers.wino import shadowed
-from dlmdecode.scores import Margin, NegativeEntropy
-from dlmdecode.select import EvenQuota, Threshold, TopK
 from dlmdecode.settings import Settings
-from dlmdecode.verify import Lookahead
 
 METHODS: dict[str, Callable[[Case, Path], Setup]] = {}
 DELIBERATE: dict[str, tuple[tuple[Callable[[Case], bool], str], ...]] = {

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.caches import BlockCache
-from dlmdecode.canvas import Canvas, Positions, Span
-from dlmdecode.revisions import first
+from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.parts.remasking import first
+from dlmdecode.parts.select import by_rule
 from dlmdecode.samplers.freedave import ConfidentLookahead
-from dlmdecode.select import by_rule
 
 
 def surest_first(canvas: Canvas) -> tuple[Tensor, Tensor]:

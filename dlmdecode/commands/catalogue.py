@@ -1,0 +1,144 @@
+"""What `dlmdecode samplers` prints: the registry as a table, and which samplers combine."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from itertools import combinations
+from typing import Any
+
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.registry import Registered, list_samplers, registered, sampler
+from dlmdecode.settings import Settings
+
+SLOT_NAMES = {"verify": "verification", "select": "selection"}
+CALL = Settings().facts
+
+
+def slots(entry: Registered, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The slots that a sampler fills, in the order of a step; none if it does not build."""
+    try:
+        recipe = entry.build(None, CALL, **taken(entry, options))
+    except (ValueError, TypeError):
+        return ()
+    empty = Sampler()
+    filled = [f.name for f in fields(Sampler) if getattr(recipe, f.name) != getattr(empty, f.name)]
+    return tuple(SLOT_NAMES.get(name, name) for name in filled)
+
+
+def taken(entry: Registered, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name in entry.options()}
+
+
+def listing(names: Sequence[str] = (), as_json: bool = False) -> str:
+    """The samplers `names`, all if empty: a table, JSON lines, or details where names are given."""
+    entries = [registered(name) for name in names or list_samplers()]
+    if as_json:
+        return "\n".join(json.dumps(record(entry), default=str) for entry in entries)
+    if names:
+        return "\n\n".join(details(entry) for entry in entries)
+    rows = [("sampler", "slots", "options", "source")]
+    for entry in entries:
+        options = ", ".join(f"{k}={show(v)}" for k, v in entry.options().items())
+        rows.append((entry.name, "+".join(record(entry)["slots"]), options, entry.paper))
+        rows += [("", "", note, "") for note in preset_notes(entry)]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1, 2)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip()
+        for row in rows
+    )
+
+
+def markdown() -> str:
+    """The table of the README."""
+    rows = ["| sampler | slots | what it does | source |", "|---|---|---|---|"]
+    for entry in map(registered, list_samplers()):
+        filled = ", ".join(record(entry)["slots"])
+        rows.append(f"| `{entry.name}` | {filled} | {entry.help} | {entry.paper} |")
+    return "\n".join(rows)
+
+
+def record(entry: Registered) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "slots": slots(entry, {}) or ("selection",) * (entry.over is None),
+        "help": entry.help,
+        "options": entry.options(),
+        "presets": {family: dict(values) for family, values in entry.presets.items()},
+        "over": entry.over,
+        "paper": entry.paper,
+    }
+
+
+def preset_notes(entry: Registered) -> list[str]:
+    return [
+        f"{family}: " + ", ".join(f"{k}={show(v)}" for k, v in values.items())
+        for family, values in entry.presets.items()
+    ]
+
+
+def details(entry: Registered) -> str:
+    lines = [f"{entry.name}  {entry.paper}", f"  {entry.help}"]
+    lines.append(f"  slots: {', '.join(record(entry)['slots'])}")
+    if entry.over is not None:
+        lines.append(f"  where nothing else chooses positions: {entry.over}")
+    lines += [f"  --set {name}={show(value)}" for name, value in entry.options().items()]
+    lines += [f"  published for {note}" for note in preset_notes(entry)]
+    return "\n".join(lines)
+
+
+def show(value: Any) -> str:
+    """A value as `--set` takes it."""
+    if value is inspect.Parameter.empty:
+        return "?"
+    if isinstance(value, tuple):
+        return ",".join(map(show, value))
+    if isinstance(value, str):
+        return repr(value) if not value.isidentifier() else value
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def refusal(first: str, second: str, options: Mapping[str, Any]) -> str | None:
+    """Why two samplers cannot be combined; None if they can."""
+    known = {**registered(first).options(), **registered(second).options()}
+    given = {name: value for name, value in options.items() if name in known}
+    try:
+        sampler(f"{first}+{second}", context=CALL, **given)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def matrix(names: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> str:
+    """Which pairs combine: `+` where they do, else the letter of the reason below."""
+    names = [registered(name).name for name in names or list_samplers()]
+    options = options or {}
+    reasons: dict[str, list[str]] = {}
+    cells: dict[tuple[str, str], str] = {}
+    for first, second in combinations(names, 2):
+        reason = refusal(first, second, options)
+        if reason is None:
+            cells[first, second] = cells[second, first] = "+"
+            continue
+        reason = reason if "both set" not in reason else reason.split(":")[0]
+        pairs = reasons.setdefault(reason, [])
+        pairs.append(f"{first}+{second}")
+        cells[first, second] = cells[second, first] = letter(list(reasons).index(reason))
+    width = max(map(len, names))
+    lines = [" " * width + "".join(f"{i:>4}" for i in range(1, len(names) + 1))]
+    for i, name in enumerate(names, 1):
+        row = "".join(f"{cells.get((name, other), ''):>4}" for other in names)
+        lines.append(f"{name:<{width}}{row}  {i}")
+    lines.append("")
+    for i, (reason, pairs) in enumerate(reasons.items()):
+        some = f"{len(pairs)} pairs" if len(pairs) > 3 else ", ".join(pairs)
+        lines.append(f"{letter(i)}  {reason} ({some})")
+    return "\n".join(lines).rstrip()
+
+
+def letter(index: int) -> str:
+    """a, b, … z, then aa, ab, …"""
+    last = chr(ord("a") + index % 26)
+    return last if index < 26 else letter(index // 26 - 1) + last

@@ -1,0 +1,246 @@
+"""The command `dlmdecode`. Each subcommand imports what it needs, so that none breaks another.
+
+dlmdecode generate "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How many …"
+dlmdecode samplers
+dlmdecode COMMAND --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from dlmdecode.console import EXPECTED, fail, printable, read_prompt
+from dlmdecode.settings import add_settings, assignment, given_settings
+
+MOUNTED = {
+    "speculate": "draft with a diffusion model, verify with a causal one",
+    "ngram": "build n-gram models that guide drafts",
+    "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
+}
+MODULES = {"speculate": "speculate", "ngram": "speculate", "eval": "evaluate"}
+INSIDE = """\
+inside the commands:
+  bench samplers           accuracy, forwards and time of many samplers
+  eval TASK                a run of arithmetic, functions, gsm8k or humaneval
+  eval TASK --engine ray   the same over a Ray cluster
+  eval report DIR          table, CSV and plot of runs
+  eval tune TASK           fastest setting of a sampler within an accuracy budget
+  ngram build TEXT         an n-gram model of texts, for speculate --proxy
+
+python -m dlmdecode.evals.lm_eval is EleutherAI's lm-evaluation-harness with these models
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0, or 2 for a user's error, or 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # no text fails for want of a character
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        try:
+            return run(sys.argv[1:] if argv is None else list(argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe left; keep the exit from flushing into it
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(argv: list[str]) -> int:
+    try:
+        arguments = build_parser(argv[0] if argv else "").parse_args(argv)
+        return arguments.run(arguments) or 0
+    except KeyboardInterrupt:
+        print("dlmdecode: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dlmdecode"):
+            raise
+        return fail(f"this needs the package {error.name!r}: pip install 'dlmdecode[all]'")
+    except EXPECTED as error:
+        return fail(str(error))
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> Any:
+        self.exit(fail(f"{message}; see {self.prog} --help"))
+
+
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands; of the mounted ones only `command` has its arguments."""
+    from dlmdecode import __version__
+
+    parser = Parser(
+        prog="dlmdecode",
+        description="Decode diffusion language models.",
+        epilog=INSIDE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dlmdecode {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_generate(commands)
+    add_trace(commands)
+    add_samplers(commands)
+    add_bench(commands)
+    add_demo(commands)
+    for name, purpose in MOUNTED.items():
+        mounted = commands.add_parser(name, help=purpose, description=purpose)
+        if name == command:
+            mount(mounted, name)
+    return parser
+
+
+def mount(parser: argparse.ArgumentParser, name: str) -> None:
+    """Give a command that lives in another part of the package its arguments and its function."""
+    module = importlib.import_module(f"dlmdecode.commands.{MODULES[name]}")
+    prefix = "" if name != "ngram" else "ngram_"
+    getattr(module, f"add_{prefix}arguments")(parser)
+    parser.set_defaults(run=getattr(module, f"{prefix}run"))
+
+
+def add_generate(commands: Any) -> None:
+    parser = commands.add_parser("generate", help="decode a prompt")
+    add_generation_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the text")
+    parser.set_defaults(run=run_generate)
+
+
+def add_trace(commands: Any) -> None:
+    parser = commands.add_parser("trace", help="decode a prompt and print what each step wrote")
+    add_generation_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a step")
+    parser.set_defaults(run=run_trace)
+
+
+def add_samplers(commands: Any) -> None:
+    parser = commands.add_parser("samplers", help="list the samplers and their options")
+    parser.add_argument("name", nargs="*", help="only these, with their description")
+    parser.add_argument("--json", action="store_true", help="one JSON object a sampler")
+    parser.add_argument("--compose", action="store_true", help="which pairs can be combined")
+    parser.add_argument("--markdown", action="store_true", help="the table of the README")
+    add_set(parser)
+
+    def run(arguments: argparse.Namespace) -> None:
+        from dlmdecode.commands import catalogue
+
+        if arguments.markdown:
+            print(catalogue.markdown())
+        elif arguments.compose:
+            print(catalogue.matrix(arguments.name, dict(arguments.set)))
+        else:
+            print(catalogue.listing(arguments.name, arguments.json))
+
+    parser.set_defaults(run=run)
+
+
+def add_bench(commands: Any) -> None:
+    parser = commands.add_parser("bench", help="measure samplers against each other")
+    topics = parser.add_subparsers(dest="topic", required=True, metavar="TOPIC")
+    samplers = topics.add_parser("samplers", help="accuracy, forwards and time on word problems")
+    from dlmdecode.evals import bench
+
+    bench.add_arguments(samplers)
+    samplers.set_defaults(run=bench.run)
+
+
+def add_demo(commands: Any) -> None:
+    parser = commands.add_parser("demo", help="one word problem, decoded by vanilla and by prophet")
+    parser.add_argument("--seed", type=int, default=0, help="which held-out problem")
+
+    def run(arguments: argparse.Namespace) -> None:
+        from dlmdecode.evals import demo
+
+        print(printable(demo.compare(arguments.seed), sys.stdout))
+
+    parser.set_defaults(run=run)
+
+
+def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", help="the text to answer, or - to read it from standard input")
+    parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
+    parser.add_argument("--sampler", default="threshold", help="a name, or a+b+c (threshold)")
+    add_set(parser)
+    add_settings(parser)
+    parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
+    parser.add_argument("--device", help="where to put the weights (a GPU if there is one)")
+    parser.add_argument("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        type=option,
+        default=[],
+        metavar="OPTION=VALUE",
+        help="an option of the sampler; repeatable",
+    )
+
+
+def option(text: str) -> tuple[str, Any]:
+    try:
+        return assignment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, prompt and options of `generate` that the arguments mean."""
+    from dlmdecode import load
+    from dlmdecode.models.domain import advise
+    from dlmdecode.models.loading import EMBEDDED
+
+    text = read_prompt(arguments.prompt)
+    options = given_settings(arguments) | dict(arguments.set)
+    model = load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
+    if arguments.model in EMBEDDED:
+        advise(arguments.model, text, "--model FOLDER or OWNER/NAME")
+    if arguments.raw or getattr(model.tokenizer, "chat_template", None) is None:
+        return model, text, options
+    return model, [{"role": "user", "content": text}], options
+
+
+def run_generate(arguments: argparse.Namespace) -> None:
+    from dlmdecode import generate
+    from dlmdecode.commands.terminal import CanvasView
+
+    model, prompt, options = prepare(arguments)
+    live = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
+    view = CanvasView(model, sys.stdout) if live else None
+    try:
+        out = generate(model, prompt, arguments.sampler, on_step=view, **options)
+    finally:
+        if view is not None:
+            view.clear()
+    (text,) = out.texts or [""]
+    if arguments.json:
+        record = {"text": text, "sampler": arguments.sampler, "options": options}
+        record |= {"nfe": out.nfe[0], "new_tokens": out.new_tokens[0], "stats": out.stats}
+        print(json.dumps(record))
+        return
+    print(printable(text, sys.stdout))
+    if view is not None:
+        print(view.summary(out))
+
+
+def run_trace(arguments: argparse.Namespace) -> None:
+    from dlmdecode import stream
+    from dlmdecode.commands.terminal import StepPrinter
+
+    model, prompt, options = prepare(arguments)
+    printer = StepPrinter(model, as_json=arguments.json)
+    for step in stream(model, prompt, arguments.sampler, **options):
+        print(printer(step), flush=True)

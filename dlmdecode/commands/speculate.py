@@ -1,0 +1,170 @@
+"""The commands `dlmdecode speculate` and `dlmdecode ngram`.
+
+dlmdecode speculate "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How many …"
+dlmdecode ngram build corpus.txt --tokenizer tiny --output corpus.safetensors
+dlmdecode speculate PROMPT --proxy corpus.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dlmdecode.checks import require
+from dlmdecode.console import printable, read_prompt
+
+GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `dlmdecode speculate`."""
+    add = parser.add_argument
+    add("prompt", help="the text to continue, or - to read it from standard input")
+    add("--drafter", default="tiny", help="diffusion model: name, hub id or folder")
+    add("--verifier", default="tiny-ar", help="causal model: name, hub id, folder or .gguf file")
+    add("--max-new-tokens", type=int, default=256, metavar="N")
+    add("--temperature", type=float, default=0.0, help="0 is greedy")
+    add("--path-search", default="cps", choices=("cps", "argmax"))
+    add("--proxy", metavar="FILE", help="n-gram of `dlmdecode ngram build`, or a KenLM file")
+    add("--draft-length", default="adaptive", metavar="N", help="'adaptive' or a number")
+    add("--draft-steps", type=int, default=1, metavar="N", help="denoising steps per draft")
+    add("--vocabulary", default="auto", choices=("auto", "identity", "string_match", "retokenize"))
+    add("--chat", action="store_true", help="put the prompt into the verifier's chat template")
+    add("--seed", type=int)
+    add("--quiet", action="store_true", help="the text only")
+    add("--json", action="store_true", help="one JSON object: text and statistics")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draft and verify, showing what is accepted and what is not as it goes."""
+    from dlmdecode.models.domain import advise
+    from dlmdecode.speculation.speculate import speculate
+    from dlmdecode.speculation.verifier.verifier import EMBEDDED, load_verifier
+
+    arguments.prompt = read_prompt(arguments.prompt)
+    verifier = load_verifier(arguments.verifier)
+    if arguments.verifier in EMBEDDED:
+        options = "--verifier MODEL and --drafter DIFFUSION_MODEL"
+        advise(arguments.verifier, arguments.prompt, options)
+    prompt: Any = arguments.prompt
+    if arguments.chat:
+        prompt = [{"role": "user", "content": prompt}]
+    length = arguments.draft_length
+    show = not (arguments.quiet or arguments.json)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    out = speculate(
+        arguments.drafter,
+        verifier,
+        prompt,
+        max_new_tokens=arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        path_search=arguments.path_search,
+        proxy=arguments.proxy,
+        draft_length=int(length) if length.isdigit() else length,
+        draft_steps=arguments.draft_steps,
+        vocabulary=arguments.vocabulary,
+        seed=arguments.seed,
+        on_step=Progress(verifier.tokenizer, colour).show if show else None,
+    )
+    text = out.texts[0] if out.texts is not None else ""
+    if arguments.json:
+        print(json.dumps({"prompt": arguments.prompt, "text": text, "stats": out.stats}))
+        return
+    print(("\n" if show else "") + printable(text, sys.stdout))
+    if show:
+        print("\n" + summary(out.stats))
+
+
+class Progress:
+    """Prints a line per step: accepted draft, the verifier's own token, rejected draft."""
+
+    def __init__(self, tokenizer: Any, colour: bool):
+        self.tokenizer, self.colour = tokenizer, colour
+
+    def show(self, step: Any) -> None:
+        accepted, own = step.written[: step.accepted], step.written[step.accepted :]
+        count = f"{step.number:3}  {step.accepted:2} of {len(step.draft):2}  "
+        parts = [
+            self.paint(accepted, GREEN, ""),
+            self.paint(own, BOLD, "+"),
+            self.paint(step.draft[step.accepted :], RED, "-"),
+        ]
+        print(count + "".join(parts), flush=True)
+
+    def paint(self, ids: tuple[int, ...], style: str, sign: str) -> str:
+        """Text of ids; without colours, +[the verifier's own] and -[rejected]."""
+        if not ids:
+            return ""
+        text = printable(self.tokenizer.decode(list(ids)), sys.stdout).replace("\n", "↵")
+        if self.colour:
+            return f"{style}{text}{PLAIN}"
+        return f" {sign}[{text}]" if sign else text
+
+
+def summary(stats: dict[str, Any]) -> str:
+    """The statistics in two lines."""
+    return (
+        f"{stats['new_tokens']} tokens in {stats['verifier_forwards']} forwards of the verifier "
+        f"and {stats['drafter_forwards']} of the drafter, {stats['seconds']:.2f} s\n"
+        f"accepted {stats['mean_accepted_tokens']:.2f} draft tokens per step, "
+        f"{100 * stats['draft_acceptance_rate']:.0f} % of those drafted"
+    )
+
+
+def add_ngram_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `dlmdecode ngram`."""
+    commands = parser.add_subparsers(dest="ngram_command", required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="count token n-grams of texts")
+    add = build.add_argument
+    add(
+        "texts",
+        nargs="+",
+        type=Path,
+        metavar="TEXT",
+        help="one text per line; .jsonl: a 'text' each",
+    )
+    add("--tokenizer", required=True, metavar="MODEL", help="the drafter: name, hub id or folder")
+    add("--output", required=True, type=Path, metavar="FILE", help="a .safetensors file")
+    add("--order", type=int, default=3, metavar="N")
+    add("--smoothing", default="kneser_ney", choices=("kneser_ney", "stupid"))
+
+
+def ngram_run(arguments: argparse.Namespace) -> None:
+    """Build an n-gram file."""
+    from dlmdecode.models.config import Config
+    from dlmdecode.models.loading import find_folder, load_tokenizer
+    from dlmdecode.speculation.diffuspec.ngram import build, fingerprint
+
+    folder = find_folder(arguments.tokenizer)
+    family = Config.read(folder / "config.json").text("model_type")
+    tokenizer = load_tokenizer(folder, family)
+    require(tokenizer is not None, "--tokenizer", arguments.tokenizer, "it has no tokenizer files")
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    texts = [text for path in arguments.texts for text in read_texts(path)]
+    require(bool(texts), "TEXT", [str(path) for path in arguments.texts], "there is no text in it")
+    ids = [row + end for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    size = max(len(tokenizer), max(map(max, ids)) + 1)
+    model = build(ids, size, arguments.order, arguments.smoothing, fingerprint(tokenizer))
+    model.save(arguments.output)
+    counts = ", ".join(str(len(order.key)) for order in model.orders)
+    tokens = sum(map(len, ids))
+    print(f"{len(texts)} texts, {tokens} tokens; n-grams of orders 1 to {model.order}: {counts}")
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """The non-empty lines of a text file, or the `text` of each line of a .jsonl file."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        if path.suffix != ".jsonl":
+            yield line
+            continue
+        record = json.loads(line)
+        known = isinstance(record, dict) and isinstance(record.get("text"), str)
+        require(known, "TEXT", f"{path} line {number}", "each line is an object with 'text'")
+        yield record["text"]

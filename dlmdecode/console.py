@@ -1,0 +1,49 @@
+"""What every command reads and prints: prompts, errors, text without control characters."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TextIO
+
+EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
+"""What the library raises for a bad argument, file or model: a line for the user, no traceback."""
+
+CONTROL = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that move, hide or turn around text
+KEPT = "\n\t\u200c\u200d"  # the last two join or part letters and emoji
+
+
+def printable(text: str, out: TextIO) -> str:
+    """`text` as `out` may get it. Models, checkpoints and data are untrusted, and a terminal obeys
+    what is printed on it; a file or a pipe gets the text as it is."""
+    return without_controls(text) if out.isatty() else text
+
+
+def without_controls(text: str) -> str:
+    """`text` with every control character but line ends, tabs and joiners as �."""
+    return "".join(
+        "\ufffd" if unicodedata.category(c) in CONTROL and c not in KEPT else c
+        for c in text.replace("\r\n", "\n")
+    )
+
+
+def fail(message: str) -> int:
+    """Say on standard error what was wrong, in one line; the exit code of a user's error."""
+    line = without_controls(" ".join(message.split()))
+    print(f"dlmdecode: error: {line}", file=sys.stderr)
+    return 2
+
+
+def read_prompt(argument: str) -> str:
+    """The prompt that an argument means: `-` is standard input without its last line break.
+
+    Raises:
+        ValueError: standard input is not UTF-8.
+    """
+    if argument != "-":
+        return argument
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"prompt: standard input is not UTF-8 at byte {error.start}") from error
+    return text.removesuffix("\n").removesuffix("\r")

@@ -1,0 +1,1 @@
+"""The heart: canvas, recipe and loop. It names no method."""

@@ -1,0 +1,49 @@
+"""A forward: how the rows of a canvas reach the model. Caches and guidance are forwards.
+
+Rules never notice which one is at work: a forward returns logits of the positions it computed and
+says which these are, and the proposals elsewhere keep their last value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from dlmdecode.decoding.canvas import Canvas, Positions
+
+
+@dataclass
+class Work:
+    """What a decoding cost: model calls, rows over all calls, token positions over all rows."""
+
+    calls: int = 0
+    rows: int = 0
+    positions: int = 0
+
+    def add(self, tokens: Tensor) -> None:
+        """Count one call of the model on `tokens` (N, W)."""
+        self.calls += 1
+        self.rows += tokens.shape[0]
+        self.positions += tokens.numel()
+
+
+class Forward(Protocol):
+    """What the loop calls, once a step; `work` counts what it cost.
+
+    Args:
+        rows: the canvas, N rows in flight. A row whose block is full (`rows.block_full`) asks for
+            its next block: where a cache refreshes. Only rows of branch 0 may write to a store, and
+            a store goes by `rows.row`: rows are drafted, picked and dropped between calls.
+        wanted: the positions whose logits will be read.
+
+    Returns:
+        Logits (N, W, V), floating-point, and the positions that they are for: those wanted, or the
+        part of them that was computed. Logits at position i speak for position i, whatever the
+        model's shift.
+    """
+
+    work: Work
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]: ...

@@ -1,0 +1,82 @@
+"""What was committed when: one `Step` after every denoising step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from dlmdecode.decoding.canvas import Canvas
+
+
+@dataclass(frozen=True)
+class Step:
+    """State of the batch after a step. B sequences, n of them still being written before it.
+
+    Attributes:
+        number: 1, 2, …
+        sequences: (B, L) int64, the whole batch as it stands, masks included.
+        rows: (n,) which sequences took part.
+        changed: (n, L) bool, positions whose token this step changed.
+        confidence: (n, L) float64, what the rule saw.
+        start, stop: (n,) the text being written is [start, stop).
+        lo, hi: (n,) the open block after the step.
+        masks_left: (n,) positions still to be written.
+        nfe: (n,) forwards of each row so far.
+    """
+
+    number: int
+    sequences: Tensor
+    rows: Tensor
+    changed: Tensor
+    confidence: Tensor
+    start: Tensor
+    stop: Tensor
+    lo: Tensor
+    hi: Tensor
+    masks_left: Tensor
+    nfe: Tensor
+
+    @classmethod
+    def of(cls, number: int, canvas: Canvas, before: Tensor, sequences: Tensor) -> Step:
+        return cls(
+            number,
+            sequences.clone(),
+            canvas.row,
+            canvas.tokens != before,
+            canvas.confidence,
+            canvas.start,
+            canvas.stop,
+            canvas.lo,
+            canvas.hi,
+            canvas.masked.sum(1),
+            canvas.nfe,
+        )
+
+
+@dataclass
+class Trace:
+    """The steps of a decoding, in order, and the recipe that took them."""
+
+    sampler: Any
+    steps: list[Step] = field(default_factory=list)
+
+    def append(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> Step:
+        return self.steps[index]
+
+    def order(self, row: int = 0) -> list[int]:
+        """The step at which each position of the canvas was last changed (0: never)."""
+        last = [0] * self.steps[0].sequences.shape[1] if self.steps else []
+        for step in self.steps:
+            for index, sequence in enumerate(step.rows.tolist()):
+                if sequence == row:
+                    for position in step.changed[index].nonzero()[:, 0].tolist():
+                        last[position] = step.number
+        return last

@@ -1,0 +1,42 @@
+"""Block schedules: how long the next block is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlmdecode.checks import whole
+from dlmdecode.decoding.canvas import Canvas
+
+
+@dataclass(frozen=True)
+class FixedBlocks:
+    """Blocks of `length` positions, left to right; the last one may be shorter."""
+
+    gives_way = True
+    length: int = 32
+
+    def __post_init__(self) -> None:
+        whole("block_length", self.length)
+
+    def reach(self, canvas: Canvas) -> Tensor:
+        return torch.full_like(canvas.lo, self.length)
+
+    __call__ = reach
+
+
+@dataclass(frozen=True)
+class WholeCanvas:
+    """One block: any masked position may be committed at any step."""
+
+    def reach(self, canvas: Canvas) -> Tensor:
+        return canvas.stop - canvas.start
+
+    __call__ = reach
+
+
+def blocks_of(block_length: int | None) -> FixedBlocks | WholeCanvas:
+    """The schedule that the `block_length` argument of `generate` means."""
+    return WholeCanvas() if block_length is None else FixedBlocks(block_length)

@@ -1,0 +1,247 @@
+"""`speculate`: draft, search, verify, until the verifier's text is written.
+
+The verifier's own `generate` prepares everything (`custom_generate`): its generation config, logits
+processors, stopping criteria and cache are those of plain decoding, so all that they mean holds
+here, and what they refuse is refused. Only the loop that follows is ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlmdecode.checks import NonNegative, conform, require
+from dlmdecode.decoding.noise import streams, uniform
+from dlmdecode.prompts import encode_prompts
+from dlmdecode.settings import Seed
+from dlmdecode.speculation.source import Source, resolve_source
+from dlmdecode.speculation.verifier.forward import Forward, Stop
+from dlmdecode.speculation.verifier.options import check_options, text_options
+from dlmdecode.speculation.verifier.verification import choices, verify
+from dlmdecode.speculation.verifier.verifier import check_context, pad, resolve_verifier
+
+
+@dataclass(frozen=True)
+class Step:
+    """One verification.
+
+    Attributes:
+        row: which prompt.
+        number: 1, 2, … within the row.
+        length: tokens that the draft-length rule asked for, cut at the end of the text.
+        draft: ids of the draft in the verifier's vocabulary; empty where nothing was drafted.
+        accepted: how many of them stand.
+        written: ids this step added: accepted draft tokens and the verifier's own one.
+    """
+
+    row: int
+    number: int
+    length: int
+    draft: tuple[int, ...]
+    accepted: int
+    written: tuple[int, ...]
+
+
+@dataclass
+class Speculation:
+    """What `speculate` returns.
+
+    Attributes:
+        sequences: (B, P+G) int64, each row prompt then text, right-padded.
+        texts: the text of each row without prompt and special tokens; None without a tokenizer.
+        new_tokens: tokens of each row's text, its EOS included.
+        stats: over all rows, in vLLM's terms. Steps with a draft: num_spec_steps; their tokens:
+            num_draft_tokens, num_accepted_draft_tokens; draft_acceptance_rate; the mean per step
+            without (mean_accepted_tokens, DiffuSpec's MAT) and with the verifier's own token
+            (mean_acceptance_length); acceptance_histogram[j]: steps that accepted j tokens.
+            verifier_forwards, drafter_forwards, new_tokens, tokens_per_second, and seconds, of
+            which draft_seconds, search_seconds, verify_seconds.
+        trace: every `Step`, row after row.
+    """
+
+    sequences: Tensor
+    texts: list[str] | None
+    new_tokens: list[int]
+    stats: dict[str, Any]
+    trace: list[Step]
+
+
+def speculate(
+    drafter: Any,
+    verifier: Any,
+    prompt: Any,
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    path_search: Any = "cps",
+    proxy: Any = None,
+    draft_length: Any = "adaptive",
+    seed: int | None = None,
+    draft_steps: int = 1,
+    vocabulary: Any = "auto",
+    tokenizer: Any = None,
+    attention_mask: Tensor | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    **options: Any,
+) -> Speculation:
+    """Write what the verifier alone would have written, in fewer of its forwards (DiffuSpec,
+    arXiv 2510.02358; with `draft_steps` > 1 and path_search="argmax" SpecDiff, arXiv 2408.05636).
+
+    Args:
+        drafter: a diffusion language model, a name or path for `load`, or a `Drafter`.
+        verifier: a transformers causal LM, a name or path for `load_verifier`, or a `Verifier`.
+        prompt: as in `generate`, in the verifier's vocabulary and chat template.
+        max_new_tokens: at most this many per prompt.
+        temperature: 0 for greedy decoding; above, sampling from the verifier's distribution.
+        path_search: "cps", "argmax", or a `PathSearch` with other settings.
+        proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
+            `Proxy`; None counts the prompt and the text as it grows.
+        draft_length: "adaptive", a number of tokens, or an `AdaptiveLength` with other settings.
+        seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
+        draft_steps: denoising steps per draft.
+        vocabulary: "auto" needs identical tokenizers; else "string_match", "retokenize",
+            "identity", or a dict {drafter id: verifier id}.
+        tokenizer: the verifier's, where `verifier` is a bare transformers model.
+        attention_mask: (B, P) for a tensor of prompts, 1 for a prompt's tokens.
+        on_step: called with a `Step` after every verification.
+        **options: options of the verifier's own `generate` that shape its text: `top_k`, `top_p`,
+            `stop_strings`, `repetition_penalty`, `guidance_scale`, `eos_token_id`,
+            `logits_processor`, `stopping_criteria`, … Those of its generation_config count too.
+
+    Rows are decoded one after the other and do not depend on each other. Equality with plain
+    decoding is exact where the verifier's logits do not depend on how many positions one forward
+    computes; in bfloat16 they do in the last bits, and near-ties may fall otherwise.
+
+    Raises:
+        ValueError: bad argument, one without effect, or one, given or in the generation_config,
+            that asks for other decoding than token by token, or for a cache that cannot be
+            rewound; the message names it, its value and the fix.
+        TypeError: unknown option, with the closest known name.
+    """
+    temperature = conform("temperature", temperature, NonNegative)
+    key = conform("seed", 0 if seed is None else seed, Seed)
+    fits = on_step is None or callable(on_step)
+    require(fits, "on_step", on_step, "give a function that takes a Step")
+    verifier = resolve_verifier(verifier, tokenizer)
+    config = verifier.model.generation_config
+    options = check_options(options, temperature, config, verifier.vocab_size)
+    prompts = encode_prompts(prompt, attention_mask, verifier)
+    max_new_tokens = check_context(prompts, max_new_tokens, verifier)
+    drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
+    source = resolve_source(drafter, verifier, *drafting)
+    options = text_options(options, config, verifier.tokenizer) | {"do_sample": temperature > 0}
+    if temperature > 0:
+        options["temperature"] = temperature
+    before = getattr(source.drafter, "forwards", 0)
+    began = time.perf_counter()
+    loops = []
+    for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
+        loop = Loop(row, source.start(), noise if temperature > 0 else None, on_step)
+        verifier.model.generate(
+            ids[None],
+            attention_mask=torch.ones_like(ids)[None],
+            max_new_tokens=max_new_tokens,
+            custom_generate=loop,
+            **options,
+        )
+        loops.append(loop)
+    rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
+    forwards = getattr(source.drafter, "forwards", 0) - before
+    stats = summary(loops, time.perf_counter() - began) | {"drafter_forwards": forwards}
+    return Speculation(
+        pad(rows, verifier, options),
+        verifier.decode(rows, prompts),
+        [len(row) - len(ids) for row, ids in zip(rows, prompts, strict=True)],
+        stats,
+        [step for loop in loops for step in loop.steps],
+    )
+
+
+class Loop:
+    """The decoding loop that transformers' `generate` calls, for one row."""
+
+    def __init__(
+        self, row: int, source: Source, key: Tensor | None, on_step: Callable[[Step], None] | None
+    ):
+        self.row, self.source, self.key, self.on_step = row, source, key, on_step
+        self.tokens: list[int] = []
+        self.steps: list[Step] = []
+        self.forwards, self.verify_seconds = 0, 0.0
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        del kwargs, generation_config  # their cache is not one that can be rewound
+        self.tokens = text = input_ids[0].tolist()
+        forward = Forward(model)
+        stop = Stop(stopping_criteria, input_ids.device)
+        done = False
+        while not done:
+            room = min(stop.max_length - len(text) - 1, forward.room(len(text)))
+            length = int(min(self.source.lengths.length, room))
+            draft, generated = self.source.draft(text, length)
+            began = time.perf_counter()
+            scores = forward(text, draft)
+            chosen = choices(scores, text + draft, logits_processor, self.noise(len(draft)))
+            accepted, written, done = verify(draft, chosen, partial(stop, text))
+            forward.keep(len(text) + accepted)
+            text += written
+            self.verify_seconds += time.perf_counter() - began
+            self.source.lengths.update(generated, accepted)
+            self.record(length, draft, accepted, written)
+        self.forwards = forward.calls
+        return torch.tensor([self.tokens], device="cpu")
+
+    def noise(self, length: int) -> Tensor | None:
+        """Random numbers of the next length + 1 positions."""
+        if self.key is None:
+            return None
+        start = len(self.tokens)
+        position = torch.arange(start, start + length + 1, device=self.key.device)
+        return uniform(self.key, position)
+
+    def record(self, length: int, draft: list[int], accepted: int, written: list[int]) -> None:
+        number = len(self.steps) + 1
+        step = Step(self.row, number, length, tuple(draft), accepted, tuple(written))
+        self.steps.append(step)
+        if self.on_step is not None:
+            self.on_step(step)
+
+
+def summary(loops: list[Loop], seconds: float) -> dict[str, Any]:
+    """The statistics of `Speculation.stats`, but the drafter's forwards."""
+    steps = [step for loop in loops for step in loop.steps if step.draft]
+    drafted, accepted = sum(len(s.draft) for s in steps), sum(s.accepted for s in steps)
+    histogram = [0] * (max((s.accepted for s in steps), default=-1) + 1)
+    for step in steps:
+        histogram[step.accepted] += 1
+    mean = accepted / max(len(steps), 1)
+    total = sum(len(step.written) for loop in loops for step in loop.steps)
+    return {
+        "mean_accepted_tokens": mean,
+        "mean_acceptance_length": mean + 1,
+        "draft_acceptance_rate": accepted / max(drafted, 1),
+        "acceptance_histogram": histogram,
+        "num_spec_steps": len(steps),
+        "num_draft_tokens": drafted,
+        "num_accepted_draft_tokens": accepted,
+        "verifier_forwards": sum(loop.forwards for loop in loops),
+        "new_tokens": total,
+        "tokens_per_second": total / seconds,
+        "seconds": seconds,
+        "draft_seconds": sum(loop.source.draft_seconds for loop in loops),
+        "search_seconds": sum(loop.source.search_seconds for loop in loops),
+        "verify_seconds": sum(loop.verify_seconds for loop in loops),
+    }

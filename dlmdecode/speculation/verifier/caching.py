@@ -1,0 +1,108 @@
+"""Key/value caches that can be rewound, in the words of whatever transformers is installed.
+
+The one place that knows what transformers renamed and changed since 5.0: the cache of a forward was
+`past_key_values` before 5.24, the inputs of a step were cut by `cache_position` before 5.1, sliding
+windows cannot be rewound before 5.16, no cache says whether it can be before 5.20, and candidate
+generators of 5.0 are told which call is their first.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+from transformers.generation import GenerationMixin
+
+from dlmdecode.checks import require
+
+STEP = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+CACHE = "cache" if "cache" in STEP else "past_key_values"
+RECORDS = hasattr(Cache, "activate_past_recording")
+UNFIT = "it has no key/value cache that can be rewound, which rejected drafts need"
+
+
+def causal_model(model: Any) -> Any:
+    """The transformers model inside adapters and other wrappers; None if there is none."""
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    return next((one for one in modules if isinstance(one, PreTrainedModel)), None)
+
+
+def check_cached(model: Any, role: str) -> None:
+    """Refuse a transformers model whose forward takes no cache of keys and values."""
+    cached = CACHE in inspect.signature(model.forward).parameters and not model._is_stateful
+    cached = cached and model._supports_default_dynamic_cache()
+    require(cached, role, type(model).__name__, UNFIT)
+
+
+def new_cache(model: Any, far: bool = False) -> Any:
+    """An empty cache of the model's layers, which `rewind` can shorten.
+
+    Args:
+        far: by the positions of several forwards; else by those of the last one.
+    """
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    if any(cache.is_sliding) and (far or not RECORDS):
+        return DynamicCache()  # full layers give the same: the mask has the window
+    if RECORDS:
+        cache.activate_past_recording()
+    return cache
+
+
+def can_rewind(cache: Any, far: bool = False) -> bool:
+    """Whether no layer keeps a state that is no longer known; layers tell once they were used."""
+    croppable = getattr(cache, "is_croppable", None)
+    if far or croppable is None:
+        return all(isinstance(layer, DynamicLayer) for layer in cache.layers)
+    return croppable
+
+
+def rewind(cache: Any, count: int) -> None:
+    """Forget the last `count` positions, and what a sliding window recorded to be able to."""
+    if count or RECORDS:  # crop(0) empties caches that record nothing
+        cache.crop(-count)
+
+
+def step_inputs(model: Any, ids: Tensor, known: int, cache: Any, **more: Any) -> dict[str, Any]:
+    """What `generate` would give the model's forward.
+
+    Args:
+        ids: (1, L) the text and its draft.
+        known: how many of them the cache holds.
+
+    Returns:
+        The arguments of forward. A model may ask for another cache than `cache`, by giving none.
+    """
+    if "next_sequence_length" in STEP:
+        more["next_sequence_length"] = ids.shape[1] - known
+    if "cache_position" in STEP:
+        more["cache_position"] = torch.arange(known, ids.shape[1], device=ids.device)
+    first = known == 0
+    return model.prepare_inputs_for_generation(
+        ids, **{CACHE: cache}, use_cache=True, is_first_iteration=first, **more
+    )
+
+
+def candidates(generator: Any, ids: Tensor, first: bool) -> Tensor:
+    """The text (1, L) of a transformers candidate generator with its draft behind it."""
+    told = "is_first_iteration" in inspect.signature(generator.get_candidates).parameters
+    return generator.get_candidates(ids, **({"is_first_iteration": first} if told else {}))[0]
+
+
+def switch_lengths(model: Any) -> list[int]:
+    """Text lengths after which the model turns to other rotary frequencies (longrope), sorted."""
+    config = model.config.get_text_config(decoder=True)
+    rope = getattr(config, "rope_parameters", None) or {}
+    name = "original_max_position_embeddings"
+    kinds = [kind for kind in (rope, *rope.values()) if isinstance(kind, dict)]
+    lengths = [kind.get(name) for kind in kinds if kind.get("rope_type") == "longrope"]
+    return sorted({length for length in (*lengths, getattr(config, name, None)) if length})
+
+
+def eos_ids(model: Any) -> tuple[int, ...]:
+    """The end-of-sequence ids of a model's generation_config."""
+    value = model.generation_config.eos_token_id
+    return () if value is None else (value,) if isinstance(value, int) else tuple(value)

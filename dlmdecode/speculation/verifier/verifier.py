@@ -1,0 +1,214 @@
+"""The autoregressive model whose text it is: any stock transformers causal LM.
+
+verifier = load_verifier("tiny-ar")
+verifier.generate("Tom has 3 apples.", max_new_tokens=64).texts
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from dlmdecode import models
+from dlmdecode.checks import Count, conform, require
+from dlmdecode.models.loading import pick_device
+from dlmdecode.prompts import encode_prompts
+from dlmdecode.speculation.verifier.caching import causal_model, check_cached, eos_ids
+from dlmdecode.speculation.verifier.options import check_mode, text_options
+
+EMBEDDED = {"tiny-ar": Path(models.__file__).parent / "tiny-ar"}
+
+
+@dataclass
+class Written:
+    """What the verifier wrote.
+
+    Attributes:
+        sequences: (B, P+G) int64, each row prompt then text, right-padded.
+        texts: the text of each row without prompt and special tokens; None without a tokenizer.
+    """
+
+    sequences: Tensor
+    texts: list[str] | None
+
+
+class Verifier:
+    """A transformers causal LM with its tokenizer; `model` and `tokenizer` are transformers' own.
+
+    Raises:
+        ValueError: a model that is no causal LM, or one without a key/value cache to rewind.
+    """
+
+    mask_id = -1  # prompts pass the same checks as a diffusion model's; no id is a mask here
+
+    def __init__(self, model: Any, tokenizer: Any = None):
+        check_causal(model)
+        self.model, self.tokenizer = model.eval(), tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def vocab_size(self) -> int:
+        return self.model.get_input_embeddings().num_embeddings
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return eos_ids(self.model)
+
+    @property
+    def max_length(self) -> int | None:
+        """Positions the model can address, if its configuration says so."""
+        config = self.model.config.get_text_config(decoder=True)
+        return getattr(config, "max_position_embeddings", None)
+
+    def generate(
+        self,
+        prompt: Any,
+        max_new_tokens: int = 256,
+        attention_mask: Tensor | None = None,
+        **options: Any,
+    ) -> Written:
+        """Plain greedy decoding, one prompt at a time; `prompt` as in `dlmdecode.generate`.
+
+        `options` go to transformers' `generate`.
+
+        Raises:
+            ValueError: an option of the call or of the checkpoint's generation_config, such as
+                beams, that asks for anything but one text, token by token.
+        """
+        config = self.model.generation_config
+        check_mode(options, config)
+        prompts = encode_prompts(prompt, attention_mask, self)
+        max_new_tokens = check_context(prompts, max_new_tokens, self)
+        options = {"do_sample": False} | text_options(options, config, self.tokenizer)
+        rows = [
+            self.model.generate(
+                ids[None],
+                attention_mask=torch.ones_like(ids)[None],
+                max_new_tokens=max_new_tokens,
+                **options,
+            )[0]
+            for ids in prompts
+        ]
+        return Written(pad(rows, self, options), self.decode(rows, prompts))
+
+    def decode(self, rows: list[Tensor], prompts: list[Tensor]) -> list[str] | None:
+        """The text of each row after its prompt."""
+        if self.tokenizer is None:
+            return None
+        pairs = zip(rows, prompts, strict=True)
+        return [
+            self.tokenizer.decode(row[len(ids) :], skip_special_tokens=True) for row, ids in pairs
+        ]
+
+
+def pad(rows: list[Tensor], verifier: Verifier, options: dict[str, Any]) -> Tensor:
+    """Rows as one (B, L) tensor, padded on the right with the pad token, else EOS, else 0."""
+    fill = options.get("pad_token_id", verifier.model.generation_config.pad_token_id)
+    fill = fill if fill is not None else (*verifier.eos_ids, 0)[0]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
+
+
+def check_causal(model: Any) -> None:
+    """Refuse what cannot verify."""
+    name, inner = type(model).__name__, causal_model(model)
+    causal = inner is not None and hasattr(model, "generate") and model.generation_config
+    require(bool(causal), "verifier", name, "give a transformers causal LM, a name or a path")
+    require(not inner.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
+    encoder = inner.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    decodes = not encoder or getattr(inner.config, "is_decoder", False)
+    require(decodes, "verifier", name, "it is an encoder: its config needs is_decoder=True")
+    check_cached(inner, "verifier")
+    require(
+        not hasattr(model, "_orig_mod"),
+        "verifier",
+        name,
+        "`generate` of a torch.compile'd model runs the model inside, uncompiled; give that one, "
+        "and compile it in place with model.compile()",
+    )
+    adapter = getattr(model, "active_peft_config", None)
+    require(
+        adapter is None or not adapter.is_prompt_learning,
+        "verifier",
+        name,
+        "its virtual tokens are no part of a text; give an adapter of another kind",
+    )
+
+
+def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> int:
+    """`max_new_tokens` as Python's number; refuses what does not fit the verifier's positions."""
+    length: int = conform("max_new_tokens", max_new_tokens, Count)
+    longest, limit = max(map(len, prompts)), verifier.max_length
+    require(
+        limit is None or longest + length <= limit,
+        "max_new_tokens",
+        length,
+        f"the longest prompt has {longest} tokens and the verifier addresses {limit} positions; "
+        f"give at most {max((limit or 0) - longest, 0)}",
+    )
+    return length
+
+
+def load_verifier(
+    name_or_path: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+) -> Verifier:
+    """Load a causal LM through transformers' own classes, never remote code, never a pickle.
+
+    Args:
+        name_or_path: "tiny-ar" (embedded), a hub id, a folder, or a `.gguf` file (needs `gguf`
+            and `accelerate`).
+        device: where to put the weights; None takes the GPU if there is one.
+        dtype: "auto" keeps the checkpoint's, or a name or `torch.dtype`.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: no causal LM, or one that cannot verify.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target = pick_device(device)
+    name = os.fspath(name_or_path)
+    folder = os.fspath(EMBEDDED.get(name, name))
+    source: dict[str, Any] = {"revision": revision} if revision else {}
+    if folder.endswith(".gguf"):
+        source["gguf_file"] = Path(folder).name
+        folder = os.fspath(Path(folder).parent)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **source)
+        weights = {} if "gguf_file" in source else {"use_safetensors": True}
+        with torch.device("cpu"):  # else they go to torch's default device, whatever that is
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=False, dtype=dtype, **weights, **source
+            )
+    except OSError as error:
+        known = ", ".join(map(repr, EMBEDDED))
+        raise FileNotFoundError(
+            f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
+        ) from error
+    return Verifier(model.to(target), tokenizer)
+
+
+def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:
+    """The verifier that a name, a path, a transformers model or a `Verifier` stands for."""
+    named = isinstance(verifier, str) or hasattr(verifier, "__fspath__")
+    require(
+        tokenizer is None or not (named or isinstance(verifier, Verifier)),
+        "tokenizer",
+        type(tokenizer).__name__,
+        "it goes with a bare transformers model; a Verifier or a checkpoint has its own",
+    )
+    if isinstance(verifier, Verifier):
+        return verifier
+    return load_verifier(verifier) if named else Verifier(verifier, tokenizer)

@@ -1,0 +1,275 @@
+"""Diffusion language models in EleutherAI's lm-evaluation-harness.
+
+    python -m dlmdecode.evals.lm_eval run --model dlmdecode \\
+        --model_args pretrained=tiny,sampler=adablock+credit,max_new_tokens=128 --tasks gsm8k
+
+Every argument of `generate` and every sampler option may stand among the model arguments
+(`threshold=0.8`); they win over a task's own `generation_kwargs`. Generation ends at the task's
+`until` strings, which are looked for in the finished text. Log-likelihoods are Monte Carlo bounds
+(`evals/likelihood.py`); how texts become tokens is in `evals/encoding.py`.
+
+A text that the model has no room for ends no run: a context loses its beginning, `max_gen_toks` is
+cut to what the prompt leaves (but not below half of the window), and a scored text longer than the
+window is scored in consecutive windows. A warning and the results' `config` say how often.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import logging
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import dlmdecode
+from dlmdecode.checks import conform, require, whole
+from dlmdecode.console import EXPECTED, fail
+from dlmdecode.evals.encoding import Encoder, Ids
+from dlmdecode.evals.likelihood import Likelihood, windows
+from dlmdecode.evals.lm_eval_options import (
+    canonical,
+    fit,
+    positions,
+    read_settings,
+    rows_of,
+)
+from dlmdecode.generation import resolve_model
+from dlmdecode.settings import Seed
+
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.registry import register_model
+
+    from dlmdecode.evals.lm_eval_base import HarnessModel
+except ImportError:
+    raise ImportError("dlmdecode.evals.lm_eval needs the harness: pip install lm-eval") from None
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to generate: prompt, arguments of `generate`, and where its text ends."""
+
+    ids: Ids
+    options: dict[str, Any]
+    stops: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Equal for calls that can share a batch."""
+        return json.dumps(self.options, sort_keys=True, default=str)
+
+
+@register_model("dlmdecode")
+class DiffusionLM(HarnessModel):
+    """A checkpoint with a sampler.
+
+    Args:
+        pretrained: embedded name, hub id or folder; or a loaded model.
+        sampler: as for `generate`.
+        batch_size: prompts, or masked copies of one text, in a call of the model; "auto" begins
+            with `max_batch_size` (64) and halves it where memory runs out.
+        device: None takes the GPU if there is one, and each process its own; so does cuda:0, the
+            harness's default.
+        add_bos_token: whether a BOS stands before a text; None leaves it to the tokenizer.
+        max_length: positions to use, if fewer than the model has.
+        mc_num: masks drawn for a log-likelihood.
+        is_check_greedy: also decode each continuation token by token, to tell whether it is what
+            greedy decoding gives (LAMBADA's accuracy); without it the answer is always no.
+        escape_until: keep the text after an `until` string.
+        seed: of masks and of sampling; repeats of a request take the next ones.
+        **options: arguments of `generate` and options of the sampler.
+
+    Raises:
+        ValueError: a wrong value, a model without tokenizer, or remote code.
+        TypeError: unknown argument, with the closest known name.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any = "tiny",
+        sampler: Any = "threshold",
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        revision: str | None = None,
+        add_bos_token: bool | None = None,
+        max_length: int | None = None,
+        mc_num: int = 128,
+        is_check_greedy: bool = True,
+        escape_until: bool = False,
+        trust_remote_code: bool = False,
+        seed: int = 0,
+        **options: Any,
+    ):
+        super().__init__()
+        for name, value in (
+            ("is_check_greedy", is_check_greedy),
+            ("escape_until", escape_until),
+            ("trust_remote_code", trust_remote_code),
+        ):
+            conform(name, value, bool)
+        conform("add_bos_token", add_bos_token, bool | None)
+        unsafe = "remote code is never run; leave it out"
+        require(not trust_remote_code, "trust_remote_code", True, unsafe)
+        self.seed, num_masks = conform("seed", seed, Seed), whole("mc_num", mc_num)
+        self.rows = rows_of(batch_size, max_batch_size)
+        by_name = isinstance(pretrained, (str, os.PathLike))
+        placed = (self.own_device(device) if by_name else device, dtype, revision)
+        fix = "a model that is loaded has its own; leave it out"
+        require(by_name or placed == (None, "auto", None), "device, dtype, revision", placed, fix)
+        self.model = dlmdecode.load(pretrained, *placed) if by_name else resolve_model(pretrained)
+        require(self.model.tokenizer is not None, "pretrained", pretrained, "it has no tokenizer")
+        self.max_length = positions(self.model.max_length, max_length)
+        self.sampler, self.options = sampler, canonical(options)
+        self.encoder = Encoder(self.model, add_bos_token)
+        self.likelihood = Likelihood(self.model, self.rows, num_masks, self.seed)
+        self.is_check_greedy, self.escape_until = is_check_greedy, escape_until
+        self.counts: Counter[str] = Counter()
+        try:
+            self.check({})
+        except TypeError as error:
+            own = ", ".join(list(inspect.signature(DiffusionLM).parameters)[:-1])
+            raise TypeError(f"{error}; arguments beside those of generate: {own}") from None
+
+    def check(self, options: dict[str, Any]) -> None:
+        """Raise what `generate` would for the model arguments with a task's `options`."""
+        given = {**options, **self.options}
+        parts = [given[n] for n in ("block_length", "steps") if isinstance(given.get(n), int)]
+        given.setdefault("max_new_tokens", max([1, *parts]) if parts else 32)
+        fitted, _ = fit(given, 1, self.max_length)
+        dlmdecode.stream(self.model, [self.encoder.start], self.sampler, seed=self.seed, **fitted)
+
+    # ---- generation ----
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The text of each request, cut at its `until` strings."""
+        calls = self.calls(requests)
+        texts = [""] * len(calls)
+        order = sorted(range(len(calls)), key=lambda i: (calls[i].key, -len(calls[i].ids)))
+        with tqdm(total=len(calls), disable=disable_tqdm) as bar:
+            for _, group in itertools.groupby(order, key=lambda i: calls[i].key):
+                alike = list(group)
+                for at, found in self.rows.run(self.generate, [calls[i] for i in alike]):
+                    for i, text in zip(alike[at:], found, strict=False):
+                        texts[i] = text
+                        self.cache_hook.add_partial("generate_until", requests[i].args, text)
+                    bar.update(len(found))
+        self.warn()
+        return texts
+
+    def calls(self, requests: Sequence[Instance]) -> list[Call]:
+        """What `generate` is to be called with, checked; too long ones shortened."""
+        calls: list[Call] = []
+        checked, repeats = set(), Counter[tuple[str, str]]()
+        for request in requests:
+            text, settings = request.args[:2]
+            wanted, stops = read_settings(settings)
+            if (shown := repr(wanted)) not in checked:
+                self.check(wanted)
+                checked.add(shown)
+            ids = self.encoder.prompt(text)
+            options, room = fit({**wanted, **self.options}, len(ids), self.max_length)
+            length = (wanted | self.options).get("max_new_tokens", 256)
+            self.counts["shortened prompts"] += len(ids) > room
+            self.counts["cut max_gen_toks"] += length > options["max_new_tokens"]
+            options["seed"] = self.seed + repeats[text, shown]
+            repeats[text, shown] += 1
+            stops = () if self.escape_until else stops
+            calls.append(Call(self.encoder.shorten(ids, room), options, stops))
+        return calls
+
+    def generate(self, calls: Sequence[Call]) -> list[str]:
+        prompts = [torch.tensor(call.ids, dtype=torch.int64, device="cpu") for call in calls]
+        out = dlmdecode.generate(self.model, prompts, self.sampler, **calls[0].options)
+        spans = zip(calls, out.sequences, out.prompt_lengths, out.new_tokens, strict=True)
+        return [
+            self.encoder.decode(row[start : start + new].tolist(), call.stops)
+            for call, row, start, new in spans
+        ]
+
+    # ---- log-likelihood ----
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Bound on log p(continuation | context), and whether greedy decoding gives it."""
+        answers = []
+        for request in tqdm(requests, disable=disable_tqdm):
+            context, target = self.encoder.pair(*request.args)
+            answers.append(self.score(context, target, self.is_check_greedy))
+            self.cache_hook.add_partial("loglikelihood", request.args, answers[-1])
+        self.warn()
+        return answers
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[Any]:
+        """Bound on log p(text): a number, or a pair as above where requests have a context too.
+
+        (Requests of harness 0.4 are `(text,)`, those of 0.5 are `("", text)`.)
+        """
+        answers: list[Any] = []
+        for request in tqdm(requests, disable=disable_tqdm):
+            context, target = self.encoder.pair("", request.args[-1])
+            value = self.score(context, target, greedy=False)
+            answers.append(value if len(request.args) > 1 else value[0])
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, answers[-1])
+        self.warn()
+        return answers
+
+    def score(self, context: Ids, target: Ids, greedy: bool) -> tuple[float, bool]:
+        """Bound and greediness of `target`, in windows where it is longer than the model."""
+        pieces = list(windows(context, target, self.max_length, self.encoder.shorten))
+        self.counts["texts scored in windows"] += len(pieces) > 1
+        self.counts["shortened contexts"] += len(pieces) == 1 and len(pieces[0][0]) < len(context)
+        value = sum((self.likelihood.bound(*piece) for piece in pieces), 0.0)
+        return value, greedy and all(self.likelihood.is_greedy(*piece) for piece in pieces)
+
+    # ---- what the results say ----
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Joins the `config` of the harness's results."""
+        return {
+            "sampler": str(self.sampler),
+            "options": self.options,
+            "mc_num": self.likelihood.num_masks,
+            "max_length": self.max_length,
+            **{what.replace(" ", "_"): count for what, count in self.counts.items()},
+        }
+
+    def warn(self) -> None:
+        told = [f"{count} {what}" for what, count in self.counts.items() if count]
+        if told:
+            logger.warning("the model has %s positions: %s", self.max_length, ", ".join(told))
+
+
+def main() -> None:
+    """The harness's own command line, with this model among its models."""
+    from lm_eval.__main__ import cli_evaluate
+
+    try:
+        cli_evaluate()
+    except EXPECTED as error:
+        sys.exit(fail(str(error)))
+    except KeyboardInterrupt:
+        kept = any(word.partition("=")[0] in ("--use_cache", "-c") for word in sys.argv)
+        again = f"to go on: python -m dlmdecode.evals.lm_eval {shlex.join(sys.argv[1:])}"
+        fix = again if kept else "with --use_cache FILE, answers are kept and the run can go on"
+        print(f"interrupted; {fix}", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
