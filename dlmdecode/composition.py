@@ -54,10 +54,7 @@ def read(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: it is of another form.
     """
-    try:
-        names, options = split(text)
-    except ValueError as error:
-        raise ValueError(f"sampler={text!r}: {error}") from None
+    names, options = split("sampler", text)
     return names, {name: parse(name, value) for name, value in options.items()}
 
 

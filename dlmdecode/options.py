@@ -14,25 +14,30 @@ import re
 from types import NoneType
 from typing import Any
 
-from dlmdecode.checks import alternatives
+from dlmdecode.checks import alternatives, require
 
 SYNTAX = "NAME[+NAME][,OPTION=VALUE]…"
 SEPARATOR = re.compile(r",(?=\s*[^\W\d][\w.]*\s*=)")
 
 
-def split(text: str) -> tuple[str, dict[str, str]]:
+def split(argument: str, text: str) -> tuple[str, dict[str, str]]:
     """The name before the options, and the options with their values as they are written.
 
     Raises:
-        ValueError: what follows the name is no `option=value`, or an option stands there twice.
+        ValueError: what follows the name is no `option=value`, or an option stands there twice;
+            names the `argument` that the text was given for.
     """
     first, *pairs = SEPARATOR.split(text)
     name, comma, rest = first.partition(",")
     found: dict[str, str] = {}
-    for option, value in map(assignment, [rest, *pairs] if comma else pairs):
-        if option in found:
-            raise ValueError(f"{text!r}: {option!r} is given twice")
+    for pair in [rest, *pairs] if comma else pairs:
+        try:
+            option, value = assignment(pair)
+        except ValueError as error:
+            raise ValueError(f"{argument}={text!r}: {error}") from None
+        require(option not in found, argument, text, f"{option!r} is given twice")
         found[option] = value
+    require("=" not in name, argument, text, "options stand behind a comma: NAME,OPTION=VALUE")
     return name.strip(), found
 
 

@@ -71,7 +71,7 @@ def test_a_cache_of_ones_own_takes_options_and_batches(open_only):
         ("duel", "cache='duel': give one of .*did you mean 'dual'"),
         ("dual,size=3", "cache='dual,size=3': dual takes no options"),
         ("open_only,strode=2", "open_only takes stride; did you mean 'stride'"),
-        ("open_only,stride", "not of the form option=value"),
+        ("open_only,stride", "cache='open_only,stride': 'stride' is not of the form option=value"),
         (3, "cache=3: give a name, or what makes a forward of a model"),
     ],
 )

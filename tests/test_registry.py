@@ -183,13 +183,19 @@ def test_options_stand_in_the_text_of_a_sampler_or_beside_it():
     ],
 )
 def test_a_comma_begins_an_option_only_where_one_follows(text, option, value):
-    name, found = split(text)
+    name, found = split("sampler", text)
     assert (name, found[option]) == ("a", value)
 
 
 @pytest.mark.parametrize("text", ["a,", "a,x", "a,0.5", "a,x,y=1", "a,2x=1", "a,b..x=1", "a,-x=1"])
 def test_what_follows_a_name_and_is_no_option_is_refused(text):
     with pytest.raises(ValueError, match=f"sampler={text!r}: .* not of the form option=value"):
+        dlmdecode.sampler(text)
+
+
+@pytest.mark.parametrize("text", ["threshold threshold=0.5", "threshold;threshold=0.5", "a+b=1"])
+def test_options_that_no_comma_sets_apart_are_refused_with_the_form(text):
+    with pytest.raises(ValueError, match="behind a comma: NAME,OPTION=VALUE"):
         dlmdecode.sampler(text)
 
 
@@ -248,5 +254,8 @@ def test_every_default_in_the_listing_can_be_written_as_an_option():
     for name in dlmdecode.list_samplers():
         for option, value in registered(name).options().items():
             text = catalogue.show(value)
-            assert split(f"{name},{option}={text},last=1") == (name, {option: text, "last": "1"})
+            assert split("sampler", f"{name},{option}={text},last=1") == (
+                name,
+                {option: text, "last": "1"},
+            )
             assert value_of(text) == value

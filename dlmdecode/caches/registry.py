@@ -104,7 +104,7 @@ def find_policy(cache: str | Policy) -> tuple[Policy, dict[str, Any]]:
     if not isinstance(cache, str):
         require(callable(cache), "cache", cache, "give a name, or what makes a forward of a model")
         return cache, {}
-    name, given = split(cache)
+    name, given = split("cache", cache)
     entry, options = registered(name), {}
     known = entry.options()
     for option, value in given.items():
