@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from op_inputs import MASK, canvases
 
 from dlmdecode import ops
-from dlmdecode.ops import reference
+from dlmdecode.ops import arguments, reference
 
 RULES = {
     "topk": {"quota": torch.tensor([0, 2, 50])},
@@ -44,7 +44,7 @@ def test_commit_follows_each_rule(rule, seed):
     assert torch.equal(written, expected)
     assert torch.equal(count, (written != tokens).sum(1))
     again = tokens.clone()
-    selection = ops.selection(rule, dict.fromkeys(ALL_PARAMETERS) | how, 1)
+    selection = arguments.selection(rule, dict.fromkeys(ALL_PARAMETERS) | how, 1)
     reference_count = reference.commit(again, proposed, confidence, lo, hi, MASK, selection)
     assert torch.equal(again, expected) and torch.equal(reference_count, count)
 

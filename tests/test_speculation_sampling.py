@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 from speculation_toys import llama
 
 from dlmdecode.decoding.noise import uniform
-from dlmdecode.speculation import TopM, decoding
+from dlmdecode.speculation import TopM, loop
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.verifier.verification import Verdict, choices, choose, verify
 
@@ -123,8 +123,8 @@ def test_the_same_check_fails_when_the_published_rule_is_swapped_in(toy, monkeyp
         whole = next((i for i in range(1, len(written)) if ends(written[:i])), len(written))
         return Verdict(accepted, written[:whole], ends(written[:whole]))
 
-    monkeypatch.setattr(decoding, "choices", lambda scores, _, __, rows: (scores, rows))
-    monkeypatch.setattr(decoding, "verify", swapped)
+    monkeypatch.setattr(loop, "choices", lambda scores, _, __, rows: (scores, rows))
+    monkeypatch.setattr(loop, "verify", swapped)
     assert histogram(*toy) < LIMIT
 
 

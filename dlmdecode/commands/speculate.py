@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Draft and verify, showing what is accepted and what is not as it goes."""
     from dlmdecode.models.domain import advise
-    from dlmdecode.speculation.speculate import speculate
+    from dlmdecode.speculation.loop import speculate
     from dlmdecode.speculation.verifier.verifier import EMBEDDED, load_verifier
 
     arguments.prompt = read_prompt(arguments.prompt)

@@ -5,7 +5,7 @@ from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
 from dlmdecode.speculation.drafters import CausalDrafter, DiffusionDrafter, Drafter, PromptLookup
-from dlmdecode.speculation.speculate import Speculation, Step, speculate
+from dlmdecode.speculation.loop import Speculation, Step, speculate
 from dlmdecode.speculation.verifier.verifier import Verifier, load_verifier
 
 __all__ = [
