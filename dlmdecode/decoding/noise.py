@@ -39,14 +39,17 @@ def gumbel(*keys: Tensor) -> Tensor:
 
 
 def streams(prompts: list[Tensor], seed: int) -> Tensor:
-    """The noise key of each prompt (B,): equal prompts of one batch get different ones."""
-    seen: dict[tuple[int, ...], int] = {}
-    keys = []
-    for prompt in prompts:
-        ids = tuple(prompt.tolist())
-        copy = seen[ids] = seen.get(ids, -1) + 1
-        key = torch.tensor(seed, device="cpu")
-        for value in (*ids, copy):
-            key = combine(key, torch.tensor(value, device="cpu"))
-        keys.append(key)
-    return torch.stack(keys).to(prompts[0].device)
+    """The noise key of each prompt (B,): equal prompts of one batch get different ones.
+
+    A prompt's key is the sum of its tokens' hashes, each with its position, so that all are hashed
+    at once.
+    """
+    device = prompts[0].device
+    length = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    row = torch.arange(len(prompts), device=device).repeat_interleave(length)
+    position = torch.arange(len(row), device=device) - (length.cumsum(0) - length)[row]
+    hashed = combine(torch.cat(prompts), position)
+    total = torch.zeros_like(length).index_add(0, row, hashed)
+    key = combine(torch.tensor(seed, device=device), length, total)
+    copy = (key[:, None] == key).tril(-1).sum(1)
+    return combine(key, copy)
