@@ -3,6 +3,7 @@
 import copy
 from unittest import mock
 
+import pytest
 import torch
 
 from dlmdecode.ops import extension
@@ -10,6 +11,8 @@ from dlmdecode.ops.splitmix import key_of
 
 FILLS = ("random", "sharp", "tied", "constant", "extreme", "banned")
 MASK = 99
+
+needs_extension = pytest.mark.skipif(not extension.LOADED, reason="the extension is not built")
 
 
 def logits_like(fill, rows, vocabulary, seed=0):
