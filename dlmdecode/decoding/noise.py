@@ -9,22 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MULTIPLIERS = (-4658895280553007687, -7723592293110705685)  # splitmix64's, as signed integers
-INCREMENT = -7046029254386353131
-
-
-def mix(key: Tensor) -> Tensor:
-    """Scramble int64 keys (splitmix64's finaliser, Steele et al. 2014); wraps around silently."""
-    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
-        key = (key ^ ((key >> shift) & ((1 << (64 - shift)) - 1))) * multiplier
-    return key ^ ((key >> 31) & ((1 << 33) - 1))
+from dlmdecode.ops.splitmix import extend
 
 
 def combine(*keys: Tensor) -> Tensor:
     """One int64 key out of several, broadcast against each other; order matters."""
     total = torch.zeros((), dtype=torch.int64, device=keys[0].device)
     for key in keys:
-        total = mix(total + key + INCREMENT)
+        total = extend(total, key)
     return total
 
 

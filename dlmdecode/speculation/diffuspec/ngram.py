@@ -35,9 +35,9 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.checks import require
+from dlmdecode.ops.splitmix import extend
 
 BEGIN = -1
-INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 FORMAT = "dlmdecode.ngram.1"
 STUPID_WEIGHT = log(0.4)  # Brants et al. 2007
 SMOOTHINGS = ("kneser_ney", "stupid")
@@ -144,23 +144,11 @@ class NGram:
 NOT_NGRAM = "no n-gram file of this package; make one with `dlmdecode ngram build`"
 
 
-def mix(z: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele et al. 2014) of uint64."""
-    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return z ^ z >> np.uint64(31)
-
-
-def extend(key: np.ndarray, token: np.ndarray) -> np.ndarray:
-    """Keys (…) int64 of what `key` stands for followed by `token`, broadcast."""
-    return mix(key.view(np.uint64) + token.view(np.uint64) + INCREMENT).view(np.int64)
-
-
 def chain(ids: np.ndarray) -> np.ndarray:
     """Keys (N,) int64 of rows of ids (N, n) int64."""
     key = np.zeros(len(ids), dtype=np.int64)
     for column in ids.T:
-        key = extend(key, np.ascontiguousarray(column))
+        key = extend(key, column)
     return key
 
 
