@@ -11,7 +11,7 @@ from toy import EOS, MASK, counted_forwards, micro, prompts
 import dlmdecode
 from dlmdecode.caches import cache_policy
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.loop import denoise
+from dlmdecode.decoding.loop import choose, denoise
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
@@ -253,7 +253,7 @@ def test_hierarchy_without_an_upper_rule_writes_the_peaks_and_without_a_bar_all_
 
     def chosen(**options):
         recipe = dlmdecode.sampler("hierarchy", **options)
-        return recipe.choose(canvas)[0].nonzero()[:, 0].tolist()
+        return choose(recipe, canvas)[0].nonzero()[:, 0].tolist()
 
     assert chosen() == [2, 3]
     assert chosen(threshold=None) == [3]

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from dlmdecode.checks import whole
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import BlockSchedule
 
 
 @dataclass(frozen=True)
-class FixedBlocks:
+class FixedBlocks(BlockSchedule):
     """Blocks of `length` positions, left to right; the last one may be shorter."""
 
     gives_way = True
@@ -28,7 +29,7 @@ class FixedBlocks:
 
 
 @dataclass(frozen=True)
-class WholeCanvas:
+class WholeCanvas(BlockSchedule):
     """One block: any masked position may be committed at any step."""
 
     def reach(self, canvas: Canvas) -> Tensor:

@@ -23,14 +23,14 @@ from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
-from dlmdecode.samplers.freedave import Lookahead, packed_drafts
+from dlmdecode.samplers.freedave import DraftsInOneRow, Lookahead
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
 from dlmdecode.samplers.localleap import NearAnchor
 from dlmdecode.samplers.prophet import AnswerSettled, Constraints
 from dlmdecode.samplers.vanilla import WithoutEos
-from dlmdecode.samplers.wino import shadowed
+from dlmdecode.samplers.wino import Shadowed
 from dlmdecode.settings import Settings
 
 METHODS: dict[str, Callable[[Case, Path], Setup]] = {}
@@ -266,7 +266,7 @@ def freedave_baseline(case: Case, folder: Path) -> Setup:
 @method("freedave")
 def freedave(case: Case, folder: Path) -> Setup:
     params, setup = case["params"], replace(freedave_static(case), lockstep=False)
-    packed = packed_drafts if params["draft_mode"] == "tree_attention" else None
+    packed = DraftsInOneRow() if params["draft_mode"] == "tree_attention" else None
     verify = Lookahead(params["draft_steps"])
     if params["confidence_threshold"] is not None:
         verify = quirks.WatchedLookahead(params["draft_steps"])
@@ -353,5 +353,5 @@ def wino(case: Case, folder: Path) -> Setup:
     params = case["params"]
     bars = {"threshold": params["threshold"], "threshold_back": params["threshold_back"]}
     recipe = sampler("wino", block_length=params["block_length"], **bars)
-    leaf = lambda model: shadowed(model, Settings())  # noqa: E731
+    leaf = lambda model: Shadowed()(model, Settings())  # noqa: E731
     return Setup(recipe, params["gen_length"], leaf=leaf, dtype=torch.float64)
