@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -81,15 +82,18 @@ def generate(
             `list_samplers()`.
         max_new_tokens: length of the canvas after each prompt (alias `gen_length`).
         block_length: positions per block, None for the whole canvas (alias `block_size`); the last
-            one may be shorter. "auto" is what the sampler's paper has: one block over the whole
-            canvas for "dream" and "entropy_bound", 32 positions for others.
+            one may be shorter. "auto" is the model's own where its attention is causal between
+            blocks; else what the sampler's paper has: one block over the whole canvas for "dream"
+            and "entropy_bound", 32 positions for others. Blocks of a block-causal model are counted
+            from position 0, so that the end of a prompt may share the first one.
         steps: denoising steps over all blocks together, a block's share being that of its
             positions, for samplers with a schedule; None is a step a token (alias
             `diffusion_steps`).
         temperature: 0 takes the best token; above, tokens are drawn by Gumbel noise that depends
             on `seed`, prompt and position only.
         cfg_scale: classifier-free guidance; 0 is off, otherwise a call has twice the rows.
-        cache: "none", "prefix" or "dual" (Fast-dLLM); both caches are approximations.
+        cache: "none"; "prefix" or "dual" (Fast-dLLM), approximations for full attention; "block",
+            exact, for block-causal models.
         eos: "stop" ends a row once an EOS stands with nothing masked before it, and what follows
             becomes EOS; "ignore" decodes the whole canvas and keeps it as it is.
         seed: key of all randomness, 0 if None. The same seed gives a prompt the same text in any
@@ -151,7 +155,7 @@ def stream(
 
 
 def resolve_model(model: Any) -> Denoiser:
-    if isinstance(model, str) or hasattr(model, "__fspath__"):
+    if isinstance(model, (str, os.PathLike)):
         return load(model)
     found = as_denoiser(model)
     if found is not None:
@@ -160,7 +164,8 @@ def resolve_model(model: Any) -> Denoiser:
         isinstance(model, torch.nn.Module) and hasattr(model, "config"),
         "model",
         type(model).__name__,
-        "give a name, a model from load, or dlmdecode.wrap(module, mask_id=…, eos_ids=…)",
+        "give a name, a model from load, a Denoiser, or dlmdecode.wrap(module, mask_id=…, "
+        "eos_ids=…)",
     )
     return wrap(model)
 
@@ -185,8 +190,11 @@ class Run:
     ) -> Run:
         settings, options = Settings.of(options)
         model = resolve_model(model)
-        family = getattr(model, "family", None)
-        recipe = build_sampler(sampler, family=family, context=settings.facts, **options)
+        check_blocks(settings, model)
+        facts, blocks = settings.facts, model.block_length
+        recipe = build_sampler(
+            sampler, family=model.family, context=facts, own_block=blocks, **options
+        )
         recipe = tempered(recipe.bind(model), settings.temperature)
         if settings.eos == "stop":
             recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
@@ -252,6 +260,20 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     if recipe.evaluate is not None:
         return recipe.evaluate(model, settings)
     return cache_policy(model, settings.cache)
+
+
+def check_blocks(settings: Settings, model: Denoiser) -> None:
+    """Refuse blocks that cross those of a block-causal model, and fewer steps than blocks."""
+    own, length, steps = model.block_length, settings.block_length, settings.steps
+    if own is None:
+        return
+    if isinstance(length, int):
+        fix = f"the model's blocks have {own} positions: give a multiple or a divisor, or None"
+        require(length % own == 0 or own % length == 0, "block_length", length, fix)
+    if steps is not None and length == "auto":
+        least = -(-settings.max_new_tokens // own)
+        fix = f"the model's blocks have {own} positions: give at least {least}, one for each"
+        require(steps >= least, "steps", steps, fix)
 
 
 def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:

@@ -130,6 +130,7 @@ def sampler(
     *,
     family: str | None = None,
     context: Mapping[str, Any] | None = None,
+    own_block: int | None = None,
     **options: Any,
 ) -> Sampler:
     """Build a recipe from a name, "a+b+c", a `Sampler`, or a list of these.
@@ -142,6 +143,7 @@ def sampler(
         spec: what to build.
         family: "llada" or "Dream" selects the defaults published for that model family.
         context: facts of the call for factories that ask for them (`max_new_tokens`, …).
+        own_block: positions of the model's own blocks, which are the call's where it gives none.
         **options: the components' options.
 
     Raises:
@@ -153,6 +155,7 @@ def sampler(
     context = {name: conform(name, value, hints()[name]) for name, value in given.items()}
     if context.get("block_length") == "auto":
         del context["block_length"]
+    facts = context if own_block is None else {"block_length": own_block} | context
     chosen = any(recipe.select for recipe in ready) or any(e.over is None for e in entries)
     base = None if chosen else registered(base_of(entries))
     shares = distribute(options, entries, base)
@@ -160,10 +163,10 @@ def sampler(
     for recipe in ready:
         merged = merged.merge(recipe)
     for entry in entries:
-        merged = merged.merge(entry.build(family, context, **shares[entry.name]))
+        merged = merged.merge(entry.build(family, facts, **shares[entry.name]))
     if merged.select is None:
         base = base or registered(base_of(entries))
-        merged = merged.merge(base.build(family, context, **shares[""]))
+        merged = merged.merge(base.build(family, facts, **shares[""]))
         entries = [*entries, base]
     elif shares[""]:
         raise TypeError(
@@ -172,7 +175,7 @@ def sampler(
         )
     check_effect(merged, ready, entries, context)
     if merged.blocks is None:
-        merged = merged.merge(Sampler(blocks=blocks_of(block_length_of(context))))
+        merged = merged.merge(Sampler(blocks=blocks_of(block_length_of(facts))))
     return merged
 
 

@@ -76,7 +76,7 @@ class Settings:
     max_new_tokens: Count = argument(256, "length of the canvas after each prompt", "gen_length")
     block_length: Count | Annotated[str, OneOf(("auto",))] | None = argument(
         "auto",
-        "positions per block, none for one block; auto is what the sampler's paper has",
+        "positions per block, none for one block; auto is the model's own, or the paper's",
         "block_size",
     )
     steps: Count | None = argument(

@@ -169,7 +169,9 @@ class PackedDrafts(BlockCache):
         beside = own[:, None] & (draft[:, None] == draft)
         position, first = rows.position[head], Span(window.lo[head], window.hi[head])
         kept = (position < rows.stop[head][:, None]) & ~first.contains(position)
-        attend = torch.cat([kept[:, None].expand(-1, depth * width, -1), beside], 2)[:, None]
+        shown = torch.cat([kept[:, None].expand(-1, depth * width, -1), beside], 2)[:, None]
+        packed = pack(query.at, 0)
+        attend = self.model.attention(packed, torch.cat([position, packed], 1), shown)
 
         def extend(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             old = [one[rows.row[head]] for one in self.store[layer]]
@@ -177,7 +179,7 @@ class PackedDrafts(BlockCache):
 
         tokens = pack(rows.tokens.gather(1, query.at), rows.eos_ids[0])
         self.work.add(tokens)
-        hidden = self.model.encode(tokens, pack(query.at, 0), attend, extend)
+        hidden = self.model.encode(tokens, packed, attend, extend)
         return hidden.view(num * depth, width, -1)[slot]
 
 

@@ -45,7 +45,7 @@ class AcceptanceFilter(nn.Module):
     @classmethod
     def of(cls, model: Any) -> AcceptanceFilter:
         """The filter in the folder that `model` was loaded from."""
-        folder = getattr(model, "folder", None)
+        folder = model.folder
         path = None if folder is None else folder / BESIDE_THE_MODEL
         if path is None or not path.is_file():
             raise ValueError(

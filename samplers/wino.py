@@ -40,7 +40,8 @@ class ShadowBlock:
         tokens = torch.cat([rows.tokens, torch.full_like(block.at, rows.mask_id)], 1)
         position = torch.cat([rows.position, block.at], 1)
         self.work.add(tokens)
-        hidden = self.model.encode(tokens, position, self.attend(rows, block))
+        attend = self.model.attention(position, position, self.shown(rows, block))
+        hidden = self.model.encode(tokens, position, attend)
         prob = self.model.head(hidden[:, length:]).float().softmax(-1)
         standing = rows.tokens.gather(1, block.at)[..., None]
         rows.memory[SHADOW] = torch.ones_like(rows.tokens, dtype=prob.dtype).scatter(
@@ -48,7 +49,7 @@ class ShadowBlock:
         )
         return self.model.head(gather_states(hidden, wanted.at)), wanted
 
-    def attend(self, rows: Canvas, block: Span) -> Tensor:
+    def shown(self, rows: Canvas, block: Span) -> Tensor:
         """(B, 1, L + W, L + W) bool."""
         batch, length = rows.tokens.shape
         width = block.width

@@ -136,13 +136,11 @@ def add_ngram_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ngram_run(arguments: argparse.Namespace) -> None:
     """Build an n-gram file."""
-    from dlmdecode.models.config import Config
     from dlmdecode.models.loading import find_folder, load_tokenizer
     from dlmdecode.speculation.diffuspec.ngram import build, fingerprint
 
     folder = find_folder(arguments.tokenizer)
-    family = Config.read(folder / "config.json").text("model_type")
-    tokenizer = load_tokenizer(folder, family)
+    tokenizer = load_tokenizer(folder)
     require(tokenizer is not None, "--tokenizer", arguments.tokenizer, "it has no tokenizer files")
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     texts = [text for path in arguments.texts for text in read_texts(path)]

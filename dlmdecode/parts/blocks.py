@@ -10,6 +10,7 @@ from torch import Tensor
 from dlmdecode.checks import whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import BlockSchedule
+from dlmdecode.models.protocol import Denoiser
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,25 @@ class FixedBlocks(BlockSchedule):
     def __post_init__(self) -> None:
         whole("block_length", self.length)
 
+    def bind(self, model: Denoiser) -> FixedBlocks:
+        """Blocks of a model whose attention is causal between blocks stand where its own do."""
+        return self if model.block_length is None else AlignedBlocks(self.length)
+
     def reach(self, canvas: Canvas) -> Tensor:
         return torch.full_like(canvas.lo, self.length)
+
+    __call__ = reach
+
+
+@dataclass(frozen=True)
+class AlignedBlocks(FixedBlocks):
+    """Blocks of `length` positions counted from position 0.
+
+    The end of a prompt shares the first one, and the last one ends with the text.
+    """
+
+    def reach(self, canvas: Canvas) -> Tensor:
+        return self.length - canvas.hi % self.length  # the next block begins where this one ends
 
     __call__ = reach
 

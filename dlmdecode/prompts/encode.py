@@ -167,7 +167,7 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
     require(len(row) > 0, "prompt", f"row {index}", "it is empty; a prompt has at least one token")
     integral = not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
     require(integral, "prompt", f"row {index} of {row.dtype}", "give integer token ids")
-    size = getattr(model, "vocab_size", None)
+    size = model.vocab_size
     low, high = int(row.min()), int(row.max())
     inside = low >= 0 and (size is None or high < size)
     known = "0 or more" if size is None else f"0 to {size - 1}"

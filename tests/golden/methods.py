@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from harness import Case, Setup
 
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
+from dlmdecode.parts.blocks import AlignedBlocks, FixedBlocks, WholeCanvas
 from dlmdecode.parts.processors import TopKFilter, TopPFilter
 from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import EvenQuota, Threshold, TopK
@@ -355,3 +356,33 @@ def wino(case: Case, folder: Path) -> Setup:
     recipe = sampler("wino", block_length=params["block_length"], **bars)
     leaf = lambda model: Shadowed()(model, Settings())  # noqa: E731
     return Setup(recipe, params["gen_length"], leaf=leaf, dtype=torch.float64)
+
+
+@method("sdar")
+def sdar(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    block, ids = params["block_length"], params["stopping_criteria_idx"]
+    num_blocks = -(-(len(case["prompt"]) + params["gen_length"]) // block)
+    quota = quirks.BlockQuota(block, params["denoising_steps"])
+    rules = {
+        "low_confidence_static": TopK(quota),
+        "sequential": TopK(quota),
+        "low_confidence_dynamic": quirks.ThresholdOrQuota(params["confidence_threshold"], quota),
+        "entropy_bounded": quirks.EntropySum(params["eb_threshold"]),
+    }
+    rule = params["remasking_strategy"]
+    scores = (quirks.Leftmost(),) if rule == "sequential" else ()
+    recipe = Sampler(select=rules[rule], blocks=AlignedBlocks(block), scores=scores)
+
+    def leaf(model: Any) -> Any:
+        other = copy.copy(model)
+        other.block_length = block
+        return quirks.SavingCalls(other)
+
+    def more(forward: Any) -> tuple[Any, ...]:
+        end = (quirks.EndWithBlock(tuple(ids)),) if ids else ()
+        return (*end, quirks.SaveLastBlock(forward))
+
+    cut = params["function"] == "postprocess_loop"
+    length = num_blocks * block - len(case["prompt"])
+    return Setup(recipe, length, leaf=leaf, quirks=more, cut=cut)

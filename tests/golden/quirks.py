@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.caches import BlockCache
+from dlmdecode.caches import BlockCache, CommittedCache
 from dlmdecode.decoding.canvas import Canvas, Positions, Span
 from dlmdecode.decoding.parts import Processor, Revision, Score, Selection
 from dlmdecode.parts.remasking import first
@@ -310,3 +310,79 @@ class VerifyFullCommit(Revision):
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         if canvas.block_full.all() and committed.sum() > 1 and not any(self.lookahead.verified):
             self.forward.recompute(canvas, Span(canvas.lo, canvas.hi))
+
+
+class SavingCalls(CommittedCache):
+    """SDAR's loop: the prompt's whole blocks, and each finished block, get a call of their own."""
+
+    def __call__(self, rows: Canvas, wanted: Positions):
+        self.save(rows)
+        return super().__call__(rows, wanted)
+
+    def save(self, rows: Canvas) -> None:
+        self.begin(rows)
+        final = self.final(rows)
+        if (final > self.kept[rows.row]).any():
+            self.compute(rows, Span(final, final), final)
+
+
+@dataclass(frozen=True, eq=False)
+class SaveLastBlock:
+    """SDAR saves the last block too, although nothing follows it."""
+
+    forward: Any
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        if canvas.done.all():
+            self.forward.save(canvas)
+
+
+@dataclass(frozen=True)
+class EndWithBlock:
+    """SDAR ends after a block that holds a stop id, and leaves what lies behind it masked."""
+
+    stop_ids: tuple[int, ...]
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        ends = torch.isin(canvas.tokens, torch.tensor(self.stop_ids)) & canvas.block
+        over = canvas.block_full & ends.any(1)
+        canvas.stop = torch.where(over, canvas.hi, canvas.stop)
+
+
+@dataclass(frozen=True)
+class BlockQuota:
+    """Tokens of a step as if no position of the block had been given."""
+
+    block: int
+    steps: int
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        more = canvas.block_step < self.block % self.steps
+        return torch.minimum(self.block // self.steps + more.long(), canvas.open.sum(1))
+
+
+@dataclass(frozen=True)
+class ThresholdOrQuota:
+    """All above the threshold if they are at least the quota, else the quota's best."""
+
+    threshold: float
+    quota: Any
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        sure, quota = canvas.open & (canvas.confidence > self.threshold), self.quota(canvas)
+        enough = sure.sum(1) >= quota
+        return torch.where(enough[:, None], sure, by_rule(canvas, "topk", quota=quota))
+
+
+@dataclass(frozen=True)
+class EntropySum:
+    """The lowest entropies whose sum stays below the bound."""
+
+    bound: float
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        entropy = canvas.proposal.entropy.masked_fill(~canvas.open, torch.inf)
+        ranked, order = entropy.sort(dim=1, stable=True)
+        fits = ranked.cumsum(1) < self.bound
+        fits[:, 0] = True
+        return torch.zeros_like(fits).scatter(1, order, fits)

@@ -27,22 +27,28 @@ def top_m(logits: Tensor, num: int) -> TopM:
 class PrefixCache:
     """Keys and values of text seen before, given back to a denoiser through its cache hook.
 
-    Attention is bidirectional, so what is kept was computed beside another future than the present
-    one: an approximation, which changes drafts and never the verified text.
+    Where attention is bidirectional, what is kept was computed beside another future than the
+    present one: an approximation, which changes drafts and never the verified text. Of a model
+    whose attention is causal between blocks whole blocks are kept, which is exact.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: int | None = None) -> None:
+        self.block = block or 1
         self.ids: list[int] = []
         self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (1, H, T, D/H)
 
     def reuse(self, prefix: list[int]) -> int:
         """Keep what the text shares with the last one, all but its last token; how much that is."""
-        length = num_shared(self.ids, prefix[:-1])
+        length = self.whole(num_shared(self.ids, prefix[:-1]))
         self.store = {
             layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self.store.items()
         }
         self.ids = prefix[:length]
         return length
+
+    def whole(self, length: int) -> int:
+        """Positions in whole blocks among the first `length`."""
+        return length // self.block * self.block
 
     def hook(self, length: int) -> Any:
         """The hook of one forward; of what it sees, the first `length` positions stay."""
@@ -78,9 +84,9 @@ class DiffusionDrafter:
         self.steps = conform("steps", steps, Count)
         self.num_candidates = conform("num_candidates", num_candidates, Count)
         self.tokenizer, self.eos_ids = model.tokenizer, model.eos_ids
-        self.vocab_size = getattr(model, "vocab_size", None)
-        cached = prefix_cache and getattr(model, "supports_cache", True)
-        self.cache = PrefixCache() if cached else None
+        self.vocab_size = model.vocab_size
+        cached = prefix_cache and model.supports_cache
+        self.cache = PrefixCache(model.block_length) if cached else None
         self.allowed: Tensor | None = None
         self.words: Any = None
         self.forwards = 0
@@ -92,7 +98,7 @@ class DiffusionDrafter:
     def reset(self) -> None:
         """Forget the last text, so that a row's drafts do not depend on the one before it."""
         if self.cache is not None:
-            self.cache = PrefixCache()
+            self.cache = PrefixCache(self.model.block_length)
 
     @torch.inference_mode()
     def draft(self, prefix: list[int], length: int) -> TopM:
@@ -131,10 +137,13 @@ class DiffusionDrafter:
         start = self.cache.reuse(prefix) if self.cache else 0
         tokens = torch.cat([torch.tensor(prefix[start:], device=model.device), canvas])
         position = torch.arange(start, start + len(tokens), device=model.device)
-        hook = self.cache.hook(len(prefix)) if self.cache else None
-        hidden = model.encode(tokens[None], position[None], cache=hook)[0]
+        kept = self.cache.whole(len(prefix)) if self.cache else 0
+        hook = self.cache.hook(kept) if self.cache else None
+        every = torch.arange(start + len(tokens), device=model.device)
+        attend = model.attention(position[None], every[None])
+        hidden = model.encode(tokens[None], position[None], attend, hook)[0]
         if self.cache:
-            self.cache.ids = list(prefix)
+            self.cache.ids = prefix[:kept]
         first = len(tokens) - len(canvas) - shift
         logits = model.head(hidden[first : first + len(canvas)]).float()
         return top_m(logits.masked_fill(self.forbidden(logits), -torch.inf), self.num_candidates)
