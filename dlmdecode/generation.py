@@ -23,7 +23,7 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.parts.remasking import EndOfSequence
-from dlmdecode.prompts import encode_prompts
+from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.registry import sampler as build_sampler
 from dlmdecode.settings import Settings, takes_settings
 from dlmdecode.streaming import Streaming
@@ -252,15 +252,3 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     if recipe.evaluate is not None:
         return recipe.evaluate(model, settings)
     return cache_policy(model, settings.cache)
-
-
-def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:
-    longest = max(map(len, prompts))
-    limit = model.max_length
-    require(
-        limit is None or longest + length <= limit,
-        "max_new_tokens",
-        length,
-        f"the longest prompt has {longest} tokens and the model addresses {limit} positions; "
-        f"give at most {max((limit or 0) - longest, 0)}",
-    )
