@@ -24,7 +24,7 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.parts.remasking import EndOfSequence
-from dlmdecode.prompts import encode_prompts
+from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.registry import sampler as build_sampler
 from dlmdecode.settings import Settings, takes_settings
 from dlmdecode.streaming import Streaming
@@ -274,15 +274,3 @@ def check_blocks(settings: Settings, model: Denoiser) -> None:
         least = -(-settings.max_new_tokens // own)
         fix = f"the model's blocks have {own} positions: give at least {least}, one for each"
         require(steps >= least, "steps", steps, fix)
-
-
-def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:
-    longest = max(map(len, prompts))
-    limit = model.max_length
-    require(
-        limit is None or longest + length <= limit,
-        "max_new_tokens",
-        length,
-        f"the longest prompt has {longest} tokens and the model addresses {limit} positions; "
-        f"give at most {max((limit or 0) - longest, 0)}",
-    )

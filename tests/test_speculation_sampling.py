@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 from speculation_toys import llama
 
 from dlmdecode.decoding.noise import uniform
-from dlmdecode.speculation import TopM, loop
+from dlmdecode.speculation import Drafter, TopM, loop
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.verifier.verification import Verdict, choices, choose, verify
 
@@ -72,10 +72,11 @@ def test_choices_follow_their_probabilities_at_every_position():
         assert chisquare(counts[p > 0].numpy(), 4000 * p[p > 0].numpy()).pvalue > LIMIT
 
 
-class Insisting:
+class Insisting(Drafter):
     """Always proposes the same tokens with the same confidence."""
 
     vocab_size = 4
+    searched = True
 
     def draft(self, prefix, length):
         ids = torch.tensor([[0, 1]] * length)

@@ -179,3 +179,19 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
         f"row {index}: mask token {model.mask_id} at {where[:5]}",
         "a prompt is not written to, so a mask in it would stay; remove it",
     )
+
+
+def check_context(prompts: list[Tensor], length: int, model: Any) -> None:
+    """Refuse texts of `length` tokens after prompts (P,) that `model.max_length` has no room for.
+
+    Raises:
+        ValueError: the longest prompt and its text are longer.
+    """
+    longest, limit = max(map(len, prompts)), model.max_length
+    require(
+        limit is None or longest + length <= limit,
+        "max_new_tokens",
+        length,
+        f"the longest prompt has {longest} tokens and the model addresses {limit} positions; "
+        f"give at most {max((limit or 0) - longest, 0)}",
+    )
