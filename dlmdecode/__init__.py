@@ -10,6 +10,7 @@ print(out.texts[0])
 from importlib import import_module
 from typing import Any
 
+from dlmdecode.composition import sampler
 from dlmdecode.decoding.canvas import Canvas, Proposal, Span
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
@@ -18,7 +19,7 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.wrap import wrap
 from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.select import Threshold, TopK
-from dlmdecode.registry import list_samplers, register_sampler, sampler
+from dlmdecode.registry import list_samplers, register_sampler
 
 __version__ = "0.1.0"
 __all__ = [

@@ -131,7 +131,8 @@ def alternatives(hint: Any) -> list[tuple[Any, Any]]:
         return [one for part in get_args(hint) for one in alternatives(part)]
     if get_origin(hint) is Annotated:
         kind, *extra = get_args(hint)
-        return [(kind, next((e for e in extra if isinstance(e, (Between, OneOf))), None))]
+        limit = next((e for e in extra if isinstance(e, (Between, OneOf))), None)
+        return alternatives(kind) if limit is None else [(kind, limit)]
     return [(hint, None)]
 
 

@@ -1,10 +1,11 @@
-"""What every command reads and prints: prompts, errors, text without control characters."""
+"""What every command reads and prints: model, prompt, errors, text without control characters."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import unicodedata
-from typing import TextIO
+from typing import Any, TextIO
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
 """What the library raises for a bad argument, file or model: a line for the user, no traceback."""
@@ -47,3 +48,19 @@ def read_prompt(argument: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"prompt: standard input is not UTF-8 at byte {error.start}") from error
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Give a command the arguments of `load`; `load_model` reads them."""
+    add = parser.add_argument
+    add("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
+    add("--device", help="where to put the weights (a GPU if there is one)")
+    add("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
+    add("--revision", help="branch, tag or commit of a hub id")
+
+
+def load_model(arguments: argparse.Namespace) -> Any:
+    """The model that the arguments of `add_model` name."""
+    from dlmdecode import load
+
+    return load(arguments.model, arguments.device, arguments.dtype, arguments.revision)

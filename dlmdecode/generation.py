@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dlmdecode.caches import cache_policy
 from dlmdecode.checks import conform, require
+from dlmdecode.composition import Composition
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.guidance import Guided
@@ -25,8 +26,7 @@ from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.parts.remasking import EndOfSequence
 from dlmdecode.prompts import check_context, encode_prompts
-from dlmdecode.registry import sampler as build_sampler
-from dlmdecode.settings import Settings, takes_settings
+from dlmdecode.settings import DEFAULT_SAMPLER, Settings, takes_settings
 from dlmdecode.streaming import Streaming
 
 
@@ -60,7 +60,7 @@ class Generation:
 def generate(
     model: Any,
     prompt: Any,
-    sampler: Any = "threshold",
+    sampler: Any = DEFAULT_SAMPLER,
     *,
     streamer: Any = None,
     on_step: Callable[[Step], None] | None = None,
@@ -78,8 +78,8 @@ def generate(
             `config` names its mask token.
         prompt: text, chat messages, token ids (a tensor, an array or a list), a list of these, a
             padded batch (B, P) with `attention_mask`, or what a tokenizer returns.
-        sampler: a name, a composition "adablock+credit", a `Sampler`, or a list of these; see
-            `list_samplers()`.
+        sampler: a name, a composition "adablock+credit", either with options behind commas
+            ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
         max_new_tokens: length of the canvas after each prompt (alias `gen_length`).
         block_length: positions per block, None for the whole canvas (alias `block_size`); the last
             one may be shorter. "auto" is the model's own where its attention is causal between
@@ -105,7 +105,8 @@ def generate(
         trace: keep every `Step` in `out.trace`.
         confidence_dtype: "float32" or "float64", precision of the probabilities that rules see.
         attention_mask: (B, P) for a batch of ids, 1 for a prompt's tokens.
-        **options: options of the sampler's components.
+        **options: options of the sampler's components; of two components that share one, as
+            `**{"credit.gamma": 0.3}`.
 
     Returns:
         A `Generation`.
@@ -140,7 +141,7 @@ def generate(
 def stream(
     model: Any,
     prompt: Any,
-    sampler: Any = "threshold",
+    sampler: Any = DEFAULT_SAMPLER,
     *,
     attention_mask: Any = None,
     **options: Any,
@@ -160,13 +161,11 @@ def resolve_model(model: Any) -> Denoiser:
     found = as_denoiser(model)
     if found is not None:
         return found
-    require(
-        isinstance(model, torch.nn.Module) and hasattr(model, "config"),
-        "model",
-        type(model).__name__,
-        "give a name, a model from load, a Denoiser, or dlmdecode.wrap(module, mask_id=…, "
-        "eos_ids=…)",
+    configured = isinstance(model, torch.nn.Module) and hasattr(model, "config")  # transformers'
+    fix = (
+        "give a name, what load gives, a Denoiser, or dlmdecode.wrap(module, mask_id=…, eos_ids=…)"
     )
+    require(configured, "model", type(model).__name__, fix)
     return wrap(model)
 
 
@@ -188,13 +187,12 @@ class Run:
     def prepare(
         cls, model: Any, prompt: Any, sampler: Any, mask: Any, options: Mapping[str, Any]
     ) -> Run:
+        composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
         model = resolve_model(model)
         check_blocks(settings, model)
-        facts, blocks = settings.facts, model.block_length
-        recipe = build_sampler(
-            sampler, family=model.family, context=facts, own_block=blocks, **options
-        )
+        facts = settings.facts
+        recipe = composition.build(model.family, facts, options, model.block_length)
         recipe = tempered(recipe.bind(model), settings.temperature)
         if settings.eos == "stop":
             recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))

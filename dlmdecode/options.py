@@ -1,23 +1,60 @@
-"""`option=value` as users write it on a command line, and in the name of a sampler or a cache."""
+"""NAME[,OPTION=VALUE]…: how users write a sampler or a cache with options, wherever they do.
+
+    "adablock+credit,alpha=0.5,delimiters=.,;"    alpha is 0.5, delimiters are "." and ";"
+
+A comma begins the next option where `option=` follows it; any other comma belongs to the value. An
+option may say whose it is: `credit.gamma=0.3`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
+from types import NoneType
 from typing import Any
+
+from dlmdecode.checks import alternatives
+
+SYNTAX = "NAME[+NAME][,OPTION=VALUE]…"
+SEPARATOR = re.compile(r",(?=\s*[^\W\d][\w.]*\s*=)")
+
+
+def split(text: str) -> tuple[str, dict[str, str]]:
+    """The name before the options, and the options with their values as they are written.
+
+    Raises:
+        ValueError: what follows the name is no `option=value`, or an option stands there twice.
+    """
+    first, *pairs = SEPARATOR.split(text)
+    name, comma, rest = first.partition(",")
+    found: dict[str, str] = {}
+    for option, value in map(assignment, [rest, *pairs] if comma else pairs):
+        if option in found:
+            raise ValueError(f"{text!r}: {option!r} is given twice")
+        found[option] = value
+    return name.strip(), found
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """The two sides of `option=value`.
+    """The two sides of `option=value` or `component.option=value`.
 
     Raises:
         ValueError: it is none.
     """
     name, equals, value = text.partition("=")
     name = name.strip()
-    if not equals or not name.isidentifier():
+    if not equals or not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(f"{text!r} is not of the form option=value")
     return name, value
+
+
+def parse(text: str, hint: Any) -> Any:
+    """The value that `text` means for what is annotated as `hint`: words and paths stay text."""
+    kinds = {kind for kind, _ in alternatives(hint)}
+    if str not in kinds or kinds & {int, float}:
+        return value_of(text)
+    return None if NoneType in kinds and text.lower() == "none" else text
 
 
 def value_of(text: str) -> Any:

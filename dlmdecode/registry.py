@@ -1,4 +1,4 @@
-"""Samplers by name: registration, options, and composition ("adablock+credit+prophet").
+"""Samplers by name: their registration and their options.
 
     @register_sampler("mine", paper="arXiv 2601.00001")
     def mine(threshold: Probability = 0.9) -> Sampler:
@@ -13,16 +13,15 @@ handed over by `generate`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, get_type_hints
 
-from dlmdecode.checks import closest, conform, require
+from dlmdecode.checks import closest, conform
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import blocks_of
-from dlmdecode.settings import DEFAULT_BLOCK_LENGTH, HINTS, SETTINGS, hints
+from dlmdecode.settings import SETTINGS
 
 ENTRY_POINTS = "dlmdecode.samplers"
 F = TypeVar("F", bound=Callable[..., Sampler])
@@ -123,136 +122,3 @@ def registered(name: str) -> Registered:
         near = closest(name, REGISTRY)
         raise ValueError(f"unknown sampler {name!r}{near}; known: {', '.join(sorted(REGISTRY))}")
     return REGISTRY[name]
-
-
-def sampler(
-    spec: str | Sampler | Sequence[str | Sampler],
-    *,
-    family: str | None = None,
-    context: Mapping[str, Any] | None = None,
-    own_block: int | None = None,
-    **options: Any,
-) -> Sampler:
-    """Build a recipe from a name, "a+b+c", a `Sampler`, or a list of these.
-
-    An option goes to the component that chooses positions if it takes it, else to the first other
-    one that does. Where no component chooses positions, "threshold" or "vanilla" does, as the
-    components ask for (see `dlmdecode samplers`).
-
-    Args:
-        spec: what to build.
-        family: "llada" or "Dream" selects the defaults published for that model family.
-        context: facts of the call for factories that ask for them (`max_new_tokens`, …).
-        own_block: positions of the model's own blocks, which are the call's where it gives none.
-        **options: the components' options.
-
-    Raises:
-        ValueError: unknown name, or components that cannot be combined, with the reason.
-        TypeError: unknown option, with the closest known name.
-    """
-    ready, entries = parse(spec)
-    given = dict(context or {}) | {name: options.pop(name) for name in SETTINGS if name in options}
-    context = {name: conform(name, value, hints()[name]) for name, value in given.items()}
-    if context.get("block_length") == "auto":
-        del context["block_length"]
-    facts = context if own_block is None else {"block_length": own_block} | context
-    chosen = any(recipe.select for recipe in ready) or any(e.over is None for e in entries)
-    base = None if chosen else registered(base_of(entries))
-    shares = distribute(options, entries, base)
-    merged = Sampler()
-    for recipe in ready:
-        merged = merged.merge(recipe)
-    for entry in entries:
-        merged = merged.merge(entry.build(family, facts, **shares[entry.name]))
-    if merged.select is None:
-        base = base or registered(base_of(entries))
-        merged = merged.merge(base.build(family, facts, **shares[""]))
-        entries = [*entries, base]
-    elif shares[""]:
-        raise TypeError(
-            f"option {next(iter(shares['']))!r} belongs to {base_of(entries)!r}, which this "
-            f"composition does not use"
-        )
-    check_effect(merged, ready, entries, context)
-    if merged.blocks is None:
-        merged = merged.merge(Sampler(blocks=blocks_of(block_length_of(facts))))
-    return merged
-
-
-def block_length_of(context: Mapping[str, Any]) -> int | None:
-    """The blocks of the call; where none are given, long enough that each gets one of the steps."""
-    if "block_length" in context:
-        return context["block_length"]
-    steps, length = context.get("steps"), context.get("max_new_tokens")
-    return max(DEFAULT_BLOCK_LENGTH, -(-length // steps) if steps and length else 1)
-
-
-def check_effect(
-    merged: Sampler,
-    ready: list[Sampler],
-    entries: list[Registered],
-    context: Mapping[str, Any],
-) -> None:
-    """Refuse what was given for the call and nothing in it would read."""
-    names = "+".join(entry.name for entry in entries) or "a ready Sampler"
-    steps, temperature = context.get("steps"), context.get("temperature", 0)
-    scheduled = steps is None or any(entry.takes("steps") for entry in entries)
-    require(scheduled, "steps", steps, f"{names} follows no schedule of steps: leave it out")
-    own = merged.blocks is not None and not any(entry.takes("block_length") for entry in entries)
-    block_length = context.get("block_length", "auto")
-    fix = f"{names} sets its own blocks: leave it out"
-    require(not own or block_length == "auto", "block_length", block_length, fix)
-    fixed = next((recipe.temperature for recipe in ready if recipe.temperature), 0)
-    fix = f"the Sampler has temperature={fixed}: give one"
-    require(temperature in (0, fixed) or not fixed, "temperature", temperature, fix)
-
-
-def parse(spec: Any) -> tuple[list[Sampler], list[Registered]]:
-    items = list(spec) if isinstance(spec, (list, tuple)) else [spec]
-    ready = [item for item in items if isinstance(item, Sampler)]
-    names = [
-        name.strip() for item in items if isinstance(item, str) for name in item.split("+")
-    ]  # fmt: skip
-    wrong = [item for item in items if not isinstance(item, (str, Sampler))]
-    if wrong or not items or "" in names:
-        raise ValueError(f"sampler={spec!r}: give a name, 'a+b', a Sampler, or a list of these")
-    if len(set(names)) < len(names):
-        raise ValueError(f"sampler={spec!r}: a component is named twice")
-    return ready, [registered(name) for name in names]
-
-
-def base_of(entries: list[Registered]) -> str:
-    """The sampler that chooses positions where no component does."""
-    return "threshold" if any(entry.over == "threshold" for entry in entries) else "vanilla"
-
-
-def distribute(
-    options: Mapping[str, Any], entries: list[Registered], base: Registered | None
-) -> dict[str, dict[str, Any]]:
-    """Which component gets which option; the base's are under ""."""
-    given: dict[str, dict[str, Any]] = {entry.name: {} for entry in entries}
-    given[""] = {}
-    takers = [(e.name, e) for e in entries if e.over is None]
-    if base is not None:
-        takers.append(("", base))
-    takers += [(e.name, e) for e in entries if e.over is not None]
-    for option, value in options.items():
-        owner = next((key for key, entry in takers if option in entry.options()), None)
-        if owner is None:
-            raise TypeError(unknown(option, [entry for _, entry in takers]))
-        given[owner][option] = value
-    return given
-
-
-def unknown(option: str, takers: list[Registered]) -> str:
-    """What to say about an option that none of `takers` has."""
-    known = sorted({name for entry in takers for name in entry.options()})
-    names = "+".join(entry.name for entry in takers)
-    others = [name for name in list_samplers() if option in registered(name).options()]
-    hint = closest(option, [*known, *SETTINGS])
-    if option in HINTS:
-        hint = f"; {HINTS[option]}"
-    elif others:
-        hint = f"; {', '.join(map(repr, others))} has it" if len(others) < 3 else ""
-    takes = ", ".join(known) or "none"
-    return f"unknown option {option!r} of sampler {names!r}{hint}; it takes {takes}"

@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
-from types import NoneType
 from typing import Annotated, Any, get_type_hints
 
 import torch
@@ -23,14 +22,13 @@ from dlmdecode.checks import (
     Count,
     NonNegative,
     OneOf,
-    alternatives,
     conform,
     plain,
     require,
 )
-from dlmdecode.options import value_of
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DEFAULT_SAMPLER = "threshold"
 DEFAULT_BLOCK_LENGTH = 32
 Seed = Annotated[int, Between(-(2**63), 2**63 - 1, name="a whole number of 64 bits")]
 
@@ -95,7 +93,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, hint in hints().items():
-            object.__setattr__(self, name, conform(name, getattr(self, name), hint))
+            object.__setattr__(self, name, conform(name, vars(self)[name], hint))
         find_policy(self.cache)
         usable = self.temperature == 0 or self.temperature >= 1e-6
         require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
@@ -123,7 +121,7 @@ class Settings:
     @property
     def facts(self) -> dict[str, Any]:
         """What a sampler's factory may ask for; a block length only where one was given."""
-        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        known = dict(vars(self))
         if self.block_length == "auto":
             del known["block_length"]
         return known
@@ -182,20 +180,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that a command was given."""
-    return {name: getattr(arguments, name) for name in SETTINGS if name in arguments}
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    """`option=value` of a command line as a pair.
-
-    Raises:
-        ValueError: it is none.
-    """
-    name, value = options.assignment(text)
-    return name, parse(name, value)
+    return {name: value for name, value in vars(arguments).items() if name in SETTINGS}
 
 
 def parse(name: str, text: str) -> Any:
     """The value that `text` means for an option or a setting: settings that are words stay so."""
-    kinds = {kind for kind, _ in alternatives(hints().get(name))}
-    return text if str in kinds and not kinds & {int, float, NoneType} else value_of(text)
+    return options.parse(text, hints().get(name))

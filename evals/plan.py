@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlmdecode.composition import Composition, read
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.evals.task import Prompt, Task
-from dlmdecode.registry import sampler
-from dlmdecode.settings import Settings, assignment
+from dlmdecode.settings import Settings, resolve_aliases
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,10 @@ class Contender:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def parse(cls, text: str, shared: dict[str, Any] | None = None) -> Contender:
-        """`"adablock+credit,alpha=0.7"`; options given here win over `shared` ones."""
-        spec, *pairs = re.split(r",(?=\s*\w+\s*=)", text)  # a value may have commas of its own
-        if not spec.strip() or "," in spec:
-            raise ValueError(f"--sampler {text!r}: give NAME or NAME,option=value")
-        return cls(text, spec.strip(), {**(shared or {}), **parse_options(pairs, "--sampler")})
+    def parse(cls, text: str) -> Contender:
+        """`"adablock+credit,alpha=0.7"`; settings among the options win over the run's."""
+        spec, options = read(text)
+        return cls(text, spec, resolve_aliases(options))
 
     def build(self, arguments: Mapping[str, Any], family: str | None) -> Sampler:
         """The recipe, as `generate` builds it from these options over its own `arguments`.
@@ -37,15 +34,8 @@ class Contender:
         Raises `ValueError` or `TypeError` for a wrong name or option.
         """
         settings, options = Settings.of({**arguments, **self.options})
-        return sampler(self.spec, family=family, context=settings.facts, **options)
-
-
-def parse_options(pairs: Iterable[str], option: str) -> dict[str, Any]:
-    """`["threshold=0.8", "radius=none"]` as a dict."""
-    try:
-        return dict(map(assignment, pairs))
-    except ValueError as error:
-        raise ValueError(f"{option}: {error}") from error
+        composition, options = Composition.read(self.spec, options)
+        return composition.build(family, settings.facts, options)
 
 
 @dataclass(frozen=True)

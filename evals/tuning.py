@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlmdecode.evals.plan import Contender, parse_options
+from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.report import Run, Summary, summarise
 from dlmdecode.evals.results import write_whole
 from dlmdecode.evals.task import Task
+from dlmdecode.options import assignment
+from dlmdecode.settings import parse
 
 LADDERS: dict[str, list[Any]] = {  # tried where --search names no values
     "threshold": [0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5],
@@ -43,8 +45,11 @@ def parse_search(pairs: Iterable[str], options: Mapping[str, Any]) -> dict[str, 
     """`["threshold=0.9,0.8"]` as a grid; without pairs, the ladders of the sampler's `options`."""
     grid: dict[str, list[Any]] = {}
     for pair in pairs:
-        name, _, values = pair.partition("=")
-        grid[name] = [parse_options([f"{name}={v}"], "--search")[name] for v in values.split(",")]
+        try:
+            name, values = assignment(pair)
+        except ValueError as error:
+            raise ValueError(f"--search: {error}") from None
+        grid[name] = [parse(name, value) for value in values.split(",")]
     if not grid:
         grid = {name: ladder for name, ladder in LADDERS.items() if name in options}
     if not grid:
@@ -53,12 +58,12 @@ def parse_search(pairs: Iterable[str], options: Mapping[str, Any]) -> dict[str, 
     return grid
 
 
-def settings(spec: str, grid: Mapping[str, Sequence[Any]], limit: int) -> list[Contender]:
+def settings(sampler: str, grid: Mapping[str, Sequence[Any]], limit: int) -> list[Contender]:
     """Every combination of the grid, each under a label that is its `--sampler` argument."""
     found = []
     for values in itertools.product(*grid.values()):
         pairs = [f"{k}={json.dumps(v)}" for k, v in zip(grid, values, strict=True)]
-        found.append(Contender.parse(",".join([spec, *pairs])))
+        found.append(Contender.parse(",".join([sampler, *pairs])))
     if len(found) > limit:
         raise ValueError(f"the grid has {len(found)} settings, more than --max-settings {limit}")
     return found
@@ -140,7 +145,6 @@ def spell(outcome: Outcome, baseline: str, budget: float) -> str:
         f"p {pair.p:.3g}), {held.tokens_per_forward:.2f} tokens per forward: "
         + ("confirmed" if outcome.confirmed else f"NOT within {budget:g} points")
     )
-    options = "".join(f", {k}={v!r}" for k, v in outcome.chosen.options.items())
-    lines.append(f'dlmdecode.generate(model, prompt, sampler="{outcome.chosen.spec}"{options})')
+    lines.append(f"dlmdecode.generate(model, prompt, sampler={outcome.chosen.label!r})")
     lines.append(f"--sampler {outcome.chosen.label}")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from dlmdecode.decoding.trace import Step
 from dlmdecode.evals.arithmetic import SPLITS, problem
 from dlmdecode.evals.functions import exercise
 from dlmdecode.models.domain import is_foreign
-from dlmdecode.settings import value_of
+from dlmdecode.options import value_of
 
 PROMPT = "w1 w2 w3"
 SMALL = ["--max-new-tokens", "16", "--block-length", "8", "--device", "cpu"]
@@ -101,13 +101,12 @@ def test_every_option_reaches_generate(run, folder, monkeypatch):
         raise ValueError("enough")
 
     monkeypatch.setattr(dlmdecode, "generate", spy)
-    argv = "--sampler threshold --set threshold=0.5 --gen-length 24 --block-length none"
+    argv = "--sampler threshold,threshold=0.5 --gen-length 24 --block-length none"
     argv += " --steps 12 --temperature 0.5 --cache none --cfg-scale 1.5 --seed 3 --eos ignore"
     argv += " --confidence-dtype float64"
     run("generate", PROMPT, "--model", folder, *argv.split())
     assert seen == {
-        "sampler": "threshold",
-        "threshold": 0.5,
+        "sampler": "threshold,threshold=0.5",
         "max_new_tokens": 24,
         "block_length": None,
         "steps": 12,
@@ -268,7 +267,7 @@ def test_trace_prints_a_line_for_each_step(run, folder):
 
 
 def test_trace_as_json_replays_to_the_text(run, folder):
-    argv = ["--model", folder, "--sampler", "threshold", "--set", "threshold=0.3", *SMALL]
+    argv = ["--model", folder, "--sampler", "threshold,threshold=0.3", *SMALL]
     _, out, _ = run("trace", PROMPT, "--json", *argv)
     steps = [json.loads(line) for line in out.splitlines()]
     assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
@@ -295,7 +294,7 @@ def test_samplers_lists_every_sampler_with_slots_options_and_paper(run):
 
 def test_samplers_by_name_shows_details(run):
     _, out, _ = run("samplers", "prophet")
-    assert "--set early=7.5" in out
+    assert "prophet,early=7.5" in out
     assert "where nothing else chooses positions: vanilla" in out
 
 
@@ -328,15 +327,18 @@ def test_reasons_are_lettered_beyond_z():
 
 ERRORS = {
     "an unknown sampler": (["--sampler", "profet"], "did you mean 'prophet'"),
-    "an unknown option": (["--set", "treshold=1"], "did you mean 'threshold'"),
+    "an unknown option": (["--sampler", "threshold,treshold=1"], "did you mean 'threshold'"),
     "a bad value": (["--temperature", "nan"], "temperature=nan"),
     "a bad length": (["--max-new-tokens", "0"], "max_new_tokens=0"),
     "beyond the context": (["--max-new-tokens", "9984"], "give at most"),
     "no number": (["--steps", "many"], "steps='many': give a whole number"),
     "half a number": (["--seed", "1.5"], "seed=1.5"),
     "steps that nothing reads": (["--steps", "4"], "steps=4: threshold follows no schedule"),
-    "an argument of another library": (["--set", "max_tokens=3"], "is max_new_tokens"),
-    "no assignment": (["--set", "early"], "not of the form option=value"),
+    "an argument of another library": (
+        ["--sampler", "threshold,max_tokens=3"],
+        "is max_new_tokens",
+    ),
+    "no assignment": (["--sampler", "prophet,early"], "not of the form option=value"),
     "an unknown argument": (["--samplr", "x"], "unrecognized arguments"),
     "no model": (["--model", "tinny"], "no model 'tinny'"),
 }
@@ -438,7 +440,7 @@ def test_the_module_is_the_command():
         ("[broken", "[broken"),
     ],
 )
-def test_a_value_of_set_is_what_it_looks_like(text, value):
+def test_the_value_of_an_option_is_what_it_looks_like(text, value):
     parsed = value_of(text)
     assert parsed == value
     assert type(parsed) is type(value)

@@ -199,7 +199,7 @@ def test_splits_share_no_problem_and_depend_on_the_seed():
         (["arithmetic", "--sampler", "threshold,treshold=1"], "threshold"),
         (["arithmetic", "--sampler", "vanilla", "--limit", "0"], "at least 1"),
         (["arithmetic", "--sampler", "vanilla", "--model", "/nowhere"], "no model"),
-        (["arithmetic", "--sampler", "vanilla", "--set", "x"], "option=value"),
+        (["arithmetic", "--sampler", "vanilla,x"], "option=value"),
         (["gsm8k", "--sampler", "vanilla", "--data", "/nowhere.jsonl"], "no such file"),
     ],
 )

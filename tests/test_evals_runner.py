@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from dlmdecode.evals.arithmetic_task import Arithmetic
-from dlmdecode.evals.plan import Contender, parse_options, plan
+from dlmdecode.evals.plan import Contender, plan
 from dlmdecode.evals.record import differences
 from dlmdecode.evals.report import Run
 from dlmdecode.evals.results import Results, line_of, read_rows
@@ -396,17 +396,15 @@ def test_the_worker_warms_up_once_for_each_sampler():
 
 
 def test_sampler_options_are_read_from_the_command_line_form():
-    assert parse_options(["a=0.5", "b=none", "c=word", "d=[1, 2]", "e=True"], "--set") == {
+    contender = Contender.parse("a+b,a=0.5,b=none,c=word,d=[1, 2],e=True")
+    assert contender.spec == "a+b" and contender.options == {
         "a": 0.5, "b": None, "c": "word", "d": (1, 2), "e": True,
     }  # fmt: skip
-    contender = Contender.parse("a+b,threshold=0.7", {"threshold": 0.9, "radius": 2})
-    assert contender.spec == "a+b" and contender.options == {"threshold": 0.7, "radius": 2}
+    assert Contender.parse("threshold,gen_length=64").options == {"max_new_tokens": 64}
     listed = Contender.parse("adablock,delimiters=5,6,window=0.5")
     assert listed.options == {"delimiters": (5, 6), "window": 0.5}
     with pytest.raises(ValueError, match="option=value"):
         Contender.parse("threshold,0.7")
-    with pytest.raises(ValueError, match="--set: 'x' is not of the form option=value"):
-        parse_options(["x"], "--set")
     with pytest.raises(ValueError, match="each only once"):
         evaluate(Sums(), CONTENDERS[:1] * 2, Path("unused"), worker())
 

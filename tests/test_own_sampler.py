@@ -9,8 +9,8 @@ from typing import Any, Self
 import pytest
 import torch
 from test_contract import decoded
-from toy import FAMILIES, micro, prompts
 from torch import Tensor
+from toy import FAMILIES, micro, prompts
 
 import dlmdecode
 from dlmdecode import Canvas, Sampler, Threshold, registry

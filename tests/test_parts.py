@@ -1,4 +1,4 @@
-"""What is no part of its slot is refused where it is written, and parts say whom they stand beside."""
+"""What is no part of its slot is refused where it is written; parts say whom they stand beside."""
 
 from __future__ import annotations
 

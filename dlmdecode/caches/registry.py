@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from dlmdecode.checks import closest, require
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.models.protocol import Denoiser
-from dlmdecode.options import assignment, value_of
+from dlmdecode.options import split, value_of
 
 ENTRY_POINTS = "dlmdecode.caches"
 Policy = Callable[..., Forward]
@@ -104,10 +104,10 @@ def find_policy(cache: str | Policy) -> tuple[Policy, dict[str, Any]]:
     if not isinstance(cache, str):
         require(callable(cache), "cache", cache, "give a name, or what makes a forward of a model")
         return cache, {}
-    name, *assignments = cache.split(",")
-    entry, options = registered(name.strip()), {}
+    name, given = split(cache)
+    entry, options = registered(name), {}
     known = entry.options()
-    for option, value in map(assignment, assignments):
+    for option, value in given.items():
         fix = f"{name} takes {', '.join(known) or 'no options'}{closest(option, known)}"
         require(option in known, "cache", cache, fix)
         options[option] = value_of(value)

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from dlmdecode.composition import Composition, sampler
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.registry import Registered, list_samplers, registered, sampler
+from dlmdecode.registry import Registered, list_samplers, registered
 from dlmdecode.settings import Settings
 
 SLOT_NAMES = {"verify": "verification", "select": "selection"}
 CALL = Settings().facts
 
 
-def slots(entry: Registered, options: Mapping[str, Any]) -> tuple[str, ...]:
+def slots(entry: Registered) -> tuple[str, ...]:
     """The slots that a sampler fills, in the order of a step; none if it does not build."""
     try:
-        recipe = entry.build(None, CALL, **taken(entry, options))
+        recipe = entry.build(None, CALL)
     except (ValueError, TypeError):
         return ()
-    empty = Sampler()
-    filled = [f.name for f in fields(Sampler) if getattr(recipe, f.name) != getattr(empty, f.name)]
+    empty = vars(Sampler())
+    filled = [name for name, value in vars(recipe).items() if value != empty[name]]
     return tuple(SLOT_NAMES.get(name, name) for name in filled)
-
-
-def taken(entry: Registered, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name in entry.options()}
 
 
 def listing(names: Sequence[str] = (), as_json: bool = False) -> str:
@@ -63,7 +59,7 @@ def markdown() -> str:
 def record(entry: Registered) -> dict[str, Any]:
     return {
         "name": entry.name,
-        "slots": slots(entry, {}) or ("selection",) * (entry.over is None),
+        "slots": slots(entry) or ("selection",) * (entry.over is None),
         "help": entry.help,
         "options": entry.options(),
         "presets": {family: dict(values) for family, values in entry.presets.items()},
@@ -84,41 +80,44 @@ def details(entry: Registered) -> str:
     lines.append(f"  slots: {', '.join(record(entry)['slots'])}")
     if entry.over is not None:
         lines.append(f"  where nothing else chooses positions: {entry.over}")
-    lines += [f"  --set {name}={show(value)}" for name, value in entry.options().items()]
+    lines += [f"  {entry.name},{name}={show(value)}" for name, value in entry.options().items()]
     lines += [f"  published for {note}" for note in preset_notes(entry)]
     return "\n".join(lines)
 
 
 def show(value: Any) -> str:
-    """A value as `--set` takes it."""
+    """A value as the text of an option."""
     if value is inspect.Parameter.empty:
         return "?"
-    if isinstance(value, tuple):
-        return ",".join(map(show, value))
+    if isinstance(value, tuple) or (isinstance(value, str) and not value.isidentifier()):
+        return json.dumps(value)
     if isinstance(value, str):
-        return repr(value) if not value.isidentifier() else value
+        return value
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def refusal(first: str, second: str, options: Mapping[str, Any]) -> str | None:
+def refusal(first: str, second: str) -> str | None:
     """Why two samplers cannot be combined; None if they can."""
-    known = {**registered(first).options(), **registered(second).options()}
-    given = {name: value for name, value in options.items() if name in known}
     try:
-        sampler(f"{first}+{second}", context=CALL, **given)
+        sampler([first, second], context=CALL)
     except (ValueError, TypeError) as error:
         return str(error)
     return None
 
 
-def matrix(names: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> str:
-    """Which pairs combine: `+` where they do, else the letter of the reason below."""
-    names = [registered(name).name for name in names or list_samplers()]
-    options = options or {}
+def matrix(names: Sequence[str] = ()) -> str:
+    """Which pairs combine: `+` where they do, else the letter of the reason below.
+
+    Args:
+        names: samplers, each with options if need be: "learn2pd,filter=FILE". All if empty.
+    """
+    for name in names:
+        Composition.read(name, {})
+    names = names or list_samplers()
     reasons: dict[str, list[str]] = {}
     cells: dict[tuple[str, str], str] = {}
     for first, second in combinations(names, 2):
-        reason = refusal(first, second, options)
+        reason = refusal(first, second)
         if reason is None:
             cells[first, second] = cells[second, first] = "+"
             continue

