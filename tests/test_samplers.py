@@ -49,7 +49,8 @@ CACHED = [  # WINO reads committed positions, which a cache does not recompute
 
 
 def options(recipe: str) -> dict:
-    return {k: v for name in recipe.split("+") for k, v in OPTIONS.get(name, {}).items()}
+    names = recipe.split("+")
+    return {f"{name}.{k}": v for name in names for k, v in OPTIONS.get(name, {}).items()}
 
 
 def run(recipe: str, prompt, family: str = "llada", cache: str = "none", **more):
