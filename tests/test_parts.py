@@ -1,4 +1,4 @@
-"""What is no part of its slot is refused where it is written, and parts say whom they stand beside."""
+"""What is no part of its slot is refused, and parts say what they cannot stand beside."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_fields_constants_methods_and_flags_are_no_misspelt_flags():
     assert not Sampler(scores=(Mine.of(),)).reads_canvas
 
 
-@pytest.mark.parametrize("cls", [cls for kind in (*ONE.values(), *MANY.values()) for cls in [kind]])
+@pytest.mark.parametrize("cls", [*ONE.values(), *MANY.values()])
 def test_a_part_without_its_slots_method_cannot_be_made(cls):
     with pytest.raises(TypeError, match="abstract"):
         type("Empty", (cls,), {})()
