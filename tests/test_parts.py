@@ -19,6 +19,7 @@ from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import EvenQuota
 from dlmdecode.samplers.adablock import DelimiterBlocks
 from dlmdecode.samplers.credit import TraceCredit
+from dlmdecode.samplers.dream import RandomShare
 from dlmdecode.samplers.eoser import EosRejection
 from dlmdecode.samplers.freedave import Lookahead
 from dlmdecode.samplers.klass import KLHistory
@@ -145,6 +146,7 @@ def test_a_part_without_its_slots_method_cannot_be_made(cls):
         ),
         ({"scores": (NegativeEntropy(), EosRejection())}, "a confidence below 0 more"),
         ({"scores": (EosRejection(), EndLast())}, "a confidence below 0 more"),
+        ({"scores": (EosRejection(),), "select": RandomShare(4)}, "no confidence ranks them"),
     ],
     ids=str,
 )
