@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
@@ -45,8 +45,8 @@ class Part(ABC):  # noqa: B024  (the methods that a part must have are its slot'
         super().__init_subclass__(**how)
         check_flags(cls)
 
-    def bind(self, model: Any) -> Self:
-        """The part for this model: where text becomes ids, or something is loaded beside it.
+    def bind(self, model: Any) -> Part:
+        """The part, or one of the same slot, for this model: where text becomes ids, for example.
 
         Raises `ValueError` for what the model does not have.
         """
