@@ -12,7 +12,7 @@ from torch import Tensor
 from dlmdecode.checks import Between, Count, NonNegative, OneOf, PositiveProbability, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.noise import gumbel, uniform
-from dlmdecode.decoding.parts import Processor, Score, Selection
+from dlmdecode.decoding.parts import Part, Processor, Score, Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import WholeCanvas, blocks_of
 from dlmdecode.parts.processors import Temperature, TopKFilter, TopPFilter
@@ -68,6 +68,10 @@ class RandomShare(Selection):
 
     steps: int
     eps: float = 1e-3
+
+    def refuses(self, other: Part) -> str | None:
+        ranks = isinstance(other, Score)
+        return "positions are drawn, so that no confidence ranks them" if ranks else None
 
     def __call__(self, canvas: Canvas) -> Tensor:
         device = canvas.lo.device

@@ -1,4 +1,4 @@
-"""What is no part of its slot is refused where it is written; parts say whom they stand beside."""
+"""What is no part of its slot is refused, and parts say what they cannot stand beside."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import EvenQuota
 from dlmdecode.samplers.adablock import DelimiterBlocks
 from dlmdecode.samplers.credit import TraceCredit
+from dlmdecode.samplers.dream import RandomShare
 from dlmdecode.samplers.eoser import EosRejection
 from dlmdecode.samplers.freedave import Lookahead
 from dlmdecode.samplers.klass import KLHistory
@@ -120,7 +121,7 @@ def test_fields_constants_methods_and_flags_are_no_misspelt_flags():
     assert not Sampler(scores=(Mine.of(),)).reads_canvas
 
 
-@pytest.mark.parametrize("cls", [cls for kind in (*ONE.values(), *MANY.values()) for cls in [kind]])
+@pytest.mark.parametrize("cls", [*ONE.values(), *MANY.values()])
 def test_a_part_without_its_slots_method_cannot_be_made(cls):
     with pytest.raises(TypeError, match="abstract"):
         type("Empty", (cls,), {})()
@@ -145,6 +146,7 @@ def test_a_part_without_its_slots_method_cannot_be_made(cls):
         ),
         ({"scores": (NegativeEntropy(), EosRejection())}, "a confidence below 0 more"),
         ({"scores": (EosRejection(), EndLast())}, "a confidence below 0 more"),
+        ({"scores": (EosRejection(),), "select": RandomShare(4)}, "no confidence ranks them"),
     ],
     ids=str,
 )

@@ -46,7 +46,7 @@ class Part(ABC):  # noqa: B024  (the methods that a part must have are its slot'
         check_flags(cls)
 
     def bind(self, model: Any) -> Part:
-        """The part for this model: where text becomes ids, or something is loaded beside it.
+        """The part, or one of the same slot, for this model: where text becomes ids, for example.
 
         Raises `ValueError` for what the model does not have.
         """
