@@ -82,7 +82,7 @@ class Composition:
             for names, given in map(read, texts)
         ]
         names = [name for some, _ in parts for name in some]
-        known = len(items) > 0 and len(ready) + len(texts) == len(items) and "" not in names
+        known = 0 < len(items) == len(ready) + len(texts) and "" not in names
         require(known, "sampler", spec, "give a name, 'a+b', a Sampler, or a list of these")
         require(len(set(names)) == len(names), "sampler", spec, "a component is named twice")
         composition = cls(tuple(ready), tuple(map(registered, names)))

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import entry_points
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from dlmdecode.checks import Count, OneOf, alternatives, conform, require
+from dlmdecode.checks import OneOf, alternatives, conform, require
 from dlmdecode.evals.task import Task
 from dlmdecode.options import parse
 
@@ -44,12 +44,12 @@ class RegisteredTask:
 
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
-        return inspect.signature(self.make).parameters
+        return inspect.signature(self.make, eval_str=True).parameters
 
-    @cached_property
-    def hints(self) -> dict[str, Any]:
-        made = self.make.__init__ if isinstance(self.make, type) else self.make
-        return get_type_hints(made, include_extras=True)
+    def hint(self, name: str) -> Any:
+        """The annotation of a parameter; None where it has none."""
+        annotation = self.parameters[name].annotation
+        return None if annotation is inspect.Parameter.empty else annotation
 
     @property
     def options(self) -> list[str]:
@@ -58,7 +58,7 @@ class RegisteredTask:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Give a command the task's options."""
         for name in self.options:
-            hint, default = self.hints.get(name), self.parameters[name].default
+            hint, default = self.hint(name), self.parameters[name].default
             flag, help = f"--{name.replace('_', '-')}", text_of(hint)
             if default is False:
                 parser.add_argument(flag, action="store_true", help=help)
@@ -80,8 +80,7 @@ class RegisteredTask:
         Raises:
             ValueError: an option that is not what its annotation says, or that the task lacks.
         """
-        conform("limit", limit, Count | None)
-        values = {name: conform(name, given[name], self.hints.get(name)) for name in self.options}
+        values = {name: conform(name, given[name], self.hint(name)) for name in self.options}
         has_form = "chat" in self.parameters
         require(has_form or not chat, "chat", chat, f"{self.name} has no chat form: leave it out")
         if has_form:
@@ -115,7 +114,7 @@ def register_task(name: str) -> Callable[[T], T]:
         require(name.isidentifier(), "name", name, "use letters, digits and underscores")
         free = name not in REGISTRY and name not in COMMANDS
         require(free, "name", name, "a task or a command of this name is there already")
-        if isinstance(make, type):
+        if isinstance(make, type) and issubclass(make, Task):
             make.name = name
         REGISTRY[name] = RegisteredTask(name, make)
         return make

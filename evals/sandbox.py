@@ -75,7 +75,12 @@ def command(*modules: str) -> list[str]:
 
 
 JUDGE = command(
-    "sandbox_jail", "sandbox_values", "sandbox_pipe", "sandbox_program", "sandbox_worker"
+    "sandbox_calls",
+    "sandbox_jail",
+    "sandbox_values",
+    "sandbox_pipe",
+    "sandbox_program",
+    "sandbox_worker",
 )
 PROGRAM = command("sandbox_values", "sandbox_pipe", "sandbox_program")
 

@@ -62,7 +62,8 @@ def test_options_follow_the_name_and_stand_in_the_table(tmp_path):
 @pytest.mark.parametrize("option", ["--limit", "--batch-size", "--max-new-tokens"])
 def test_a_count_below_one_is_refused(option, capsys):
     assert main(["bench", "samplers", option, "0"]) == 2
-    assert f"{option} 0: give 1 or more" in capsys.readouterr().err
+    name = option.removeprefix("--").replace("-", "_")
+    assert f"{name}=0: give a whole number, at least 1" in capsys.readouterr().err
 
 
 def test_the_table_goes_to_a_file_and_the_run_goes_on_beside_it(tmp_path, capsys):

@@ -154,7 +154,7 @@ def test_tuning_takes_the_fastest_setting_within_the_budget_and_confirms_it(tmp_
     assert outcome.chosen.options == {"threshold": 0.9} and outcome.confirmed
     assert json.loads((tmp_path / "preset.json").read_text())["options"] == {"threshold": 0.9}
     said = spell(outcome, "vanilla", 10.0)
-    assert 'sampler="threshold", threshold=0.9' in said and "confirmed" in said
+    assert "sampler='threshold,threshold=0.9'" in said and "confirmed" in said
 
 
 def test_tuning_does_not_confirm_what_fails_on_held_out_problems(tmp_path):

@@ -7,6 +7,8 @@ from toy import micro, prompts
 
 import dlmdecode
 from dlmdecode import FixedBlocks, Sampler, Threshold, WholeCanvas, registry
+from dlmdecode.commands import catalogue
+from dlmdecode.options import split, value_of
 from dlmdecode.registry import registered
 
 
@@ -149,3 +151,102 @@ def test_samplers_of_installed_packages_are_found_by_entry_point(clean, monkeypa
 def test_what_names_no_sampler_is_refused(spec):
     with pytest.raises(ValueError, match="sampler=.*give a name, 'a\\+b', a Sampler, or a list"):
         dlmdecode.sampler(spec)
+
+
+# options in the text, and whose they are
+
+
+def test_options_stand_in_the_text_of_a_sampler_or_beside_it():
+    written = dlmdecode.sampler("adablock+credit, alpha=0.5,delimiters=5,6,window=0.5")
+    given = dlmdecode.sampler("adablock+credit", alpha=0.5, delimiters=(5, 6), window=0.5)
+    assert written == given
+    assert dlmdecode.sampler("threshold,block_length=8").blocks == FixedBlocks(8)
+    call = dict(max_new_tokens=8, seed=0)
+    one = dlmdecode.generate(micro("llada"), prompts(4), "threshold,threshold=0.2", **call)
+    other = dlmdecode.generate(micro("llada"), prompts(4), "threshold", threshold=0.2, **call)
+    assert one.sequences.tolist() == other.sequences.tolist() and one.nfe == other.nfe
+    settings = dlmdecode.generate(micro("llada"), prompts(4), "threshold,gen_length=8,eos=ignore")
+    assert settings.sequences.shape == (1, 12)
+
+
+@pytest.mark.parametrize(
+    "text, option, value",
+    [
+        ("a,x=1", "x", "1"),
+        ("a,x=5,6", "x", "5,6"),
+        ("a,x=5,6,y=2", "x", "5,6"),
+        ("a,x=", "x", ""),
+        ("a, x = 1", "x", " 1"),
+        ('a,x={"3": "a,b"},y=1', "x", '{"3": "a,b"}'),
+        ("a,x=a=b", "x", "a=b"),
+        ("a,b.x=0.5", "b.x", "0.5"),
+    ],
+)
+def test_a_comma_begins_an_option_only_where_one_follows(text, option, value):
+    name, found = split(text)
+    assert (name, found[option]) == ("a", value)
+
+
+@pytest.mark.parametrize("text", ["a,", "a,x", "a,0.5", "a,x,y=1", "a,2x=1", "a,b..x=1", "a,-x=1"])
+def test_what_follows_a_name_and_is_no_option_is_refused(text):
+    with pytest.raises(ValueError, match=f"sampler={text!r}: .* not of the form option=value"):
+        dlmdecode.sampler(text)
+
+
+def test_an_option_is_given_once():
+    with pytest.raises(ValueError, match="'threshold' is given twice"):
+        dlmdecode.sampler("threshold,threshold=0.5,threshold=0.6")
+    with pytest.raises(ValueError, match="threshold=0.6: the sampler's text says threshold=0.5"):
+        dlmdecode.sampler("threshold,threshold=0.5", threshold=0.6)
+    with pytest.raises(ValueError, match="max_new_tokens=9: the sampler's text says"):
+        dlmdecode.generate(micro("llada"), prompts(4), "vanilla,max_new_tokens=8", max_new_tokens=9)
+    with pytest.raises(ValueError, match="credit.gamma=0.6: credit.gamma=0.5 is given, too"):
+        dlmdecode.sampler("credit", gamma=0.5, **{"credit.gamma": 0.6})
+
+
+def test_an_option_that_two_components_have_needs_the_name_of_its_own():
+    with pytest.raises(
+        ValueError,
+        match="gamma=0.3: entropy_bound and credit have an option of this name: "
+        "give entropy_bound.gamma or credit.gamma",
+    ):
+        dlmdecode.sampler("entropy_bound+credit", gamma=0.3)
+    first = dlmdecode.sampler("entropy_bound+credit,credit.gamma=0.3")
+    second = dlmdecode.sampler("entropy_bound+credit", **{"credit.gamma": 0.3})
+    assert first == second == dlmdecode.sampler(["entropy_bound", "credit,gamma=0.3"])
+    assert first.processors == dlmdecode.sampler("credit", gamma=0.3).processors
+    assert first.select == dlmdecode.sampler("entropy_bound").select
+    assert first != dlmdecode.sampler("entropy_bound+credit,entropy_bound.gamma=0.3")
+
+
+def test_an_option_that_a_component_shares_with_the_one_that_chooses_for_it_needs_its_name():
+    with pytest.raises(ValueError, match="give freedave.threshold or threshold.threshold"):
+        dlmdecode.sampler("freedave+credit", threshold=0.9)
+    built = dlmdecode.sampler("freedave+credit,threshold.threshold=0.7")
+    assert built.select == Threshold(0.7)
+    assert dlmdecode.sampler("freedave", threshold=0.9) == dlmdecode.sampler(
+        "freedave,freedave.threshold=0.9"
+    )
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("credit.gama", "unknown option 'credit.gama' .*did you mean 'credit.gamma'"),
+        ("credits.gamma", "unknown option 'credits.gamma' .*did you mean 'credit.gamma'"),
+        ("prophet.early", "unknown option 'prophet.early' of sampler 'entropy_bound\\+credit'"),
+        ("gama", "it takes alpha, beta, credit.gamma, entropy_bound.gamma"),
+        ("credit.steps", "unknown option 'credit.steps'"),
+    ],
+)
+def test_a_name_that_no_component_has_is_refused_with_the_closest_one(option, message):
+    with pytest.raises(TypeError, match=message):
+        dlmdecode.sampler(f"entropy_bound+credit,{option}=1")
+
+
+def test_every_default_in_the_listing_can_be_written_as_an_option():
+    for name in dlmdecode.list_samplers():
+        for option, value in registered(name).options().items():
+            text = catalogue.show(value)
+            assert split(f"{name},{option}={text},last=1") == (name, {option: text, "last": "1"})
+            assert value_of(text) == value

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from confined import RIGHT, SQUARE, says
 
-from dlmdecode.evals import sandbox, sandbox_jail
+from dlmdecode.evals import sandbox, sandbox_calls
 from dlmdecode.evals.functions_task import Functions
 from dlmdecode.evals.humaneval import HumanEval
 from dlmdecode.evals.sandbox import obstacle
@@ -229,11 +229,11 @@ print(number("shmget", 0, 4096, 0o1600), number("semget", 0, 1, 0o1600),
       number("msgget", 0, 0o1600), number("mq_open", b"/x", os.O_CREAT, 0o600, None),
       number("socket", 2, 1, 0), number("kill", os.getpid(), 0))
 """
-    if os.uname().sysname != "Linux" or os.uname().machine not in sandbox_jail.ARCHITECTURES:
+    if os.uname().sysname != "Linux" or os.uname().machine not in sandbox_calls.ARCHITECTURES:
         pytest.skip("no filter for this machine")
     for isolation, refused in (("namespaces", [True] * 4 + [False] * 2), ("weak", [True] * 6)):
         out = subprocess.run(
-            [sys.executable, "-c", tried, sandbox_jail.__file__, isolation],
+            [sys.executable, "-c", tried, sandbox_calls.__file__, isolation],
             capture_output=True, text=True, check=True)  # fmt: skip
         assert out.stdout.split() == [*map(str, refused)]
 

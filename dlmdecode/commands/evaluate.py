@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dlmdecode.checks import Count, conform
 from dlmdecode.composition import Composition
 from dlmdecode.console import add_model
 from dlmdecode.evals.plan import Contender
@@ -93,9 +94,13 @@ def run_report(args: argparse.Namespace) -> int:
     return 0
 
 
-def build_task(args: argparse.Namespace) -> Task:
-    """The task; where it runs programs, a first line says how they are confined."""
-    task = args.make_task(vars(args), args.limit, args.chat)
+def build_task(args: argparse.Namespace, halves: int = 1) -> Task:
+    """The task, in as many halves of `--limit` problems as there shall be.
+
+    Where it runs programs, a first line says how they are confined.
+    """
+    limit = conform("limit", args.limit, Count | None)
+    task = args.make_task(vars(args), limit and halves * limit, args.chat)
     if isolation := task.describe().get("isolation"):
         limits = ", a guard against accidents only" if isolation == "weak" else ""
         print(f"isolation of the programs: {isolation}{limits}", file=sys.stderr)
@@ -126,7 +131,7 @@ def run_tuning(args: argparse.Namespace) -> int:
     composition, fixed = Composition.read(args.sampler, {})
     free = {name: value for name, value in composition.options().items() if name not in fixed}
     candidates = settings(args.sampler, parse_search(args.search, free), args.max_settings)
-    halves = build_task(args).split(generation_arguments(args)["seed"] or 0)
+    halves = build_task(args, halves=2).split(generation_arguments(args)["seed"] or 0)
     tasks = (limited(halves[0], args.limit), limited(halves[1], args.limit))
     evaluate_into = evaluator(args, [baseline, *candidates])
     outcome = tune(tasks, candidates, baseline, args.budget, evaluate_into, args.output)
