@@ -37,11 +37,11 @@ class CommittedCache:
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)
-        final = self.final(rows)
-        due = final > self.kept[rows.row]  # they have more to compute, and wait for nobody
+        kept, final = self.kept[rows.row], self.final(rows)
+        due = final > kept  # they have more to compute, and the others need not wait
         groups = [index.nonzero()[:, 0] for index in (due, ~due)]
         parts = [
-            self.compute(rows.take(index), wanted.take(index), final[index])
+            self.compute(rows.take(index), wanted.take(index), kept[index], final[index])
             for index in groups
             if len(index)
         ]
@@ -57,10 +57,12 @@ class CommittedCache:
         written = torch.where(rows.block_full & (rows.branch == 0), rows.hi, rows.lo)
         return written // self.block * self.block
 
-    def compute(self, rows: Canvas, wanted: Positions, final: Tensor) -> tuple[Tensor, Positions]:
-        """Logits from what is kept and the positions behind it; those before `final` (N,) stay."""
+    def compute(
+        self, rows: Canvas, wanted: Positions, kept: Tensor, final: Tensor
+    ) -> tuple[Tensor, Positions]:
+        """Logits behind the first `kept` (N,) positions; then the first `final` (N,) are kept."""
         shift, block = self.model.shift, self.block
-        lo = torch.minimum(self.kept[rows.row], (wanted.lo - shift).clamp(min=0))
+        lo = torch.minimum(kept, torch.maximum(wanted.lo, kept) - shift).clamp(min=0)
         hi = torch.minimum(-(-torch.maximum(wanted.hi, final) // block) * block, rows.stop)
         window = Span(lo, hi)
         tokens = rows.tokens.gather(1, window.at)

@@ -321,9 +321,9 @@ class SavingCalls(CommittedCache):
 
     def save(self, rows: Canvas) -> None:
         self.begin(rows)
-        final = self.final(rows)
-        if (final > self.kept[rows.row]).any():
-            self.compute(rows, Span(final, final), final)
+        kept, final = self.kept[rows.row], self.final(rows)
+        if (final > kept).any():
+            self.compute(rows, Span(final, final), kept, final)
 
 
 @dataclass(frozen=True, eq=False)
