@@ -26,9 +26,6 @@ GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
 class ListDrafters(argparse.Action):
     """Prints the drafters of the registry and their options, and ends the command."""
 
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, nargs=0, **options)
-
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         from dlmdecode.commands.catalogue import show
         from dlmdecode.speculation.drafters.registry import DRAFTERS
@@ -45,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("prompt", help="the text to continue, or - to read it from standard input")
     add("--drafter", default="tiny", metavar="X", help=DRAFTER)
-    add("--list-drafters", action=ListDrafters, help="print NAME and OPTION of drafters, and exit")
+    help = "print NAME and OPTION of drafters, and exit"
+    add("--list-drafters", action=ListDrafters, nargs=0, help=help)
     add("--verifier", default="tiny-ar", help="causal model: name, hub id, folder or .gguf file")
     add("--max-new-tokens", type=int, default=256, metavar="N")
     add("--temperature", type=float, default=0.0, help="0 is greedy")
