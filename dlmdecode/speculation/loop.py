@@ -99,7 +99,7 @@ def speculate(
             one, "lookup" or "lookup,longest=5"; see `list_drafters()`.
         verifier: a transformers causal LM, a name or path for `load_verifier`, or a `Verifier`.
         prompt: as in `generate`, in the verifier's vocabulary and chat template.
-        max_new_tokens: at most this many per prompt.
+        max_new_tokens: at most this many tokens per prompt.
         temperature: 0 for greedy decoding; above, sampling from the verifier's distribution.
         path_search: "cps", "argmax", or a `PathSearch` with other settings.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
@@ -155,9 +155,9 @@ def speculate(
             **options,
         )
         loops.append(loop)
+    stats = summary(loops, time.perf_counter() - began)
+    stats["drafter_forwards"] = source.drafter.forwards - before
     rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
-    forwards = source.drafter.forwards - before
-    stats = summary(loops, time.perf_counter() - began) | {"drafter_forwards": forwards}
     return Speculation(
         pad(rows, verifier, options),
         verifier.decode(rows, prompts),
@@ -219,11 +219,10 @@ class Loop:
         return uniform(self.key, position)
 
     def record(self, length: int, draft: list[int], accepted: int, written: list[int]) -> None:
-        number = len(self.steps) + 1
-        step = Step(self.row, number, length, tuple(draft), accepted, tuple(written))
-        self.steps.append(step)
+        about = (self.row, len(self.steps) + 1, length, tuple(draft), accepted, tuple(written))
+        self.steps.append(Step(*about))
         if self.on_step is not None:
-            self.on_step(step)
+            self.on_step(self.steps[-1])
 
 
 def summary(loops: list[Loop], seconds: float) -> dict[str, Any]:

@@ -53,6 +53,6 @@ def named(name: str | os.PathLike[str]) -> Any:
         return load(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"drafter={os.fspath(name)!r} is none of the drafters {', '.join(map(repr, known))}"
-            f"{closest(first, known)}; nor is it a model: {error}"
+            f"drafter={os.fspath(name)!r} is none of the drafters {', '.join(map(repr, known))}, "
+            f"nor is it a model: {error}{closest(first, known)}"
         ) from error
