@@ -70,8 +70,7 @@ def generate(
 ) -> Generation:
     """Decode a diffusion language model.
 
-    Numbers may be Python's, numpy's or torch's; True and False are none. `dlmdecode.settings` has
-    the arguments from `max_new_tokens` to `confidence_dtype`.
+    Numbers may be Python's, numpy's or torch's; True and False are none.
 
     Args:
         model: what `load` or `wrap` give, a name or path for `load`, or a bare module whose
@@ -80,30 +79,12 @@ def generate(
             padded batch (B, P) with `attention_mask`, or what a tokenizer returns.
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
-        max_new_tokens: length of the canvas after each prompt (alias `gen_length`).
-        block_length: positions per block, None for the whole canvas (alias `block_size`); the last
-            one may be shorter. "auto" is the model's own where its attention is causal between
-            blocks; else what the sampler's paper has: one block over the whole canvas for "dream"
-            and "entropy_bound", 32 positions for others. Blocks of a block-causal model are counted
-            from position 0, so that the end of a prompt may share the first one.
-        steps: denoising steps over all blocks together, a block's share being that of its
-            positions, for samplers with a schedule; None is a step a token (alias
-            `diffusion_steps`).
-        temperature: 0 takes the best token; above, tokens are drawn by Gumbel noise that depends
-            on `seed`, prompt and position only.
-        cfg_scale: classifier-free guidance; 0 is off, otherwise a call has twice the rows.
-        cache: "none"; "prefix" or "dual" (Fast-dLLM), approximations for full attention; "block",
-            exact, for block-causal models.
-        eos: "stop" ends a row once an EOS stands with nothing masked before it, and what follows
-            becomes EOS; "ignore" decodes the whole canvas and keeps it as it is.
-        seed: key of all randomness, 0 if None. The same seed gives a prompt the same text in any
-            batch.
+        {settings}
         streamer: transformers' protocol: `put(prompt)`, `put_draft(ids)` after each step if it has
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
             case. One prompt only.
         on_step: called with a `Step` after every step.
         trace: keep every `Step` in `out.trace`.
-        confidence_dtype: "float32" or "float64", precision of the probabilities that rules see.
         attention_mask: (B, P) for a batch of ids, 1 for a prompt's tokens.
         **options: options of the sampler's components; of two components that share one, as
             `**{"credit.gamma": 0.3}`.

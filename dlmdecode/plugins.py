@@ -1,4 +1,4 @@
-"""What is to be had by name, with options as "NAME,option=value": what caches and drafters share.
+"""What is to be had by name, with options as "NAME,option=value".
 
     DRAFTERS: Registry[Drafter] = Registry("drafter", "dlmdecode.drafters")
 
@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from dlmdecode.checks import closest, conform, require
-from dlmdecode.options import assignment, value_of
+from dlmdecode.options import parse, split
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
@@ -108,13 +108,13 @@ class Registry(dict[str, Entry[T]]):
         Raises:
             ValueError: unknown name or option, or one that is not of the form option=value.
         """
-        name, *assignments = spec.split(",")
-        entry, options = self.entry(name.strip()), {}
+        name, given = split(spec)
+        entry, options = self.entry(name), {}
         known = entry.options()
-        for option, value in map(assignment, assignments):
+        for option, value in given.items():
             fix = f"{entry.name} takes {', '.join(known) or 'no options'}{closest(option, known)}"
             require(option in known, self.kind, spec, fix)
-            options[option] = value_of(value)
+            options[option] = parse(value, entry.wants.get(option))
         return entry, options
 
     def build(self, spec: str) -> T:

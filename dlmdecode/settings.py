@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
+from textwrap import fill
 from typing import Annotated, Any, get_type_hints
 
 import torch
@@ -74,21 +75,41 @@ class Settings:
     max_new_tokens: Count = argument(256, "length of the canvas after each prompt", "gen_length")
     block_length: Count | Annotated[str, OneOf(("auto",))] | None = argument(
         "auto",
-        "positions per block, none for one block; auto is the model's own, or the paper's",
+        "positions per block, the last one may be shorter; none is one block over the whole "
+        "canvas, auto the model's own where its attention is causal between blocks, else what the "
+        f"sampler's paper has, else {DEFAULT_BLOCK_LENGTH} positions",
         "block_size",
     )
     steps: Count | None = argument(
-        None, "steps of samplers with a schedule, over all blocks together", "diffusion_steps"
+        None,
+        "denoising steps over all blocks together, a block's share being that of its positions, "
+        "for samplers with a schedule; none is a step a token",
+        "diffusion_steps",
     )
-    temperature: NonNegative = argument(0.0, "0 takes the best token, above tokens are drawn")
-    cfg_scale: NonNegative = argument(0.0, "classifier-free guidance, 0 is off", "cfg")
-    cache: str | Policy = argument("none", "which keys and values are kept: NAME[,OPTION=VALUE]")
+    temperature: NonNegative = argument(
+        0.0,
+        "0 takes the best token; above, tokens are drawn by Gumbel noise that depends on seed, "
+        "prompt and position only",
+    )
+    cfg_scale: NonNegative = argument(
+        0.0, "classifier-free guidance; 0 is off, otherwise a call has twice the rows", "cfg"
+    )
+    cache: str | Policy = argument(
+        "none",
+        "which keys and values are kept, as NAME[,OPTION=VALUE]…: none, prefix and dual "
+        "(Fast-dLLM), or one of your own; prefix and dual are approximations",
+    )
     eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
-        "stop", "what an end-of-sequence token does: stop or ignore"
+        "stop",
+        "stop ends a row once an EOS stands with nothing masked before it, and what follows "
+        "becomes EOS; ignore decodes the whole canvas and keeps it as it is",
     )
-    seed: Seed | None = argument(None, "key of all randomness, 0 if none")
+    seed: Seed | None = argument(
+        None,
+        "key of all randomness, 0 if none; the same seed gives a prompt the same text in any batch",
+    )
     confidence_dtype: Annotated[str, OneOf(tuple(DTYPES))] = argument(
-        "float32", "precision of the probabilities that rules see"
+        "float32", "float32 or float64, precision of the probabilities that rules see"
     )
 
     def __post_init__(self) -> None:
@@ -152,7 +173,10 @@ def hints() -> dict[str, Any]:
 
 
 def takes_settings(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Show the settings in the signature of a function that takes them as `**options`."""
+    """Show the settings in the signature of a function that takes them as `**options`.
+
+    They take the place of the line `{settings}` of its docstring.
+    """
     signature = inspect.signature(call)
     *own, options = signature.parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -160,8 +184,27 @@ def takes_settings(call: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type)
         for f in fields(Settings)
     ]
+    call.__doc__ = (call.__doc__ or "").replace(f"{' ' * 8}{{settings}}", documentation())
     call.__signature__ = signature.replace(parameters=[*own, *settings, options])  # type: ignore[attr-defined]
     return call
+
+
+def documentation() -> str:
+    """A line or more on each setting, as they stand in a docstring."""
+    lines = []
+    for f in fields(Settings):
+        aliases = "".join(f" (alias `{alias}`)" for alias in f.metadata["aliases"])
+        text = f"{f.name}: {f.metadata['help']}{aliases}."
+        lines.append(
+            fill(
+                text,
+                100,
+                initial_indent=" " * 8,
+                subsequent_indent=" " * 12,
+                break_on_hyphens=False,
+            )
+        )
+    return "\n".join(lines)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

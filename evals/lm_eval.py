@@ -18,7 +18,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import logging
 import os
 import shlex
 import sys
@@ -34,26 +33,24 @@ import dlmdecode
 from dlmdecode.checks import conform, require, whole
 from dlmdecode.console import EXPECTED, fail
 from dlmdecode.evals.encoding import Encoder, Ids
-from dlmdecode.evals.likelihood import Likelihood, windows
+from dlmdecode.evals.likelihood import Likelihood
 from dlmdecode.evals.lm_eval_options import (
-    canonical,
     fit,
     positions,
+    read_model_arguments,
     read_settings,
     rows_of,
 )
 from dlmdecode.generation import resolve_model
-from dlmdecode.settings import Seed
+from dlmdecode.settings import DEFAULT_SAMPLER, Seed, Settings
 
 try:
     from lm_eval.api.instance import Instance
     from lm_eval.api.registry import register_model
 
-    from dlmdecode.evals.lm_eval_base import HarnessModel
+    from dlmdecode.evals.lm_eval_scores import ScoringModel
 except ImportError:
     raise ImportError("dlmdecode.evals.lm_eval needs the harness: pip install lm-eval") from None
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class Call:
 
 
 @register_model("dlmdecode")
-class DiffusionLM(HarnessModel):
+class DiffusionLM(ScoringModel):
     """A checkpoint with a sampler.
 
     Args:
@@ -98,7 +95,7 @@ class DiffusionLM(HarnessModel):
     def __init__(
         self,
         pretrained: Any = "tiny",
-        sampler: Any = "threshold",
+        sampler: Any = DEFAULT_SAMPLER,
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
         device: str | None = None,
@@ -125,14 +122,9 @@ class DiffusionLM(HarnessModel):
         require(not trust_remote_code, "trust_remote_code", True, unsafe)
         self.seed, num_masks = conform("seed", seed, Seed), whole("mc_num", mc_num)
         self.rows = rows_of(batch_size, max_batch_size)
-        by_name = isinstance(pretrained, (str, os.PathLike))
-        placed = (self.own_device(device) if by_name else device, dtype, revision)
-        fix = "a model that is loaded has its own; leave it out"
-        require(by_name or placed == (None, "auto", None), "device, dtype, revision", placed, fix)
-        self.model = dlmdecode.load(pretrained, *placed) if by_name else resolve_model(pretrained)
-        require(self.model.tokenizer is not None, "pretrained", pretrained, "it has no tokenizer")
+        self.model = self.model_of(pretrained, device, dtype, revision)
         self.max_length = positions(self.model.max_length, max_length)
-        self.sampler, self.options = sampler, canonical(options)
+        self.sampler, self.options = read_model_arguments(sampler, options)
         self.encoder = Encoder(self.model, add_bos_token)
         self.likelihood = Likelihood(self.model, self.rows, num_masks, self.seed)
         self.is_check_greedy, self.escape_until = is_check_greedy, escape_until
@@ -142,6 +134,16 @@ class DiffusionLM(HarnessModel):
         except TypeError as error:
             own = ", ".join(list(inspect.signature(DiffusionLM).parameters)[:-1])
             raise TypeError(f"{error}; arguments beside those of generate: {own}") from None
+
+    def model_of(self, pretrained: Any, device: Any, dtype: Any, revision: Any) -> Any:
+        """What `load` gives for the arguments, or the model that is loaded already."""
+        by_name = isinstance(pretrained, (str, os.PathLike))
+        placed = (self.own_device(device) if by_name else device, dtype, revision)
+        fix = "a model that is loaded has its own; leave it out"
+        require(by_name or placed == (None, "auto", None), "device, dtype, revision", placed, fix)
+        model = dlmdecode.load(pretrained, *placed) if by_name else resolve_model(pretrained)
+        require(model.tokenizer is not None, "pretrained", pretrained, "it has no tokenizer")
+        return model
 
     def check(self, options: dict[str, Any]) -> None:
         """Raise what `generate` would for the model arguments with a task's `options`."""
@@ -181,7 +183,7 @@ class DiffusionLM(HarnessModel):
                 checked.add(shown)
             ids = self.encoder.prompt(text)
             options, room = fit({**wanted, **self.options}, len(ids), self.max_length)
-            length = (wanted | self.options).get("max_new_tokens", 256)
+            length = (wanted | self.options).get("max_new_tokens", Settings.max_new_tokens)
             self.counts["shortened prompts"] += len(ids) > room
             self.counts["cut max_gen_toks"] += length > options["max_new_tokens"]
             options["seed"] = self.seed + repeats[text, shown]
@@ -199,44 +201,6 @@ class DiffusionLM(HarnessModel):
             for call, row, start, new in spans
         ]
 
-    # ---- log-likelihood ----
-
-    def loglikelihood(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
-        """Bound on log p(continuation | context), and whether greedy decoding gives it."""
-        answers = []
-        for request in tqdm(requests, disable=disable_tqdm):
-            context, target = self.encoder.pair(*request.args)
-            answers.append(self.score(context, target, self.is_check_greedy))
-            self.cache_hook.add_partial("loglikelihood", request.args, answers[-1])
-        self.warn()
-        return answers
-
-    def loglikelihood_rolling(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[Any]:
-        """Bound on log p(text): a number, or a pair as above where requests have a context too.
-
-        (Requests of harness 0.4 are `(text,)`, those of 0.5 are `("", text)`.)
-        """
-        answers: list[Any] = []
-        for request in tqdm(requests, disable=disable_tqdm):
-            context, target = self.encoder.pair("", request.args[-1])
-            value = self.score(context, target, greedy=False)
-            answers.append(value if len(request.args) > 1 else value[0])
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, answers[-1])
-        self.warn()
-        return answers
-
-    def score(self, context: Ids, target: Ids, greedy: bool) -> tuple[float, bool]:
-        """Bound and greediness of `target`, in windows where it is longer than the model."""
-        pieces = list(windows(context, target, self.max_length, self.encoder.shorten))
-        self.counts["texts scored in windows"] += len(pieces) > 1
-        self.counts["shortened contexts"] += len(pieces) == 1 and len(pieces[0][0]) < len(context)
-        value = sum((self.likelihood.bound(*piece) for piece in pieces), 0.0)
-        return value, greedy and all(self.likelihood.is_greedy(*piece) for piece in pieces)
-
     # ---- what the results say ----
 
     def get_model_info(self) -> dict[str, Any]:
@@ -248,11 +212,6 @@ class DiffusionLM(HarnessModel):
             "max_length": self.max_length,
             **{what.replace(" ", "_"): count for what, count in self.counts.items()},
         }
-
-    def warn(self) -> None:
-        told = [f"{count} {what}" for what, count in self.counts.items() if count]
-        if told:
-            logger.warning("the model has %s positions: %s", self.max_length, ", ".join(told))
 
 
 def main() -> None:

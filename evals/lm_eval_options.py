@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlmdecode.checks import plain, require, whole
+from dlmdecode.composition import read
 from dlmdecode.evals.likelihood import Rows
-from dlmdecode.settings import resolve_aliases
+from dlmdecode.settings import Settings, parse, resolve_aliases
 
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 FILTERS = ("top_p", "top_k", "min_p", "typical_p")  # of sampling: without effect on greedy text
@@ -26,6 +27,25 @@ def canonical(options: Mapping[str, Any]) -> dict[str, Any]:
             length = found.setdefault("max_new_tokens", value)
             require(length == value, name, value, f"max_new_tokens={length!r} says otherwise")
     return found
+
+
+def read_model_arguments(sampler: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The sampler without the options in its text, and all options under the names of `generate`.
+
+    The harness's `sampler=threshold,threshold=0.5` comes as two arguments, and as one from JSON;
+    what it leaves a text ("none", say) means what it does on the library's own command line.
+    """
+    given = {
+        name: parse(name, value) if isinstance(value, str) else value
+        for name, value in options.items()
+    }
+    if not isinstance(sampler, str):
+        return sampler, canonical(given)
+    names, written = read(sampler)
+    for name, value in written.items():
+        fix = f"the sampler's text says {name}={value!r}; give one"
+        require(name not in options, name, options.get(name), fix)
+    return names, canonical({**given, **written})
 
 
 def rows_of(batch_size: int | str, most: int | None) -> Rows:
@@ -81,7 +101,7 @@ def fit(options: Mapping[str, Any], prompt: int, limit: int | None) -> tuple[dic
     A text that does not fit is cut to what the prompt leaves, but not below half of the window.
     Blocks are no longer than the text then, and of `steps` as many are left as of the text.
     """
-    wanted = whole("max_new_tokens", options.get("max_new_tokens", 256))
+    wanted = whole("max_new_tokens", options.get("max_new_tokens", Settings.max_new_tokens))
     length = wanted if limit is None else min(wanted, max(limit - prompt, limit // 2, 1))
     fitted = {**options, "max_new_tokens": length}
     block, steps = plain(options.get("block_length")), plain(options.get("steps"))

@@ -15,7 +15,7 @@ MARKERS = "os^DvPX*<>hp"
 def draw(runs: Sequence[tuple[str, Sequence[Any]]], folder: Path) -> None:
     """Accuracy with its interval over tokens per forward, a panel for each run, as PNG and SVG.
 
-    `runs`: title and `report.Summary` lines of each.
+    `runs`: title and `summary.Summary` lines of each.
 
     Raises `ValueError` where matplotlib is missing.
     """

@@ -6,12 +6,17 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.results import line_of, write_whole
+from dlmdecode.evals.task import Task
 
 COUNTING = (
     "new tokens of a row: those generated before its first EOS; prompt, padding and rejected "
@@ -26,6 +31,31 @@ TIMING = (
 PACKAGES = ("dlmdecode", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 FREE = ("started", "finished", "command", "stages")  # what a resumed run may differ in
 DERIVED = ("task.data", "task.subset")  # from how many problems there are
+
+
+def describe_run(
+    task: Task,
+    contenders: Sequence[Contender],
+    arguments: dict[str, Any],
+    batch_size: int,
+    model: dict[str, Any],
+) -> dict[str, Any]:
+    """The record of a run, before it starts."""
+    return {
+        "task": task.describe(),
+        "model": model,
+        "samplers": [asdict(contender) for contender in contenders],
+        "arguments": arguments,
+        "batch_size": batch_size,
+        "batching": "sorted by prompt length, longest first",
+        "repeats": 1,
+        "warm_up": "one untimed call with one prompt for each sampler and process",
+        "token_counting": COUNTING,
+        "timing": TIMING,
+        "environment": environment(),
+        "started": now(),
+        "command": sys.argv,
+    }
 
 
 def model_record(folder: Path, name: str, revision: str | None) -> dict[str, Any]:
@@ -170,6 +200,10 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_whole(path, line_of(record, indent=2))
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def brief(value: Any) -> str:

@@ -59,7 +59,7 @@ class RegisteredTask:
         """Give a command the task's options."""
         for name in self.options:
             hint, default = self.hint(name), self.parameters[name].default
-            flag, help = f"--{name.replace('_', '-')}", text_of(hint)
+            flag, help = f"--{name.replace('_', '-')}", text_of(hint).replace("%", "%%")
             if default is False:
                 parser.add_argument(flag, action="store_true", help=help)
                 continue

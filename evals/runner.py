@@ -13,15 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from dlmdecode.evals.plan import Contender, Job, plan
-from dlmdecode.evals.record import COUNTING, TIMING, environment, open_record, write_record
+from dlmdecode.evals.record import describe_run, now, open_record, write_record
 from dlmdecode.evals.results import Key, Results
 from dlmdecode.evals.task import Prompt, Task
 
@@ -93,29 +91,6 @@ def local(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[tuple[Job, l
         yield job, worker(job)
 
 
-def describe_run(
-    task: Task,
-    contenders: Sequence[Contender],
-    arguments: dict[str, Any],
-    batch_size: int,
-    model: dict[str, Any],
-) -> dict[str, Any]:
-    """The record of a run, before it starts."""
-    return {
-        "task": task.describe(),
-        "model": model,
-        "samplers": [asdict(contender) for contender in contenders],
-        "arguments": arguments,
-        "batch_size": batch_size,
-        "batching": "sorted by prompt length, longest first",
-        "repeats": 1,
-        "warm_up": "one untimed call with one prompt for each sampler and process",
-        "token_counting": COUNTING,
-        "timing": TIMING,
-        "environment": environment(),
-    }
-
-
 def evaluate(
     task: Task,
     contenders: Sequence[Contender],
@@ -143,20 +118,13 @@ def evaluate(
     check_folder(output)
     with Results(output / "results.jsonl") as results:
         described = describe_run(task, contenders, arguments or {}, batch_size, model or {})
-        described |= {"started": now(), "command": sys.argv}
         record = open_record(
             output / "run.json", described, lambda number: task.first(number).describe()
         )
         order: list[Key] = [(c.label, task.id(i)) for c in contenders for i in range(len(task))]
-        if foreign := results.rows.keys() - set(order):
-            raise ValueError(f"{results.path} has a result of {foreign.pop()}, which is not asked")
-        jobs = [
-            job
-            for job in plan(task, contenders, batch_size, record["stages"])
-            if missing(task, job, results)
-        ]
-        if jobs and not results.writable:
-            raise ValueError(f"{results.path} cannot be written to, and results are missing")
+        every = plan(task, contenders, batch_size, record["stages"])
+        jobs = [job for job in every if missing(task, job, results)]
+        check_results(results, order, jobs)
         with Progress(results, len(task) * len(contenders), progress) as bar:
             for job, answers in engine(make_worker, jobs) if jobs else ():
                 for i, answer in zip(job.problems, answers, strict=True):
@@ -190,6 +158,14 @@ def check_folder(output: Path) -> None:
         raise ValueError(f"{results} has no run.json beside it; restore that, or move it away")
 
 
+def check_results(results: Results, order: Sequence[Key], jobs: Sequence[Job]) -> None:
+    """Refuse results that were not asked for, and missing ones where they cannot be written."""
+    if foreign := results.rows.keys() - set(order):
+        raise ValueError(f"{results.path} has a result of {foreign.pop()}, which is not asked")
+    if jobs and not results.writable:
+        raise ValueError(f"{results.path} cannot be written to, and results are missing")
+
+
 def check_plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> None:
     labels = [contender.label for contender in contenders]
     if not labels or len(set(labels)) < len(labels):
@@ -213,10 +189,6 @@ def row_of(task: Task, contender: Contender, i: int, answer: dict[str, Any]) -> 
         **score,
         **answer,
     }
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Progress:

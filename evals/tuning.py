@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dlmdecode.evals.plan import Contender
-from dlmdecode.evals.report import Run, Summary, summarise
 from dlmdecode.evals.results import write_whole
+from dlmdecode.evals.summary import Run, Summary, summarise
 from dlmdecode.evals.task import Task
 from dlmdecode.options import assignment
 from dlmdecode.settings import parse

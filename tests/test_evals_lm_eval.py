@@ -192,6 +192,19 @@ def test_an_unknown_model_argument_is_named_at_once(build):
         build(parallelize=True)
 
 
+def test_options_of_the_sampler_stand_in_its_text_or_beside_it(build):
+    written = build(sampler="entropy_bound+credit,credit.gamma=0.3,max_new_tokens=8,block_length=8")
+    beside = {"credit.gamma": 0.3, "max_new_tokens": 8, "block_length": "8"}
+    given = build(sampler="entropy_bound+credit", **beside)
+    assert written.get_model_info() == given.get_model_info()
+    assert written.generate_until([request("abc", {})], disable_tqdm=True) == ["defghabc"]
+    assert build(block_length="none").options == {"block_length": None}
+    with pytest.raises(ValueError, match="threshold=0.5: the sampler's text says threshold=0.3"):
+        build(sampler="threshold,threshold=0.3", threshold=0.5)
+    with pytest.raises(ValueError, match="give entropy_bound.gamma or credit.gamma"):
+        build(sampler="entropy_bound+credit", gamma=0.3)
+
+
 # ---- text and tokens ----
 
 BOS = "<|endoftext|>"

@@ -11,8 +11,9 @@ import pytest
 from dlmdecode.evals.__main__ import main
 from dlmdecode.evals.humaneval import HumanEval, program_of
 from dlmdecode.evals.plan import Contender
-from dlmdecode.evals.report import Run, areas, compare, summarise
+from dlmdecode.evals.report import compare
 from dlmdecode.evals.runner import Worker, evaluate
+from dlmdecode.evals.summary import Run, areas, summarise
 from dlmdecode.evals.task import Subset, Task, cut
 from dlmdecode.evals.tuning import choose, parse_search, settings, spell, tune
 

@@ -17,9 +17,9 @@ import pytest
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.plan import Contender, plan
 from dlmdecode.evals.record import differences
-from dlmdecode.evals.report import Run
 from dlmdecode.evals.results import Results, line_of, read_rows
 from dlmdecode.evals.runner import Worker, evaluate
+from dlmdecode.evals.summary import Run
 from dlmdecode.evals.task import Subset, Task
 
 CONTENDERS = [Contender.parse("vanilla"), Contender.parse("threshold,threshold=0.8")]

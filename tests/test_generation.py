@@ -448,3 +448,9 @@ def test_wrap_puts_the_module_into_eval_mode():
 def test_a_cache_for_a_module_without_one_is_refused(cache):
     with pytest.raises(ValueError, match=f"cache='{cache}'.*wrapped module"):
         dlmdecode.generate(dlmdecode.wrap(LogitsModule(micro("llada"))), prompts(3), cache=cache)
+
+
+def test_the_help_of_generate_has_a_line_on_each_setting():
+    for setting in fields(Settings):
+        assert f"\n        {setting.name}: " in dlmdecode.generate.__doc__
+    assert "{settings}" not in dlmdecode.generate.__doc__

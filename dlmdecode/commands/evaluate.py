@@ -21,9 +21,10 @@ from dlmdecode.composition import Composition
 from dlmdecode.console import add_model
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.registry import RegisteredTask, registered_tasks
-from dlmdecode.evals.report import Run, compare, section
+from dlmdecode.evals.report import compare, section
 from dlmdecode.evals.results import READ_ONLY
 from dlmdecode.evals.runner import Engine, Worker, evaluate, local, resumable
+from dlmdecode.evals.summary import Run
 from dlmdecode.evals.task import Task
 from dlmdecode.options import SYNTAX
 from dlmdecode.settings import Settings, add_settings, given_settings
