@@ -23,6 +23,7 @@ from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
+from dlmdecode.parts.blocks import check_blocks
 from dlmdecode.parts.remasking import EndOfSequence
 from dlmdecode.prompts import encode_prompts
 from dlmdecode.registry import sampler as build_sampler
@@ -190,10 +191,10 @@ class Run:
     ) -> Run:
         settings, options = Settings.of(options)
         model = resolve_model(model)
-        check_blocks(settings, model)
-        facts, blocks = settings.facts, model.block_length
+        check_blocks(settings.block_length, settings.steps, settings.max_new_tokens, model)
+        own, facts = model.block_length, settings.facts
         recipe = build_sampler(
-            sampler, family=model.family, context=facts, own_block=blocks, **options
+            sampler, family=model.family, context=facts, own_block=own, **options
         )
         recipe = tempered(recipe.bind(model), settings.temperature)
         if settings.eos == "stop":
@@ -260,20 +261,6 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     if recipe.evaluate is not None:
         return recipe.evaluate(model, settings)
     return cache_policy(model, settings.cache)
-
-
-def check_blocks(settings: Settings, model: Denoiser) -> None:
-    """Refuse blocks that cross those of a block-causal model, and fewer steps than blocks."""
-    own, length, steps = model.block_length, settings.block_length, settings.steps
-    if own is None:
-        return
-    if isinstance(length, int):
-        fix = f"the model's blocks have {own} positions: give a multiple or a divisor, or None"
-        require(length % own == 0 or own % length == 0, "block_length", length, fix)
-    if steps is not None and length == "auto":
-        least = -(-settings.max_new_tokens // own)
-        fix = f"the model's blocks have {own} positions: give at least {least}, one for each"
-        require(steps >= least, "steps", steps, fix)
 
 
 def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:
