@@ -24,6 +24,7 @@ from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
+from dlmdecode.parts.blocks import check_blocks
 from dlmdecode.parts.remasking import EndOfSequence
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.settings import DEFAULT_SAMPLER, Settings, takes_settings
@@ -171,7 +172,7 @@ class Run:
         composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
         model = resolve_model(model)
-        check_blocks(settings, model)
+        check_blocks(settings.block_length, settings.steps, settings.max_new_tokens, model)
         facts = settings.facts
         recipe = composition.build(model.family, facts, options, model.block_length)
         recipe = tempered(recipe.bind(model), settings.temperature)
@@ -239,17 +240,3 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     if recipe.evaluate is not None:
         return recipe.evaluate(model, settings)
     return cache_policy(model, settings.cache)
-
-
-def check_blocks(settings: Settings, model: Denoiser) -> None:
-    """Refuse blocks that cross those of a block-causal model, and fewer steps than blocks."""
-    own, length, steps = model.block_length, settings.block_length, settings.steps
-    if own is None:
-        return
-    if isinstance(length, int):
-        fix = f"the model's blocks have {own} positions: give a multiple or a divisor, or None"
-        require(length % own == 0 or own % length == 0, "block_length", length, fix)
-    if steps is not None and length == "auto":
-        least = -(-settings.max_new_tokens // own)
-        fix = f"the model's blocks have {own} positions: give at least {least}, one for each"
-        require(steps >= least, "steps", steps, fix)

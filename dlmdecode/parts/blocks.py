@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import whole
+from dlmdecode.checks import require, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import BlockSchedule
 from dlmdecode.models.protocol import Denoiser
@@ -59,3 +59,25 @@ class WholeCanvas(BlockSchedule):
 def blocks_of(block_length: int | None) -> FixedBlocks | WholeCanvas:
     """The schedule that the `block_length` argument of `generate` means."""
     return WholeCanvas() if block_length is None else FixedBlocks(block_length)
+
+
+def check_blocks(
+    block_length: int | str | None, steps: int | None, length: int, model: Denoiser
+) -> None:
+    """Refuse blocks that cross those of a block-causal model, and fewer steps than it has blocks.
+
+    Args:
+        block_length, steps: of the call; "auto" is the model's own block.
+        length: positions of the text.
+    """
+    own = model.block_length
+    if own is None:
+        return
+    if isinstance(block_length, int):
+        fix = f"the model's blocks have {own} positions: give a multiple or a divisor, or None"
+        fits = block_length % own == 0 or own % block_length == 0
+        require(fits, "block_length", block_length, fix)
+    if steps is not None and block_length == "auto":
+        least = -(-length // own)
+        fix = f"the model's blocks have {own} positions: give at least {least}, one for each"
+        require(steps >= least, "steps", steps, fix)
