@@ -8,11 +8,11 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-P, R = ParamSpec("P"), TypeVar("R")
+R = TypeVar("R")
 BUILT = Path(__file__).parents[1] / "_C.abi3.so"
 
 
@@ -45,7 +45,7 @@ def is_available(device: str | torch.device = "cpu") -> bool:
     return LOADED and (kind == "cpu" or (kind == "cuda" and torch.ops.dlmdecode.has_cuda()))
 
 
-def register(name: str, reference: Callable[P, R], fake: Callable[..., Any]) -> Callable[P, R]:
+def register(name: str, reference: Callable[..., R], fake: Callable) -> Callable[..., R]:
     """The op `name` as a function: the kernel for its first argument's device, else `reference`.
 
     reference: the op in plain torch. Its parameters are those of the schema in `csrc/ops.cpp`.
@@ -57,13 +57,13 @@ def register(name: str, reference: Callable[P, R], fake: Callable[..., Any]) -> 
     kernel = getattr(torch.ops.dlmdecode, name).default if found(name, reference) else reference
 
     @functools.wraps(reference)
-    def run(*arguments):
+    def run(*arguments: Any) -> R:
         chosen = kernel if is_available(arguments[0].device) else reference
         return chosen(*arguments)
 
     if kernel is not reference:
         torch.library.register_fake(f"dlmdecode::{name}", fake)
-    return run  # type: ignore[return-value]
+    return run
 
 
 def found(name: str, reference: Callable) -> bool:
