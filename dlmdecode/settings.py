@@ -96,8 +96,9 @@ class Settings:
     )
     cache: str | Policy = argument(
         "none",
-        "which keys and values are kept, as NAME[,OPTION=VALUE]…: none; prefix and dual (Fast-dLLM), "
-        "approximations for full attention; block, exact, for block-causal models; or your own",
+        "which keys and values are kept, as NAME[,OPTION=VALUE]…: none; prefix and dual "
+        "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; or "
+        "your own",
     )
     eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
         "stop",
