@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt \
-	$(wildcard csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.inc csrc/*/*.cu)
+	$(shell find csrc -type f)
 BUILD := pip setuptools wheel ninja packaging
 # what a release of a dependency may break: loading, generation, speculation, evaluation
 CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_generation*.py \

@@ -41,7 +41,7 @@ def extension():
     def module(cuda):
         debug = os.environ.get("DEBUG") == "1"
         level = ["-O0", "-g"] if debug else ["-O3", "-g0"]
-        sources = ["csrc/ops.cpp", *map(str, sorted(Path("csrc/cpu").glob("*.cpp")))]
+        sources = ["csrc/ops.cpp", *map(str, sorted(Path("csrc/cpu").rglob("*.cpp")))]
         if cuda:
             sources += map(str, sorted(Path("csrc/cuda").glob("*.cu")))
         headers = [str(path) for path in Path("csrc").rglob("*") if path.suffix in (".h", ".inc")]

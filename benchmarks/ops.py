@@ -108,14 +108,12 @@ class Case(NamedTuple):
     call: Callable[[Tensor], object]
     eager: Callable[[Tensor], object]
     dtype: torch.dtype = torch.float32
-    reads: int = 1  # of the logits
 
 
 def cases(z: Tensor, slots: int) -> dict[str, Case]:
     ids = torch.randint(0, z.shape[1], (len(z), slots), device=z.device)
     credits = torch.rand(len(z), slots, device=z.device)
     trace = torch.zeros_like(z).scatter_(-1, ids, credits)
-    uncond = z.flip(0)
     mask = z.shape[1] - 1
     credit = {"alpha": 0.65, "beta": 0.7, "gamma": 0.2}
 
@@ -130,11 +128,6 @@ def cases(z: Tensor, slots: int) -> dict[str, Case]:
             lambda z: ops.propose(z, dtype=torch.float64), lambda z: eager(z, torch.float64)
         ),
         "propose temperature 1": Case(lambda z: ops.propose(z, temperature=1.0), eager_sampled),
-        "propose guided": Case(
-            lambda z: ops.propose(z, uncond=uncond, cfg_scale=1.0),
-            lambda z: eager(uncond + 2.0 * (z - uncond)),
-            reads=2,
-        ),
         f"credit {slots} slots": Case(
             lambda z: ops.credit(z, ids, credits, exclude=mask, **credit),
             lambda z: eager_credit(z, trace, **credit),
@@ -215,7 +208,7 @@ def main() -> None:
         same = cycle(like)
         calls = [case.call, case.eager, lambda z: compiled(next(same)), lambda z: next(reads).sum()]
         taken, replaced, fused, read = seconds(calls, inputs, args.budget)
-        moved = case.reads * inputs[0].numel() * case.dtype.itemsize
+        moved = inputs[0].numel() * case.dtype.itemsize
         bandwidth = size / read
         results[name] = {
             "seconds": taken,

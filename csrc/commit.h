@@ -1,11 +1,11 @@
-// Selection and remasking: the rules, shared by both devices.
+// `commit`: its rules, shared by both devices, and the op on tensors around a device's kernel.
 #pragma once
 
-#include "rows.h"
+#include "checks.h"
 
 namespace dlmdecode {
 
-// In the order of RULES in dlmdecode/ops/arguments.py.
+// In the order of RULES in dlmdecode/ops/commit.py.
 enum class Rule : int64_t { TopK, Threshold, Factor, Frechet, EntropyBound, Relaxed, Count };
 
 struct Commit {
@@ -96,4 +96,56 @@ DLM_SHARED bool leaps(const Commit& c, int64_t row, int64_t i) {
   return false;
 }
 
+namespace {
+
+[[maybe_unused]] const void* same_shape(const char* name, const Tensor& tensor, ScalarType type,
+                                        const Tensor& tokens) {
+  STD_TORCH_CHECK(tensor.dim() == 2 && tensor.size(0) == tokens.size(0) &&
+                      tensor.size(1) == tokens.size(1) && tensor.is_contiguous() &&
+                      tensor.scalar_type() == type && same_device(tensor, tokens),
+                  name, " does not fit tokens");
+  return tensor.data_ptr();
+}
+
+template <void (*kernel)(const Commit&)>
+Tensor commit(const Tensor& tokens, const Tensor& proposed, const Tensor& confidence,
+              const Tensor& lo, const Tensor& hi, int64_t mask_id, int64_t rule, double level,
+              double relaxed, int64_t radius, OptionalTensor quota, OptionalTensor entropy,
+              int64_t minimum) {
+  STD_TORCH_CHECK(tokens.dim() == 2 && tokens.scalar_type() == ScalarType::Long &&
+                      (tokens.size(1) <= 1 || tokens.stride(1) == 1),
+                  "tokens must be int64 (rows, length) with dense rows");
+  STD_TORCH_CHECK(rule >= 0 && rule < static_cast<int64_t>(Rule::Count), "no such rule");
+  Commit c{};
+  c.device = tokens.get_device_index();
+  c.rows = tokens.size(0);
+  c.length = tokens.size(1);
+  c.stride = tokens.stride(0);
+  c.tokens = static_cast<int64_t*>(tokens.data_ptr());
+  c.wide = confidence.scalar_type() == ScalarType::Double;
+  c.proposed =
+      static_cast<const int64_t*>(same_shape("proposed", proposed, ScalarType::Long, tokens));
+  c.confidence =
+      same_shape("confidence", confidence, c.wide ? ScalarType::Double : ScalarType::Float, tokens);
+  c.lo = dense<int64_t>("lo", lo, ScalarType::Long, tokens, c.rows);
+  c.hi = dense<int64_t>("hi", hi, ScalarType::Long, tokens, c.rows);
+  c.mask_id = mask_id;
+  c.rule = static_cast<Rule>(rule);
+  c.level = level;
+  c.relaxed = relaxed;
+  c.radius = radius;
+  c.quota = dense<int64_t>("quota", quota, ScalarType::Long, tokens, c.rows);
+  if (entropy)
+    c.entropy =
+        static_cast<const float*>(same_shape("entropy", *entropy, ScalarType::Float, tokens));
+  STD_TORCH_CHECK((c.rule != Rule::TopK || c.quota) && (c.rule != Rule::EntropyBound || c.entropy),
+                  "the rule lacks its quota or entropy");
+  c.minimum = minimum;
+  Tensor count = new_empty(tokens, {c.rows});
+  c.count = static_cast<int64_t*>(count.data_ptr());
+  if (c.rows > 0) kernel(c);
+  return count;
+}
+
+}  // namespace
 }  // namespace dlmdecode

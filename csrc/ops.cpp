@@ -1,7 +1,8 @@
-// Every op of dlmdecode: schemas, checks, and the CPU registrations. cuda/ops.cu has the others.
+// Every op of dlmdecode by its schema. A kernel registers itself, at the end of its own file in
+// cpu/ or cuda/; `reference` in dlmdecode/ops has parameters of the same names.
 //
 // Built on libtorch's stable ABI, so that one binary serves every later torch and Python.
-#include "bind.h"
+#include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(dlmdecode, m) {
   // Whether the CUDA kernels were built too.
@@ -9,14 +10,12 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
   // Rows of logits to tokens. float64: compute and return in double.
   m.def(
       "propose(Tensor logits, Tensor? need, int exclude, float temperature, int seed, "
-      "Tensor? stream, Tensor? position, Tensor? uncond, float cfg_scale, Tensor? edit_ids, "
-      "Tensor? edit_values, bool float64) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor? stream, Tensor? position, bool float64) -> (Tensor, Tensor, Tensor, Tensor)");
   // The same after credits: the slots' new ids and credits follow.
   m.def(
       "credit(Tensor logits, Tensor ids, Tensor credits, float alpha, float beta, float gamma, "
       "Tensor? need, int exclude, float temperature, int seed, Tensor? stream, Tensor? position, "
-      "Tensor? uncond, float cfg_scale, Tensor? edit_ids, Tensor? edit_values, bool float64) "
-      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "bool float64) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   // Writes what a rule selects of the proposal into masked positions; returns how many per row.
   m.def(
       "commit(Tensor(a!) tokens, Tensor proposed, Tensor confidence, Tensor lo, Tensor hi, "
@@ -50,14 +49,4 @@ bool has_cuda() {
 
 STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CompositeExplicitAutograd, m) {
   m.impl("has_cuda", TORCH_BOX(&has_cuda));
-}
-
-STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CPU, m) {
-  m.impl("propose", TORCH_BOX(&dlmdecode::propose<dlmdecode::cpu::propose>));
-  m.impl("credit", TORCH_BOX(&dlmdecode::credit<dlmdecode::cpu::propose>));
-  m.impl("commit", TORCH_BOX(&dlmdecode::commit<dlmdecode::cpu::commit>));
-  m.impl("topm", TORCH_BOX(&dlmdecode::topm<dlmdecode::cpu::topm>));
-  m.impl("candidates", TORCH_BOX(&dlmdecode::candidates));
-  m.impl("path_search", TORCH_BOX(&dlmdecode::path_search));
-  m.impl("count_ngrams", TORCH_BOX(&dlmdecode::count_ngrams));
 }

@@ -44,24 +44,18 @@ DLM_SHARED C widen(Half value) {
 constexpr int64_t kUnneeded = -1, kBad = -2;
 
 struct Rows {
-  Kind kind;         // of logits and uncond
+  Kind kind;         // of logits
   bool wide_output;  // log_prob, margin and entropy are float64
   int32_t device;
   int64_t count, vocabulary;
   const void* logits;
   int64_t stride;  // elements from row to row
-  const void* uncond = nullptr;
-  int64_t uncond_stride = 0;
-  double guidance = 0;  // 1 + cfg_scale
   const bool* need = nullptr;
   int64_t exclude = -1;
   double temperature = 0;
   uint64_t seed = 0;
   const int64_t* stream = nullptr;  // null: the row's index
   const int64_t* position = nullptr;
-  const int64_t* edit_ids = nullptr;  // (count, edits), contiguous
-  const float* edit_values = nullptr;
-  int64_t edits = 0;
   // Credits: (count, slots), contiguous; null for `propose`.
   const int64_t* ids = nullptr;
   const float* credits = nullptr;
@@ -84,28 +78,34 @@ DLM_SHARED int64_t position_of(const Rows& rows, int64_t row) {
   return rows.position ? rows.position[row] : 0;
 }
 
-template <class C>
-DLM_SHARED C guided(C z, C u, C guidance) {
-  return z == -static_cast<C>(__builtin_inf()) ? z : add(u, mul(add(z, -u), guidance));
-}
-
-// One logit as it is decided on: guided and edited, without credits.
+// One logit, without credits.
 template <class In, class C>
 DLM_SHARED C logit_at(const Rows& rows, int64_t row, int64_t id) {
-  C z = widen<C>(static_cast<const In*>(rows.logits)[row * rows.stride + id]);
-  if (rows.uncond) {
-    const C u = widen<C>(static_cast<const In*>(rows.uncond)[row * rows.uncond_stride + id]);
-    z = guided<C>(z, u, static_cast<C>(rows.guidance));
-  }
-  for (int64_t i = row * rows.edits; i < (row + 1) * rows.edits; ++i) {
-    if (rows.edit_ids[i] == id) z = add(z, static_cast<C>(rows.edit_values[i]));
-  }
-  return z;
+  return widen<C>(static_cast<const In*>(rows.logits)[row * rows.stride + id]);
 }
 
 template <class C>
 DLM_SHARED C noisy(C z, C inverse_temperature, float noise) {
   return add(mul(z, inverse_temperature), static_cast<C>(noise));
+}
+
+// Calls run<In, C>() with the types of the logits and of the arithmetic.
+template <class Run>
+void dispatch(const Rows& rows, Run run) {
+  const bool wide = rows.wide_output;
+  switch (rows.kind) {
+    case Kind::Float:
+      return wide ? run.template operator()<float, double>()
+                  : run.template operator()<float, float>();
+    case Kind::BFloat16:
+      return wide ? run.template operator()<BFloat16, double>()
+                  : run.template operator()<BFloat16, float>();
+    case Kind::Half:
+      return wide ? run.template operator()<Half, double>()
+                  : run.template operator()<Half, float>();
+    case Kind::Double:
+      return run.template operator()<double, double>();
+  }
 }
 
 }  // namespace dlmdecode

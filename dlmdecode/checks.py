@@ -155,8 +155,8 @@ def whole(name: str, value: Any, low: int = 1) -> int:
 
 
 def check_id(name: str, id: int, model: Any) -> None:
-    """Raise unless `id` is a token of the model's, whose vocabulary may be unknown."""
-    size = getattr(model, "vocab_size", None)
+    """Raise unless `id` is a token of a `Denoiser`'s, whose vocabulary may be unknown."""
+    size = model.vocab_size
     require(id >= 0, name, id, "token ids are 0 or more")
     require(size is None or id < size, name, id, f"token ids are 0 to {(size or 0) - 1}")
 

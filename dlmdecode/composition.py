@@ -118,7 +118,11 @@ class Composition:
         }
 
     def build(
-        self, family: str | None, facts: Mapping[str, Any], options: Mapping[str, Any]
+        self,
+        family: str | None,
+        facts: Mapping[str, Any],
+        options: Mapping[str, Any],
+        own_block: int | None = None,
     ) -> Sampler:
         """The recipe; raises as `sampler` does.
 
@@ -126,15 +130,17 @@ class Composition:
             family: of the model, for the defaults published for it.
             facts: of the call, under the names of settings.
             options: the components' own.
+            own_block: positions of the model's own blocks, which are the call's if it gives none.
         """
+        known = facts if own_block is None else {"block_length": own_block} | dict(facts)
         shares, used, merged = self.shares(options), list(self.entries), Sampler()
         for recipe in self.ready:
             merged = merged.merge(recipe)
         for entry in self.entries:
-            merged = merged.merge(entry.build(family, facts, **shares[entry.name]))
+            merged = merged.merge(entry.build(family, known, **shares[entry.name]))
         share = shares.get(self.base.name, {})
         if merged.select is None:
-            merged = merged.merge(self.base.build(family, facts, **share))
+            merged = merged.merge(self.base.build(family, known, **share))
             used.append(self.base)
         elif self.base not in self.entries and share:
             raise TypeError(
@@ -143,7 +149,7 @@ class Composition:
             )
         check_effect(merged, self.ready, used, facts)
         if merged.blocks is None:
-            merged = merged.merge(Sampler(blocks=blocks_of(block_length_of(facts))))
+            merged = merged.merge(Sampler(blocks=blocks_of(block_length_of(known))))
         return merged
 
     def shares(self, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -24,8 +24,9 @@ from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
+from dlmdecode.parts.blocks import check_blocks
 from dlmdecode.parts.remasking import EndOfSequence
-from dlmdecode.prompts import encode_prompts
+from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.settings import DEFAULT_SAMPLER, Settings, takes_settings
 from dlmdecode.streaming import Streaming
 
@@ -143,7 +144,9 @@ def resolve_model(model: Any) -> Denoiser:
     if found is not None:
         return found
     configured = isinstance(model, torch.nn.Module) and hasattr(model, "config")  # transformers'
-    fix = "give a name, a model from load, or dlmdecode.wrap(module, mask_id=…, eos_ids=…)"
+    fix = (
+        "give a name, what load gives, a Denoiser, or dlmdecode.wrap(module, mask_id=…, eos_ids=…)"
+    )
     require(configured, "model", type(model).__name__, fix)
     return wrap(model)
 
@@ -169,8 +172,9 @@ class Run:
         composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
         model = resolve_model(model)
-        family = getattr(model, "family", None)  # a model of one's own may have none
-        recipe = composition.build(family, settings.facts, options)
+        check_blocks(settings.block_length, settings.steps, settings.max_new_tokens, model)
+        facts = settings.facts
+        recipe = composition.build(model.family, facts, options, model.block_length)
         recipe = tempered(recipe.bind(model), settings.temperature)
         if settings.eos == "stop":
             recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
@@ -236,15 +240,3 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     if recipe.evaluate is not None:
         return recipe.evaluate(model, settings)
     return cache_policy(model, settings.cache)
-
-
-def check_context(prompts: list[Tensor], length: int, model: Denoiser) -> None:
-    longest = max(map(len, prompts))
-    limit = model.max_length
-    require(
-        limit is None or longest + length <= limit,
-        "max_new_tokens",
-        length,
-        f"the longest prompt has {longest} tokens and the model addresses {limit} positions; "
-        f"give at most {max((limit or 0) - longest, 0)}",
-    )

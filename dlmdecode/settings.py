@@ -76,7 +76,8 @@ class Settings:
     block_length: Count | Annotated[str, OneOf(("auto",))] | None = argument(
         "auto",
         "positions per block, the last one may be shorter; none is one block over the whole "
-        f"canvas, auto what the sampler's paper has, else {DEFAULT_BLOCK_LENGTH} positions",
+        "canvas, auto the model's own where its attention is causal between blocks, else what the "
+        f"sampler's paper has, else {DEFAULT_BLOCK_LENGTH} positions",
         "block_size",
     )
     steps: Count | None = argument(
@@ -95,8 +96,9 @@ class Settings:
     )
     cache: str | Policy = argument(
         "none",
-        "which keys and values are kept, as NAME[,OPTION=VALUE]…: none, prefix and dual "
-        "(Fast-dLLM), or one of your own; prefix and dual are approximations",
+        "which keys and values are kept, as NAME[,OPTION=VALUE]…: none; prefix and dual "
+        "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; or "
+        "your own",
     )
     eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
         "stop",

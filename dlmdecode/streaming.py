@@ -46,7 +46,7 @@ class Streaming:
         require(len(canvas) == 1, "streamer", self.streamer, "a streamer takes a single prompt")
         self.mask_id, self.eos_ids = canvas.mask_id, canvas.eos_ids
         self.start, self.stop = int(canvas.start[0]), int(canvas.stop[0])
-        self.takes_back, self.shown = recipe.any_part("takes_back"), 0
+        self.takes_back, self.shown = recipe.takes_back, 0
         self.streamer.put(canvas.tokens[:, : self.start].cpu())
 
     def show(self, step: Step) -> None:

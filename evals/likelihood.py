@@ -81,7 +81,7 @@ class Likelihood:
         before = torch.tensor(prompt, dtype=torch.int64, device=canvas.device)
         tokens = torch.cat([before.expand(rows, -1), canvas], 1)
         place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        hidden = self.model.encode(tokens, place)
+        hidden = self.model.encode(tokens, place, self.model.attention(place, place))
         at = place[:, -n:] - self.model.shift
         hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
         return self.model.head(hidden).float().log_softmax(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -22,12 +22,13 @@ from dlmdecode.checks import (
     whole,
 )
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import BlockSchedule
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class DelimiterBlocks:
+class DelimiterBlocks(BlockSchedule):
     """The next block ends at the surest delimiter proposed within the window ahead.
 
     The window is `window` of the text's length. A delimiter less than `threshold` sure does not
@@ -47,7 +48,7 @@ class DelimiterBlocks:
         number("window", self.window, Between(0, 1, above=True))
         whole("block_length", self.length)
 
-    def bind(self, model: Any) -> DelimiterBlocks:
+    def bind(self, model: Any) -> Self:
         """Patterns become the ids of all tokens whose text matches."""
         patterns = [d for d in self.delimiters if isinstance(d, str)]
         ids = {d for d in self.delimiters if isinstance(d, int)}

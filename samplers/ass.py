@@ -9,8 +9,10 @@ from torch import Tensor
 
 from dlmdecode.checks import Count, NonNegative, require
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import BlockSchedule
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import FixedBlocks
+from dlmdecode.parts.scores import EosFactor
 from dlmdecode.parts.select import TopK
 from dlmdecode.registry import register_sampler
 
@@ -30,7 +32,7 @@ class DoublingQuota:
 
 
 @dataclass(frozen=True)
-class DoublingBlocks:
+class DoublingBlocks(BlockSchedule):
     """The last `num_blocks` − 1 steps each get a block of their own, which they fill."""
 
     num_blocks: int = 1
@@ -47,17 +49,11 @@ class DoublingBlocks:
 
 
 @dataclass(frozen=True)
-class AscendingEosRejection:
-    """EOSER's factor over the doubling schedule: it grows with the tokens this step completes."""
+class AscendingEosRejection(EosFactor):
+    """EOSER over the doubling schedule: the factor grows with the tokens this step completes."""
 
-    low: float
-    high: float
-
-    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
-        share = (2.0 ** (canvas.step + 1) - 1) / 2.0 ** num_steps(canvas)
-        factor = self.low + (self.high - self.low) * share
-        ends = canvas.is_eos(canvas.proposal.token)
-        return torch.where(ends, confidence * factor[:, None], confidence)
+    def progress(self, canvas: Canvas) -> Tensor:
+        return (2.0 ** (canvas.step + 1) - 1) / 2.0 ** num_steps(canvas)
 
 
 @register_sampler("ass", paper="EOSER-ASS-RL (ICLR 2026 submission)")

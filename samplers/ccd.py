@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dlmdecode.checks import Count, require, whole
 from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.parts import Estimator, Part, Processor, Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.scores import NegativeEntropy
 from dlmdecode.parts.select import by_rule
@@ -25,15 +26,16 @@ def surest(canvas: Canvas, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LastLook:
+class LastLook(Processor):
     """Remembers what the previous step proposed, and where it was surest without committing."""
 
     stateful = True
-    conflicts = {
-        "TraceCredit": "both count how often a token was the best, twice over",
-        "Lookahead": "a draft has not seen the steps that the rule compares",
-    }
+    compares_steps = True
     candidates: int = 4
+
+    def refuses(self, other: Part) -> str | None:
+        twice = isinstance(other, Estimator) and other.stateful
+        return "both count how often a token was the best, twice over" if twice else None
 
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         rows.memory[self, "candidates"] = surest(rows, self.candidates)
@@ -42,7 +44,7 @@ class LastLook:
 
 
 @dataclass(frozen=True)
-class CoherentContext:
+class CoherentContext(Selection):
     """Of the `candidates` surest positions, those that were already, with the same token.
 
     All of them if `dynamic` (CCD-DS), else the `budget` surest; fewer than `budget`: plain top-k.

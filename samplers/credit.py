@@ -11,12 +11,13 @@ from torch import Tensor
 from dlmdecode import ops
 from dlmdecode.checks import Between, NonNegative, Probability, number
 from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.parts import Estimator, Part
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class TraceCredit:
+class TraceCredit(Estimator):
     """Logits plus `alpha` · ln(1 + C), where C decays by `beta` and the best token gains p^`gamma`.
 
     Credits are sparse: only tokens that were best at a position have any, so a position keeps
@@ -36,9 +37,13 @@ class TraceCredit:
         number("beta", self.beta, Between(0, 1))
         number("gamma", self.gamma, Between(0))
 
+    def refuses(self, other: Part) -> str | None:
+        lost = "credits are kept for masks, and a re-masked position has lost its own"
+        return lost if other.takes_back else None
+
     def __call__(
         self, logits: Tensor, rows: Canvas, positions: Positions, need: Tensor, **how: Any
-    ):
+    ) -> ops.Proposed:
         shape = (*rows.tokens.shape, self.slots)
         blank = (
             rows.tokens.new_full(shape, -1),

@@ -12,7 +12,8 @@ from torch import Tensor
 from dlmdecode.checks import Between, Count, NonNegative, OneOf, PositiveProbability, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.noise import gumbel, uniform
-from dlmdecode.decoding.sampler import Processor, Sampler, Score
+from dlmdecode.decoding.parts import Part, Processor, Score, Selection
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import WholeCanvas, blocks_of
 from dlmdecode.parts.processors import Temperature, TopKFilter, TopPFilter
 from dlmdecode.parts.scores import Margin, NegativeEntropy
@@ -62,11 +63,15 @@ class GridQuota:
 
 
 @dataclass(frozen=True)
-class RandomShare:
+class RandomShare(Selection):
     """Each position on its own with the probability of this step of the grid ("origin")."""
 
     steps: int
     eps: float = 1e-3
+
+    def refuses(self, other: Part) -> str | None:
+        ranks = isinstance(other, Score)
+        return "positions are drawn, so that no confidence ranks them" if ranks else None
 
     def __call__(self, canvas: Canvas) -> Tensor:
         device = canvas.lo.device
@@ -79,9 +84,10 @@ class RandomShare:
 
 
 @dataclass(frozen=True)
-class Jitter:
+class Jitter(Score):
     """Draw positions with probability softmax(score / temperature) instead of taking the best."""
 
+    signed = True
     temperature: float
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:

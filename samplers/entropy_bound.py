@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dlmdecode.checks import Between, Count, NonNegative, number
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import WholeCanvas, blocks_of
 from dlmdecode.parts.scores import NegativeEntropy
@@ -16,7 +17,7 @@ from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class EntropyBound:
+class EntropyBound(Selection):
     """The longest prefix, surest first, with Σ H − max H at most `gamma` nats.
 
     That difference bounds how far the product of the marginals can be from the joint distribution.

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from dlmdecode.checks import Count, NonNegative, require
+from dlmdecode.checks import Count, NonNegative
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.scores import EosFactor
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class EosRejection:
-    """Confidence of an EOS proposal times a factor that grows from `low` to `high`.
+class EosRejection(EosFactor):
+    """The factor grows with the steps taken, reaching `high` at the last of `steps`.
 
-    It grows with the steps taken, reaching `high` at the last of `steps`; where no steps are given,
-    with the share of the text that is written.
+    Where no steps are given, it grows with the share of the text that is written.
     """
 
     low: float = 0.4
     high: float = 1.0
     steps: int | None = None
 
-    def __post_init__(self) -> None:
-        ordered = 0 <= self.low <= self.high
-        require(ordered, "gamma_min", self.low, f"give 0 or more, at most gamma_max={self.high}")
-
     def progress(self, canvas: Canvas) -> Tensor:
         if self.steps is None:
             length = (canvas.stop - canvas.start).double()
             return (length - canvas.masked.sum(1)) / length
         return (canvas.step.double() / max(self.steps - 1, 1)).clamp(max=1)
-
-    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
-        factor = self.low + (self.high - self.low) * self.progress(canvas)
-        ends = canvas.is_eos(canvas.proposal.token)
-        return torch.where(ends, confidence * factor[:, None], confidence)
 
 
 @register_sampler("eoser", over="vanilla", paper="EOSER-ASS-RL (ICLR 2026 submission)")

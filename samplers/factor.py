@@ -8,13 +8,14 @@ from torch import Tensor
 
 from dlmdecode.checks import NonNegative, number
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class Factor:
+class Factor(Selection):
     """The longest prefix of the surest positions with (n + 1)(1 − cₙ) < `factor`."""
 
     factor: float = 1.0

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from dlmdecode.checks import Between, number
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class FrechetProfile:
+class FrechetProfile(Selection):
     """The longest prefix whose worst-case joint probability beats any rival by more than `delta`.
 
     Gₙ = max(0, Σ_{j≤n} cⱼ − (n − 1)) − (1 − cₙ): the first term is the Fréchet lower bound of the

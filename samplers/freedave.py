@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from dlmdecode.caches import BlockCache
 from dlmdecode.checks import Count, OneOf, Probability, require, whole
 from dlmdecode.decoding.canvas import Canvas, Span
 from dlmdecode.decoding.forward import Forward
-from dlmdecode.decoding.sampler import Choose, Sampler
+from dlmdecode.decoding.parts import Choose, Evaluation, Part, Verification
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.select import Threshold, by_rule
 from dlmdecode.registry import register_sampler
@@ -38,7 +39,7 @@ def fan_out(canvas: Canvas, depth: int, extend: Callable[[Canvas], Tensor]) -> C
 
 
 @dataclass(frozen=True)
-class Lookahead:
+class Lookahead(Verification):
     """Draft the next commits from the proposals at hand; keep the longest true chain of them.
 
     FreeDave (arXiv 2510.00294) over any deterministic stateless rule: draft j commits j times
@@ -48,17 +49,17 @@ class Lookahead:
     refreshes.
     """
 
-    lossless = True
-    conflicts = {
-        "ConfidentAndStable": "it compares successive forwards, and drafts skip some",
-        "CoherentContext": "it compares successive forwards, and drafts skip some",
-    }
     depth: int = 4
 
     def __post_init__(self) -> None:
         whole("draft_steps", self.depth)
 
-    def check(self, sampler: Any) -> None:
+    def refuses(self, other: Part) -> str | None:
+        if other.compares_steps:
+            return "it compares the forwards of successive steps, and drafts skip some"
+        return "drafts assume that what is committed stays" if other.takes_back else None
+
+    def check(self, sampler: Sampler) -> None:
         require(
             sampler.temperature == 0,
             "temperature",
@@ -168,7 +169,9 @@ class PackedDrafts(BlockCache):
         beside = own[:, None] & (draft[:, None] == draft)
         position, first = rows.position[head], Span(window.lo[head], window.hi[head])
         kept = (position < rows.stop[head][:, None]) & ~first.contains(position)
-        attend = torch.cat([kept[:, None].expand(-1, depth * width, -1), beside], 2)[:, None]
+        shown = torch.cat([kept[:, None].expand(-1, depth * width, -1), beside], 2)[:, None]
+        packed = pack(query.at, 0)
+        attend = self.model.attention(packed, torch.cat([position, packed], 1), shown)
 
         def extend(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             old = [one[rows.row[head]] for one in self.store[layer]]
@@ -176,15 +179,18 @@ class PackedDrafts(BlockCache):
 
         tokens = pack(rows.tokens.gather(1, query.at), rows.eos_ids[0])
         self.work.add(tokens)
-        hidden = self.model.encode(tokens, pack(query.at, 0), attend, extend)
+        hidden = self.model.encode(tokens, packed, attend, extend)
         return hidden.view(num * depth, width, -1)[slot]
 
 
-def packed_drafts(model: Denoiser, settings: Settings) -> Forward:
+@dataclass(frozen=True)
+class DraftsInOneRow(Evaluation):
     """Drafts side by side in one row, under a cache whose keys and values they share."""
-    fix = "packed drafts share cached keys and values: set cache='prefix' or cache='dual'"
-    require(settings.cache in ("prefix", "dual"), "draft_mode", "tree", fix)
-    return PackedDrafts(model, dual=settings.cache == "dual")
+
+    def __call__(self, model: Denoiser, settings: Settings) -> Forward:
+        fix = "packed drafts share cached keys and values: set cache='prefix' or cache='dual'"
+        require(settings.cache in ("prefix", "dual"), "draft_mode", "tree", fix)
+        return PackedDrafts(model, dual=settings.cache == "dual")
 
 
 @register_sampler(
@@ -199,7 +205,7 @@ def freedave(
     threshold: Probability | None = None,
 ) -> Sampler:
     """Verify up to `draft_steps` drafted commits a forward; lossless unless `threshold` is set."""
-    packed = Sampler(evaluate=packed_drafts if draft_mode == "tree" else None)
+    packed = Sampler(evaluate=DraftsInOneRow() if draft_mode == "tree" else None)
     if threshold is None:
         return packed.merge(Sampler(verify=Lookahead(draft_steps)))
     return packed.merge(Sampler(Threshold(threshold), verify=ConfidentLookahead(draft_steps)))

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from dlmdecode.checks import Probability, number, require
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class RunPeaks:
+class RunPeaks(Selection):
     """The surest position of each run of consecutive masks if above `low`, and all above `high`.
 
     None for `low` takes every such position, None for `high` no others.

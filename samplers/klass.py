@@ -9,13 +9,14 @@ from torch import Tensor
 
 from dlmdecode.checks import Count, Positive, Probability, number, whole
 from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.parts import Processor, Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class KLHistory:
+class KLHistory(Processor):
     """Keeps how far each position's distribution moved in the last `length` steps, in nats.
 
     The distributions of the previous step are kept for the positions the recipe reads, the open
@@ -24,6 +25,7 @@ class KLHistory:
     """
 
     stateful = True
+    compares_steps = True
     length: int = 2
     reads_canvas: bool = False
 
@@ -56,7 +58,7 @@ class KLHistory:
 
 
 @dataclass(frozen=True)
-class ConfidentAndStable:
+class ConfidentAndStable(Selection):
     """Every position above `threshold` whose distribution moved less than `kl_threshold` lately.
 
     Where there is none, the surest ones as a schedule says.

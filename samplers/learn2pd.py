@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from dlmdecode.checks import Count, PositiveProbability, Probability, number, require
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import BlockSchedule, Estimator, Part, Revision, Selection, TakeBest
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.remasking import first
 from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler
@@ -43,7 +45,7 @@ class AcceptanceFilter(nn.Module):
     @classmethod
     def of(cls, model: Any) -> AcceptanceFilter:
         """The filter in the folder that `model` was loaded from."""
-        folder = getattr(model, "folder", None)
+        folder = model.folder
         path = None if folder is None else folder / BESIDE_THE_MODEL
         if path is None or not path.is_file():
             raise ValueError(
@@ -65,7 +67,7 @@ class AcceptanceFilter(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedAcceptance:
+class LearnedAcceptance(Selection):
     """Masked positions that the filter accepts, and the surest ones of a schedule.
 
     The filter sees the model's confidence at every position of the block, the written ones too;
@@ -73,10 +75,6 @@ class LearnedAcceptance:
     """
 
     reads_committed = True
-    conflicts = {
-        "TraceCredit": "the filter was trained on the model's own confidences",
-        "DelimiterBlocks": "the filter was trained on blocks of one length",
-    }
     filter: AcceptanceFilter | None
     schedule: TopK
     threshold: float = 0.96
@@ -84,20 +82,24 @@ class LearnedAcceptance:
     def __post_init__(self) -> None:
         number("threshold", self.threshold)
 
-    def bind(self, model: Any) -> LearnedAcceptance:
+    def bind(self, model: Any) -> Self:
         filter = self.filter or AcceptanceFilter.of(model)
         return replace(self, filter=filter.to(model.device))
 
+    def refuses(self, other: Part) -> str | None:
+        if isinstance(other, Estimator) and not isinstance(other, TakeBest):
+            return "the filter was trained on the model's own confidences"
+        if isinstance(other, BlockSchedule) and not isinstance(other, FixedBlocks | WholeCanvas):
+            return "the filter was trained on blocks of one length"
+        return None
+
     def check(self, sampler: Sampler) -> None:
-        length = getattr(sampler.blocks, "length", None)
-        if self.filter is None:
+        if self.filter is None or sampler.blocks is None:
             return
-        require(
-            sampler.blocks is None or (length is not None and length <= self.filter.width),
-            "block_length",
-            length,
-            f"the filter was trained on blocks of at most {self.filter.width} positions",
-        )
+        length = sampler.blocks.length if isinstance(sampler.blocks, FixedBlocks) else None
+        width = self.filter.width
+        fix = f"the filter was trained on blocks of at most {width} positions"
+        require(length is not None and length <= width, "block_length", length, fix)
 
     def accepted(self, canvas: Canvas) -> Tensor:
         """Block positions the filter accepts, masked or not, (B, L)."""
@@ -115,7 +117,7 @@ class LearnedAcceptance:
 
 
 @dataclass(frozen=True)
-class EndOfTextPrediction:
+class EndOfTextPrediction(Revision):
     """Cut the text after the first masked position whose EOS proposal is at least `prob` sure."""
 
     reads_canvas = True

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from dlmdecode.checks import Natural, Probability, number, require, whole
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class NearAnchor:
+class NearAnchor(Selection):
     """Positions at least `threshold` sure are anchors; within `radius` of one, `relaxed` does."""
 
     threshold: float = 0.9

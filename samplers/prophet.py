@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, Natural, NonNegative, check_id, conform, require, whole
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Opening, Stop
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class AnswerSettled:
+class AnswerSettled(Stop):
     """The mean logit gap over the answer reaches a bar that falls with progress.
 
     `answer` is (first position, length) from the start of the text. None (beyond the paper) is an
@@ -36,7 +37,7 @@ class AnswerSettled:
     block_length: int | None = None
 
     @property
-    def reads_committed(self) -> bool:
+    def reads_committed(self) -> bool:  # type: ignore[override]  # a flag that its answer decides
         return self.answer is not None
 
     def region(self, canvas: Canvas) -> Tensor:
@@ -73,12 +74,12 @@ class AnswerSettled:
 
 
 @dataclass(frozen=True)
-class Constraints:
+class Constraints(Opening):
     """Tokens that stand on the canvas from the start: (offset in the text, id or text)."""
 
     fixed: tuple[tuple[int, int | str], ...]
 
-    def bind(self, model: Any) -> Constraints:
+    def bind(self, model: Any) -> Self:
         """Text becomes the ids of `model.tokenizer`, several tokens taking consecutive offsets."""
         ids: list[tuple[int, int | str]] = []
         for offset, what in self.fixed:

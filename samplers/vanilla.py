@@ -11,7 +11,8 @@ from torch import Tensor
 from dlmdecode.checks import Count, OneOf
 from dlmdecode.decoding.canvas import Canvas, Positions
 from dlmdecode.decoding.noise import uniform
-from dlmdecode.decoding.sampler import Sampler, Score
+from dlmdecode.decoding.parts import Processor, Score
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler
 
@@ -19,15 +20,17 @@ REMASKING = ("low_confidence", "random")
 
 
 @dataclass(frozen=True)
-class RandomOrder:
+class RandomOrder(Score):
     """Confidences that are random instead: a fresh order at every step, fixed by the seed."""
+
+    replaces = True
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
         return uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None])
 
 
 @dataclass(frozen=True)
-class WithoutEos:
+class WithoutEos(Processor):
     """The first EOS id, which also pads, is never proposed."""
 
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
@@ -37,8 +40,10 @@ class WithoutEos:
 
 
 @dataclass(frozen=True)
-class EndLast:
+class EndLast(Score):
     """Positions that propose to end the text come after all others."""
+
+    signed = True
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
         return torch.where(canvas.is_eos(canvas.proposal.token), confidence - 1, confidence)

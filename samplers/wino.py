@@ -12,6 +12,7 @@ from dlmdecode.caches import gather_states
 from dlmdecode.checks import Probability, number, require
 from dlmdecode.decoding.canvas import Canvas, Positions, Span
 from dlmdecode.decoding.forward import Forward, Work
+from dlmdecode.decoding.parts import Evaluation, Revision, Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.select import by_rule
@@ -39,7 +40,8 @@ class ShadowBlock:
         tokens = torch.cat([rows.tokens, torch.full_like(block.at, rows.mask_id)], 1)
         position = torch.cat([rows.position, block.at], 1)
         self.work.add(tokens)
-        hidden = self.model.encode(tokens, position, self.attend(rows, block))
+        attend = self.model.attention(position, position, self.shown(rows, block))
+        hidden = self.model.encode(tokens, position, attend)
         prob = self.model.head(hidden[:, length:]).float().softmax(-1)
         standing = rows.tokens.gather(1, block.at)[..., None]
         rows.memory[SHADOW] = torch.ones_like(rows.tokens, dtype=prob.dtype).scatter(
@@ -47,7 +49,7 @@ class ShadowBlock:
         )
         return self.model.head(gather_states(hidden, wanted.at)), wanted
 
-    def attend(self, rows: Canvas, block: Span) -> Tensor:
+    def shown(self, rows: Canvas, block: Span) -> Tensor:
         """(B, 1, L + W, L + W) bool."""
         batch, length = rows.tokens.shape
         width = block.width
@@ -61,7 +63,7 @@ class ShadowBlock:
 
 
 @dataclass(frozen=True)
-class WideIn:
+class WideIn(Selection):
     """Positions above `threshold`, the surest first, at most 0.7 of the block's masks (5 to 20)."""
 
     threshold: float = 0.6
@@ -76,17 +78,13 @@ class WideIn:
 
 
 @dataclass(frozen=True)
-class NarrowOut:
+class NarrowOut(Revision):
     """Re-mask tokens of the block whose shadow gives them less than `threshold`.
 
     Only where this step accepted more than one token, and fewer than the step before accepted: so
     the text grows by at least one token per step on average.
     """
 
-    conflicts = {
-        "Lookahead": "drafts assume that what is committed stays",
-        "TraceCredit": "credits are kept for masks, and a re-masked position has lost its own",
-    }
     reads_committed = True
     takes_back = True
     threshold: float = 0.9
@@ -108,19 +106,23 @@ class NarrowOut:
         canvas.memory[self] = accepted
 
 
-def shadowed(model: Denoiser, settings: Settings) -> Forward:
-    fix = "WINO reads committed positions: use cache='none'"
-    require(settings.cache == "none", "cache", settings.cache, fix)
-    fix = "WINO judges by the unguided probabilities of a forward of its own: give 0"
-    require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
-    native = model.supports_cache and model.shift == 0
-    require(native, "sampler", "wino", "it needs a native model whose logits are not shifted")
-    return ShadowBlock(model)
+@dataclass(frozen=True)
+class Shadowed(Evaluation):
+    """A copy of the open block as masks in every forward."""
+
+    def __call__(self, model: Denoiser, settings: Settings) -> Forward:
+        fix = "WINO reads committed positions: use cache='none'"
+        require(settings.cache == "none", "cache", settings.cache, fix)
+        fix = "WINO judges by the unguided probabilities of a forward of its own: give 0"
+        require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
+        native = model.supports_cache and model.shift == 0
+        require(native, "sampler", "wino", "it needs a native model whose logits are not shifted")
+        return ShadowBlock(model)
 
 
 @register_sampler("wino", paper="WINO (ICLR 2026)")
 def wino(threshold: Probability = 0.6, threshold_back: Probability = 0.9) -> Sampler:
     """Accept all above `threshold`; re-mask what the rest of the block no longer supports."""
     return Sampler(
-        select=WideIn(threshold), revisions=(NarrowOut(threshold_back),), evaluate=shadowed
+        select=WideIn(threshold), revisions=(NarrowOut(threshold_back),), evaluate=Shadowed()
     )

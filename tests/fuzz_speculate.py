@@ -27,7 +27,14 @@ from transformers import LogitsProcessor, StoppingCriteria, SynthIDTextWatermark
 import dlmdecode
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import EMBEDDED as DRAFTERS
-from dlmdecode.speculation import CausalDrafter, PromptLookup, Verifier, load_verifier, speculate
+from dlmdecode.speculation import (
+    CausalDrafter,
+    Drafter,
+    PromptLookup,
+    Verifier,
+    load_verifier,
+    speculate,
+)
 from dlmdecode.speculation.verifier.verifier import EMBEDDED
 
 SIZE = 300
@@ -103,7 +110,7 @@ class Patience(StoppingCriteria):
         return torch.full((len(input_ids),), self.left <= 0)
 
 
-class Guessing:
+class Guessing(Drafter):
     """Random tokens, EOS ids of the verifier among them."""
 
     def __init__(self, seed: int):

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source tests/build_beside.sh
 prepare
 # shellcheck disable=SC2086
-compile $sanitizing csrc/ops.cpp csrc/cpu/*.cpp
+compile $sanitizing csrc/ops.cpp csrc/cpu/*.cpp csrc/cpu/scan/*.cpp
 for isa in portable avx2 avx512; do
   echo "== $isa"
   DLMDECODE_ISA=$isa run_sanitized_tests "$@"

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import dlmdecode
+from dlmdecode.speculation import Drafter
 
 MODELS = Path(__file__).parent / "golden" / "models"
 TEXT = (
@@ -60,7 +61,7 @@ def with_tokenizer(model, tokenizer):
     return other
 
 
-class Recalling:
+class Recalling(Drafter):
     """Drafts a known text, with a wrong token at every `wrong`-th position; 0: never."""
 
     def __init__(self, texts, wrong=0):

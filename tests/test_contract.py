@@ -11,6 +11,7 @@ from toy import FAMILIES, VOCAB, micro, prompts
 import dlmdecode
 from dlmdecode.decoding.canvas import Canvas, Proposal
 from dlmdecode.decoding.loop import denoise
+from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.generation import forward_of
 from dlmdecode.settings import Settings
@@ -59,7 +60,7 @@ def test_no_proposal_is_read_that_was_not_declared(name, cache, family):
 
 @pytest.mark.parametrize("cache", ["none", "dual"])
 def test_a_recipe_that_reads_more_than_it_says_is_found(cache):
-    class Eavesdropper:
+    class Eavesdropper(Selection):
         """Commits much or little, as the entropy at the first prompt token says."""
 
         def __call__(self, canvas):

@@ -16,6 +16,7 @@ from dlmdecode.evals.encoding import Encoder
 from dlmdecode.evals.likelihood import windows
 from dlmdecode.evals.lm_eval_options import fit, read_settings
 from dlmdecode.models.loading import EMBEDDED
+from dlmdecode.models.protocol import Denoiser
 
 pytest.importorskip("lm_eval")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the harness's own
@@ -42,7 +43,7 @@ class Letters:
         return [VOCABULARY.index(token) for token in tokens]
 
 
-class Alphabet:
+class Alphabet(Denoiser):
     """Believes with `trust` that each token is the successor of the one before it, a after h."""
 
     mask_id, eos_ids, shift, max_length, tokenizer = MASK, (EOS,), 0, 64, Letters()

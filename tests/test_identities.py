@@ -13,6 +13,7 @@ from toy import EOS, MASK, micro, prompts
 import dlmdecode
 from dlmdecode import ops
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.loop import choose
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import Threshold
 from dlmdecode.samplers.entropy_bound import EntropyBound
@@ -40,7 +41,7 @@ def canvas_of(profile) -> Canvas:
 
 
 def chosen(profile, rule) -> list[bool]:
-    return Sampler(select=rule).choose(canvas_of(profile))[0].tolist()
+    return choose(Sampler(select=rule), canvas_of(profile))[0].tolist()
 
 
 @settings(deadline=None, max_examples=60)
@@ -84,7 +85,7 @@ def test_a_hierarchy_without_low_bar_is_a_strict_threshold(profile, tau):
 @given(profiles, st.floats(0.3, 0.99), st.floats(0.05, 0.3))
 def test_every_run_of_masks_is_split_at_its_surest_position(profile, high, low):
     canvas = canvas_of(profile)
-    where = Sampler(select=RunPeaks(high, low)).choose(canvas)[0]
+    where = choose(Sampler(select=RunPeaks(high, low)), canvas)[0]
     open, prob = canvas.open[0].tolist(), canvas.proposal.prob[0].tolist()
     runs, run = [], []
     for position, masked in enumerate([*open, False]):
@@ -125,7 +126,7 @@ def test_equal_logits_give_the_lowest_token_and_the_lowest_position():
     proposed = ops.propose(torch.zeros(3, 7), exclude=0)
     assert proposed.token.tolist() == [1, 1, 1]
     canvas = canvas_of([(0.5, True)] * 6)
-    assert Sampler(select=Threshold(1.1)).choose(canvas)[0].tolist() == [False, True] + [False] * 5
+    assert choose(Sampler(select=Threshold(1.1)), canvas)[0].tolist() == [False, True] + [False] * 5
 
 
 def test_an_early_stop_never_changes_a_token_before_the_eos():

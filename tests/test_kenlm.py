@@ -49,7 +49,7 @@ def proxy(tmp_path, drafter):
     pytest.importorskip("kenlm")
     file = tmp_path / "proxy.arpa"
     file.write_text(ARPA)
-    return resolve_proxy(str(file), drafter)
+    return resolve_proxy(str(file), drafter.tokenizer)
 
 
 def ids_of(drafter):
@@ -82,13 +82,13 @@ def test_it_guides_the_search(proxy, drafter):
 def test_what_is_no_file_of_kenlms_is_an_error(tmp_path, drafter):
     pytest.importorskip("kenlm")
     with pytest.raises(FileNotFoundError, match="nowhere.arpa"):
-        resolve_proxy(tmp_path / "nowhere.arpa", drafter)
+        resolve_proxy(tmp_path / "nowhere.arpa", drafter.tokenizer)
     (tmp_path / "empty.arpa").write_text("nothing\n")
     with pytest.raises(OSError):
-        resolve_proxy(tmp_path / "empty.arpa", drafter)
+        resolve_proxy(tmp_path / "empty.arpa", drafter.tokenizer)
     (tmp_path / "proxy.arpa").write_text(ARPA)
     with pytest.raises(ValueError, match="the drafter has no tokenizer"):
-        resolve_proxy(tmp_path / "proxy.arpa", SimpleNamespace())
+        resolve_proxy(tmp_path / "proxy.arpa", None)
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch, drafter):

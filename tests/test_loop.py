@@ -10,6 +10,7 @@ import dlmdecode
 from dlmdecode import Canvas, FixedBlocks, Sampler
 from dlmdecode.caches import Recompute
 from dlmdecode.decoding.loop import denoise
+from dlmdecode.decoding.parts import Selection
 
 
 @torch.inference_mode()
@@ -61,14 +62,14 @@ def test_the_loop_does_what_a_plain_loop_does(
     assert out.nfe == [nfe]
 
 
-class Never:
+class Never(Selection):
     """A selection rule that names nothing."""
 
     def __call__(self, canvas):
         return torch.zeros_like(canvas.masked)
 
 
-class Everything:
+class Everything(Selection):
     """A selection rule that names every position, the prompt and the padding too."""
 
     def __call__(self, canvas):

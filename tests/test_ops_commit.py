@@ -7,10 +7,10 @@ import torch
 from by_hand import chosen_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_inputs import MASK, canvases
+from op_inputs import MASK, canvases, needs_extension, reference, refuses_nonsense
+from torch.library import opcheck
 
 from dlmdecode import ops
-from dlmdecode.ops import reference
 
 RULES = {
     "topk": {"quota": torch.tensor([0, 2, 50])},
@@ -44,12 +44,21 @@ def test_commit_follows_each_rule(rule, seed):
     assert torch.equal(written, expected)
     assert torch.equal(count, (written != tokens).sum(1))
     again = tokens.clone()
-    selection = ops.selection(rule, dict.fromkeys(ALL_PARAMETERS) | how, 1)
-    reference_count = reference.commit(again, proposed, confidence, lo, hi, MASK, selection)
+    canvas = (again, proposed, confidence, lo, hi)
+    reference_count = reference(ops.commit, *canvas, MASK, rule, **how)
     assert torch.equal(again, expected) and torch.equal(reference_count, count)
 
 
-ALL_PARAMETERS = ("quota", "threshold", "factor", "delta", "gamma", "entropy", "relaxed", "radius")
+@needs_extension
+def test_opcheck_accepts_it():
+    rule = (MASK, 1, 0.6, 0.0, 0, None, None, 1)
+    opcheck(torch.ops.dlmdecode.commit, (*canvases(0), *rule))
+
+
+def test_arguments_that_do_not_fit_are_named():
+    names = ("tokens", "proposed", "confidence", "lo", "hi")
+    canvas = dict(zip(names, canvases(0), strict=True))
+    refuses_nonsense(ops.commit, **canvas, mask_id=MASK, rule="threshold", threshold=0.5)
 
 
 def test_commit_can_take_nothing_when_told_to():
@@ -68,3 +77,19 @@ def test_commit_compares_in_the_precision_of_the_confidence():
         confidence = torch.tensor([[0.9, 0.95, 0.1]], dtype=dtype)
         count = ops.commit(tokens, proposed, confidence, *bounds, MASK, "threshold", threshold=0.9)
         assert count.item() == 2
+
+
+def test_a_rule_gets_its_parameters_and_no_others():
+    canvas = (torch.zeros(2, 4).long(), torch.zeros(2, 4).long(), torch.zeros(2, 4))
+    bounds = torch.zeros(2).long(), torch.zeros(2).long()
+    calls = {
+        "rule": lambda: ops.commit(*canvas, *bounds, 9, "treshold"),
+        "threshold": lambda: ops.commit(*canvas, *bounds, 9, "threshold"),
+        "quota": lambda: ops.commit(*canvas, *bounds, 9, "topk", quota=torch.ones(3).long()),
+        "confidence": lambda: ops.commit(
+            *canvas[:2], canvas[2][:1], *bounds, 9, "threshold", threshold=1.0
+        ),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name}"):
+            call()

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_inputs import logits_like, random_search
+from op_inputs import logits_like, needs_extension, random_search, reference, refuses_nonsense
+from torch.library import opcheck
 
 from dlmdecode import ops
-from dlmdecode.ops import reference
 
 
 @pytest.mark.parametrize("vocabulary", [1, 5, 3001, 126464])
@@ -34,7 +34,7 @@ def test_candidates_equal_the_reference(seed, mass, eos_ids):
     log_prob, ids = z.log_softmax(1).topk(8)
     how = {"mass": mass, "eos_ids": torch.tensor(eos_ids, dtype=torch.int64)}
     *kept, count = ops.candidates(ids, log_prob, **how)
-    *expected, expected_count = reference.candidates(ids, log_prob, **how)
+    *expected, expected_count = reference(ops.candidates, ids, log_prob, **how)
     assert torch.equal(count, expected_count)
     for one, other in zip(kept, expected, strict=True):
         for k, n in enumerate(count.tolist()):
@@ -55,9 +55,9 @@ def test_candidates_name_what_does_not_fit(name, value):
 def test_path_search_equals_the_reference(seed, order, lam):
     how = random_search(seed, order, lam)
     path, score = ops.path_search(**how)
-    expected, expected_score = reference.path_search(**how)
+    expected, expected_score = reference(ops.path_search, **how)
     assert torch.equal(path, expected)
-    assert score == pytest.approx(expected_score.item(), rel=1e-12)
+    assert score == pytest.approx(expected_score, rel=1e-12)
 
 
 def test_a_wide_beam_finds_the_best_of_all_paths():
@@ -68,7 +68,7 @@ def test_a_wide_beam_finds_the_best_of_all_paths():
     for i in torch.cartesian_prod(*(torch.arange(n) for n in how["count"].tolist())).tolist():
         one = [how[name].gather(1, torch.tensor(i)[:, None]) for name in ("ids", "log_prob")]
         rest = {k: v for k, v in how.items() if k not in ("ids", "log_prob", "count")}
-        best = max(best, reference.path_search(*one, torch.ones(4).long(), **rest)[1].item())
+        best = max(best, reference(ops.path_search, *one, torch.ones(4).long(), **rest)[1])
     assert score == pytest.approx(best, rel=1e-12)
 
 
@@ -76,7 +76,7 @@ def test_a_wide_beam_finds_the_best_of_all_paths():
 @settings(max_examples=60, deadline=None)
 def test_count_ngrams_equals_the_reference(ids, order):
     ids = torch.tensor(ids, dtype=torch.int64)
-    found, expected = ops.count_ngrams(ids, order), reference.count_ngrams(ids, order)
+    found, expected = ops.count_ngrams(ids, order), reference(ops.count_ngrams, ids, order)
     for array, wanted in zip(found, expected, strict=True):
         assert array.dtype == wanted.dtype
         torch.testing.assert_close(array, wanted, rtol=1e-6, atol=0)
@@ -88,3 +88,27 @@ def test_count_ngrams_equals_the_reference(ids, order):
 def test_count_ngrams_names_what_does_not_fit(name, how):
     with pytest.raises(ValueError, match=f"^{name}="):
         ops.count_ngrams(*how)
+
+
+@needs_extension
+def test_opcheck_accepts_each():
+    z = logits_like("random", 3, 50)
+    opcheck(torch.ops.dlmdecode.topm, (z, 4))
+    log_prob, ids = z.float().log_softmax(1).topk(5)
+    opcheck(torch.ops.dlmdecode.candidates, (ids, log_prob, 0.8, torch.tensor([1])))
+    # how many n-grams there are and how long a path is are data: no test of fixed shapes
+    dynamic = ("test_schema", "test_faketensor")
+    opcheck(torch.ops.dlmdecode.count_ngrams, (ids[0], 2), test_utils=dynamic)
+    search = tuple(random_search(0, 2, 0.5).values())
+    opcheck(torch.ops.dlmdecode.path_search, search, test_utils=dynamic)
+
+
+def test_arguments_that_do_not_fit_are_named():
+    search = random_search(0, 2, 0.5)
+    lattice = {name: search[name] for name in ("ids", "log_prob", "eos_ids")}
+    refuses_nonsense(ops.topm, logits=torch.randn(3, 8), m=2)
+    refuses_nonsense(ops.candidates, **lattice, mass=0.8)
+    refuses_nonsense(ops.path_search, ("keys", "log_probs", "contexts", "weights"), **search)
+    refuses_nonsense(ops.count_ngrams, ids=torch.arange(5), order=2)
+    with pytest.raises(ValueError, match="^m="):
+        ops.topm(torch.zeros(3, 50), 33)

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from op_inputs import FILLS, logits_like
+from op_inputs import FILLS, logits_like, needs_extension, reference, refuses_nonsense
+from torch.library import opcheck
 
 from dlmdecode import ops
-from dlmdecode.ops import philox, reference
+from dlmdecode.ops import philox
 
 VOCABULARIES = (1, 2, 3, 127, 2049, 50257, 126464, 152064)
 
@@ -27,22 +28,22 @@ def assert_close(found, expected, dtype=torch.float32):
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_propose_equals_the_float64_oracle(vocabulary, fill):
     z = logits_like(fill, 3, vocabulary)
-    assert_close(ops.propose(z), reference.propose(z, dtype=torch.float64))
-    assert_close(ops.propose(z[:1]), reference.propose(z[:1], dtype=torch.float64))
+    assert_close(ops.propose(z), reference(ops.propose, z, dtype=torch.float64))
+    assert_close(ops.propose(z[:1]), reference(ops.propose, z[:1], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_propose_reads_other_dtypes(dtype):
     z = logits_like("random", 4, 3001).to(dtype)
-    assert_close(ops.propose(z), reference.propose(z, dtype=torch.float64))
+    assert_close(ops.propose(z), reference(ops.propose, z, dtype=torch.float64))
     small = (logits_like("random", 4, 3001) * 1e-6).to(dtype)  # float16: subnormal
-    assert_close(ops.propose(small), reference.propose(small, dtype=torch.float64))
+    assert_close(ops.propose(small), reference(ops.propose, small, dtype=torch.float64))
 
 
 def test_propose_in_float64_is_precise_to_rounding():
     z = logits_like("sharp", 4, 5000)
     found = ops.propose(z, dtype=torch.float64)
-    assert_close(found, reference.propose(z, dtype=torch.float64), torch.float64)
+    assert_close(found, reference(ops.propose, z, dtype=torch.float64), torch.float64)
 
 
 def test_log_probability_keeps_its_precision_near_zero():
@@ -66,7 +67,7 @@ def test_rows_may_be_apart_in_memory_or_transposed():
     wide = logits_like("random", 6, 5000)
     for z in (wide[:, 1:4000], wide[::2], wide.T.contiguous().T, wide[:, ::3]):
         assert not z.is_contiguous()
-        assert_close(ops.propose(z), reference.propose(z, dtype=torch.float64))
+        assert_close(ops.propose(z), reference(ops.propose, z, dtype=torch.float64))
 
 
 def test_no_rows_give_empty_results():
@@ -116,29 +117,11 @@ def test_the_excluded_token_is_never_proposed_but_stays_in_the_normaliser(height
     z = logits_like("random", 4, 5000)
     z[:, 4321] = height
     found = ops.propose(z, exclude=4321)
-    assert_close(found, reference.propose(z, exclude=4321, dtype=torch.float64))
+    assert_close(found, reference(ops.propose, z, exclude=4321, dtype=torch.float64))
     banned = z.clone()
     banned[:, 4321] = -torch.inf
     assert torch.equal(found.token, ops.propose(banned).token)
     assert torch.equal(found.margin, ops.propose(banned).margin)
-
-
-def test_guidance_and_edits_change_the_logits_first():
-    z, u = logits_like("random", 4, 5000), logits_like("random", 4, 5000, seed=1)
-    ids = torch.tensor([[3, 3, -1], [4999, 0, 7], [-1, -1, -1], [2048, 9000, 2]])
-    values = torch.tensor([[4.0, 5.0, 9e9], [20.0, -torch.inf, 1.0], [1.0, 1.0, 1.0], [30.0, 5, 5]])
-    changed = u + (z - u) * 1.5
-    used = (ids >= 0) & (ids < 5000)
-    changed.scatter_add_(1, ids.where(used, 0), values.where(used, 0))
-    found = ops.propose(z, uncond=u, cfg_scale=0.5, edits=(ids, values))
-    assert_close(found, reference.propose(changed, dtype=torch.float64))
-
-
-def test_a_token_that_both_models_ban_stays_banned_under_guidance():
-    z, u = logits_like("random", 2, 50), logits_like("random", 2, 50, seed=1)
-    z[:, 3] = u[:, 3] = -torch.inf
-    found = ops.propose(z, uncond=u, cfg_scale=2.0)
-    assert found.token.tolist() == (u + 3 * (z - u)).nan_to_num(-1e9).argmax(1).tolist()
 
 
 def test_philox_gives_its_published_test_vectors():
@@ -156,7 +139,7 @@ def test_sampled_tokens_equal_the_reference_bit_for_bit(temperature, fill):
     stream = torch.arange(20) * 2**40 - 7
     how = {"temperature": temperature, "seed": 2**64 - 3, "exclude": 1234}
     how |= {"stream": stream, "position": torch.arange(20) + 5}
-    found, expected = ops.propose(z, **how), reference.propose(z, **how)
+    found, expected = ops.propose(z, **how), reference(ops.propose, z, **how)
     assert torch.equal(found.token, expected.token)
     torch.testing.assert_close(found.log_prob, expected.log_prob, rtol=1e-4, atol=1e-6)
 
@@ -196,3 +179,34 @@ def test_the_only_token_left_is_certain_to_the_last_bit():
         found = ops.propose(logits, dtype=dtype)
         assert found.log_prob.tolist() == [0, 0, 0]
         assert found.entropy.tolist() == [0, 0, 0]
+
+
+@needs_extension
+def test_opcheck_accepts_it():
+    z = logits_like("random", 3, 50)
+    how = (None, 3, 0.5, 1, None, None)
+    opcheck(torch.ops.dlmdecode.propose, (z, *how, False))
+    opcheck(torch.ops.dlmdecode.propose, (z.bfloat16(), *how, True))
+
+
+BAD = {
+    "logits": torch.zeros(50),
+    "exclude": 50,
+    "temperature": -1.0,
+    "dtype": torch.float16,
+    "need": torch.ones(2, dtype=torch.bool),
+    "stream": torch.ones(3),
+    "position": torch.ones(2).long(),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_argument_is_named(name):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        ops.propose(**{"logits": torch.zeros(3, 50), name: BAD[name]})
+
+
+def test_nonsense_is_refused_by_name():
+    refuses_nonsense(ops.propose, logits=torch.randn(3, 8), exclude=-1, temperature=0.0, seed=0)
+    none = {"need": None, "stream": None, "position": None}
+    refuses_nonsense(ops.propose, logits=torch.randn(3, 8), **none)

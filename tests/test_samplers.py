@@ -11,7 +11,7 @@ from toy import EOS, MASK, counted_forwards, micro, prompts
 import dlmdecode
 from dlmdecode.caches import cache_policy
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.loop import denoise
+from dlmdecode.decoding.loop import choose, denoise
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
@@ -49,7 +49,8 @@ CACHED = [  # WINO reads committed positions, which a cache does not recompute
 
 
 def options(recipe: str) -> dict:
-    return {k: v for name in recipe.split("+") for k, v in OPTIONS.get(name, {}).items()}
+    names = recipe.split("+")
+    return {f"{name}.{k}": v for name in names for k, v in OPTIONS.get(name, {}).items()}
 
 
 def run(recipe: str, prompt, family: str = "llada", cache: str = "none", **more):
@@ -253,7 +254,7 @@ def test_hierarchy_without_an_upper_rule_writes_the_peaks_and_without_a_bar_all_
 
     def chosen(**options):
         recipe = dlmdecode.sampler("hierarchy", **options)
-        return recipe.choose(canvas)[0].nonzero()[:, 0].tolist()
+        return choose(recipe, canvas)[0].nonzero()[:, 0].tolist()
 
     assert chosen() == [2, 3]
     assert chosen(threshold=None) == [3]

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from toy import EOS, MASK
 
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.loop import choose
+from dlmdecode.decoding.parts import Score
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import EvenQuota, Threshold, TopK
 from dlmdecode.samplers.entropy_bound import EntropyBound
@@ -51,7 +53,7 @@ def test_a_rule_chooses_by_its_definition_and_changes_nothing(name, seed):
     rule, how = RULES[name]
     canvas = half_written(seed)
     before = canvas.tokens.clone()
-    chosen = Sampler(select=rule).choose(canvas)
+    chosen = choose(Sampler(select=rule), canvas)
     assert torch.equal(canvas.tokens, before)
     for row, open in enumerate(canvas.open):
         at = open.nonzero().flatten().tolist()
@@ -66,22 +68,22 @@ def test_a_rule_chooses_by_its_definition_and_changes_nothing(name, seed):
 
 @pytest.mark.parametrize("score", ["negative", "float32"])
 def test_scores_need_not_be_probabilities_nor_double(score):
-    class Shifted:
+    class Shifted(Score):
         def __call__(self, confidence, canvas):
             shifted = confidence - 5
             return shifted.float() if score == "float32" else shifted
 
     canvas = half_written(0)
-    plain = Sampler(select=TopK(EvenQuota(3))).choose(canvas)
-    shifted = Sampler(select=TopK(EvenQuota(3)), scores=(Shifted(),)).choose(canvas)
+    plain = choose(Sampler(select=TopK(EvenQuota(3))), canvas)
+    shifted = choose(Sampler(select=TopK(EvenQuota(3)), scores=(Shifted(),)), canvas)
     assert plain.any() and torch.equal(plain, shifted)
 
 
 def test_a_quota_of_everything_takes_positions_without_any_confidence_too():
-    class Banned:
+    class Banned(Score):
         def __call__(self, confidence, canvas):
             return torch.where(canvas.position % 2 == 0, -torch.inf, confidence)
 
     canvas = half_written(1)
-    chosen = Sampler(select=TopK(EvenQuota(1)), scores=(Banned(),)).choose(canvas)
+    chosen = choose(Sampler(select=TopK(EvenQuota(1)), scores=(Banned(),)), canvas)
     assert torch.equal(chosen, canvas.open)

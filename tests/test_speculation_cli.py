@@ -9,7 +9,7 @@ from dlmdecode.commands.cli import main
 from dlmdecode.commands.speculate import Progress
 from dlmdecode.speculation import NGram
 from dlmdecode.speculation.diffuspec.ngram import fingerprint
-from dlmdecode.speculation.speculate import Step
+from dlmdecode.speculation.loop import Step
 
 
 @pytest.fixture

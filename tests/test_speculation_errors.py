@@ -244,7 +244,7 @@ def test_bad_proxies(tmp_path):
     refuses("proxy=3", proxy=3, **pair)
     model = with_tokenizer(micro("llada"), byte_level(300))
     with pytest.raises(ValueError, match="another tokenizer"):
-        resolve_proxy(build([[1, 2]], 300, tokenizer="another"), model)
+        resolve_proxy(build([[1, 2]], 300, tokenizer="another"), model.tokenizer)
 
 
 def test_missing_verifiers():

@@ -18,8 +18,8 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 
 from dlmdecode.speculation import CausalDrafter, PromptLookup, Verifier
 from dlmdecode.speculation import speculate as decode
+from dlmdecode.speculation.verifier.cached_model import CachedModel
 from dlmdecode.speculation.verifier.caching import CACHE, can_rewind, step_inputs
-from dlmdecode.speculation.verifier.forward import Forward
 
 PROMPT = torch.tensor([5, 90, 33, 7, 61, 5, 12, 8, 44, 21, 9, 70, 3])
 ROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 24}
@@ -129,8 +129,8 @@ def test_texts_that_cross_the_length_where_longrope_switches(factor):
     rope = ROPE | {factor: [1.0] * 4, other: [1.0, 2.0, 6.0, 8.0]}
     model = llama(rope_parameters=rope, eos=())
     assert same_text(model, new=60)
-    forward = Forward(model)
-    assert [forward.room(length) for length in (13, 24, 25, 26)] == [11, 0, 0, float("inf")]
+    cached = CachedModel(model)
+    assert [cached.room(length) for length in (13, 24, 25, 26)] == [11, 0, 0, float("inf")]
 
 
 def test_a_convolution_is_rewound_or_refused():
@@ -267,14 +267,14 @@ def test_a_batch_with_several_eos_ids_ends_every_row_where_the_verifier_does():
 def test_the_forward_is_called_by_the_names_of_the_installed_transformers():
     model = llama()
     assert CACHE in inspect.signature(model.forward).parameters
-    forward = Forward(model)
-    inputs = step_inputs(model, PROMPT[None], 0, forward.cache)
-    assert inputs[CACHE] is forward.cache
+    cached = CachedModel(model)
+    inputs = step_inputs(model, PROMPT[None], 0, cached.cache)
+    assert inputs[CACHE] is cached.cache
     with torch.no_grad():
-        whole = forward(PROMPT.tolist(), [])
-        forward.keep(4)
-        again = forward(PROMPT.tolist()[:4] + [3, 4], [6])
+        whole = cached(PROMPT.tolist(), [])
+        cached.keep(4)
+        again = cached(PROMPT.tolist()[:4] + [3, 4], [6])
         direct = model(torch.tensor([PROMPT.tolist()[:4] + [3, 4, 6]])).logits[0, -2:]
     assert whole.shape == (1, 320)
     assert torch.allclose(again, direct, atol=1e-5)
-    assert can_rewind(forward.cache)
+    assert can_rewind(cached.cache)

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 from speculation_toys import llama
 
 from dlmdecode.decoding.noise import uniform
-from dlmdecode.speculation import TopM, decoding
+from dlmdecode.speculation import Drafter, TopM, loop
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.verifier.verification import Verdict, choices, choose, verify
 
@@ -72,10 +72,11 @@ def test_choices_follow_their_probabilities_at_every_position():
         assert chisquare(counts[p > 0].numpy(), 4000 * p[p > 0].numpy()).pvalue > LIMIT
 
 
-class Insisting:
+class Insisting(Drafter):
     """Always proposes the same tokens with the same confidence."""
 
     vocab_size = 4
+    searched = True
 
     def draft(self, prefix, length):
         ids = torch.tensor([[0, 1]] * length)
@@ -123,8 +124,8 @@ def test_the_same_check_fails_when_the_published_rule_is_swapped_in(toy, monkeyp
         whole = next((i for i in range(1, len(written)) if ends(written[:i])), len(written))
         return Verdict(accepted, written[:whole], ends(written[:whole]))
 
-    monkeypatch.setattr(decoding, "choices", lambda scores, _, __, rows: (scores, rows))
-    monkeypatch.setattr(decoding, "verify", swapped)
+    monkeypatch.setattr(loop, "choices", lambda scores, _, __, rows: (scores, rows))
+    monkeypatch.setattr(loop, "verify", swapped)
     assert histogram(*toy) < LIMIT
 
 

@@ -18,14 +18,15 @@ import dlmdecode
 from dlmdecode.models.transformer import Transformer
 
 MODELS = Path(__file__).parent / "golden" / "models"
-FAMILIES = ("llada", "dream")
+FAMILIES = ("llada", "dream")  # of full attention
+BLOCK_CAUSAL = ("sdar",)
 MASK, EOS, VOCAB = 319, 318, 320
 CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}<assistant>"
 
 
 @cache
 def micro(family: str) -> Transformer:
-    """The recorded random-weight checkpoint of a family, "llada" or "dream"."""
+    """The recorded random-weight checkpoint of a family, "llada", "dream" or "sdar"."""
     return dlmdecode.load(MODELS / f"{family}-micro", device="cpu")
 
 

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dlmdecode.models.config import Config
-from dlmdecode.models.sdar import SDAR, block_causal
+from dlmdecode.models.protocol import block_causal
+from dlmdecode.models.sdar import SDAR
 from training.data import Example
 from training.initial import begin_with, initial_weights
 from training.loop import main

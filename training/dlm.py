@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.models.loading import ARCHITECTURES
+from dlmdecode.models.config import Config
+from dlmdecode.models.families import family_of
 from dlmdecode.models.transformer import Transformer
 from training.data import Example
 from training.initial import begin_with, initial_weights
@@ -39,7 +40,8 @@ class MaskedDiffusion:
     def build(self) -> Transformer:
         """Random weights, or those of `initial`, a checkpoint with as many layers or fewer."""
         torch.manual_seed(self.seed)
-        model = ARCHITECTURES[self.config["model"]["model_type"]](self.config["model"])
+        described = Config.of(self.config["model"])
+        model = family_of(described)(described)
         for name, weight in model.named_parameters():
             if weight.dim() == 2:
                 deep = (2 * model.num_layers) ** -0.5 if "blocks" in name and "out" in name else 1

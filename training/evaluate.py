@@ -25,6 +25,8 @@ from dlmdecode.evals import arithmetic, functions
 from dlmdecode.evals.arithmetic import LARGEST, Problem, final_answer
 from dlmdecode.models import loading
 from dlmdecode.models.config import Config
+from dlmdecode.models.families import find_family
+from dlmdecode.models.sdar import SDAR
 from training import ar, block, dlm
 from training.loop import until
 from training.problems import arithmetic as new_arithmetic
@@ -40,11 +42,11 @@ def answerer(name_or_path: str) -> Answer:
     folder = MODELS / name_or_path if (MODELS / name_or_path).is_dir() else Path(name_or_path)
     tokenizer = loading.load_tokenizer(folder)
     end = tokenizer.eos_token_id
-    kind = Config.read(folder / "config.json")["model_type"]
-    if kind == "sdar":
+    kind = find_family(Config.read(folder / "config.json"))
+    if kind is SDAR:
         blockwise = block.load(folder)
         decode = lambda questions: block.decode(blockwise, questions)  # noqa: E731
-    elif kind in loading.ARCHITECTURES:
+    elif kind is not None:
         diffusion = loading.load(folder)
         decode = lambda questions: dlm.decode(diffusion, questions)  # noqa: E731
     else:

@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 import dlmdecode
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 
 @dataclass(frozen=True, eq=False)
-class FollowFinalText:
+class FollowFinalText(Selection):
     """Commits the proposals that equal the final text (B, L), and records what a filter would see.
 
     Records (confidences of the block, which of them were right, which were masked), each (n, K).

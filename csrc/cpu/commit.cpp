@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "../ops.h"
-
 namespace dlmdecode::cpu {
 
 void commit(const Commit& c) {
@@ -33,3 +31,7 @@ void commit(const Commit& c) {
 }
 
 }  // namespace dlmdecode::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CPU, m) {
+  m.impl("commit", TORCH_BOX(&dlmdecode::commit<dlmdecode::cpu::commit>));
+}

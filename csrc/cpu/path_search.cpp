@@ -1,26 +1,33 @@
-// DiffuSpec's candidate sets, and its beam search over their lattice, scored with a back-off n-gram
-// model (arXiv 2510.02358); such a model counted from a text.
-#include "../path_search.h"
-
+// Beam search over a lattice of draft tokens, scored with a back-off n-gram model (DiffuSpec, arXiv
+// 2510.02358).
 #include <algorithm>
-#include <cmath>
-#include <utility>
+#include <tuple>
 #include <vector>
 
-namespace dlmdecode::cpu {
+#include "../checks.h"
+#include "../ngram.h"
+
+namespace dlmdecode {
 namespace {
 
-uint64_t mix(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
+struct Lattice {
+  int64_t positions, width;
+  const int64_t* ids;     // (positions, width)
+  const float* log_prob;  // (positions, width)
+  const int64_t* count;   // (positions,), candidates in use
+};
 
-// The key of what `key` stands for followed by `token`.
-int64_t extend(int64_t key, int64_t token) {
-  return static_cast<int64_t>(
-      mix(static_cast<uint64_t>(key) + static_cast<uint64_t>(token) + 0x9E3779B97F4A7C15u));
-}
+struct Table {
+  const int64_t* keys;  // sorted
+  const float* values;
+  int64_t count;
+};
+
+struct NGram {
+  std::vector<Table> grams;     // of order 1, 2, …: log-probabilities
+  std::vector<Table> contexts;  // of as many tokens less one: log weights of backing off
+  double floor;                 // of a token unknown to order 1
+};
 
 // Keys are hashes, so they are spread evenly: begin where an even spread puts this one and double
 // the reach until it is enclosed.
@@ -82,90 +89,105 @@ struct Step {
   const int64_t* id;
 };
 
-bool contains(const std::vector<int64_t>& ids, int64_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
+struct Search {
+  const Lattice& lattice;
+  const NGram& model;
+  int64_t beam;
+  double lam;
+  const std::vector<int64_t>& eos_ids;
+};
 
-}  // namespace
-
-void candidates(int64_t positions, int64_t width, int64_t* ids, float* log_prob, int64_t* count,
-                double mass, const std::vector<int64_t>& eos_ids) {
-  for (int64_t k = 0; k < positions; ++k, ids += width, log_prob += width) {
-    double before = 0;
-    count[k] = 0;
-    for (int64_t j = 0; j < width && before < mass && log_prob[j] > -HUGE_VALF; ++j) {
-      before += std::exp(static_cast<double>(log_prob[j]));
-      if (k + 1 < positions && contains(eos_ids, ids[j])) continue;
-      std::swap(ids[count[k]], ids[j]);
-      std::swap(log_prob[count[k]++], log_prob[j]);
+// Every way on from `paths` at position k, in their order.
+std::vector<Step> steps_at(const Search& search, int64_t k, const std::vector<Path>& paths) {
+  const int64_t* ids = search.lattice.ids + k * search.lattice.width;
+  const float* log_prob = search.lattice.log_prob + k * search.lattice.width;
+  const double lam = search.lam;
+  Context context(search.model.grams.size());
+  std::vector<Step> steps;
+  for (const Path& path : paths) {
+    if (path.ended) {
+      steps.push_back({path.score, &path, nullptr});
+      continue;
+    }
+    if (lam < 1) context.move_to(search.model, path.ids);
+    for (int64_t j = 0; j < search.lattice.count[k]; ++j) {
+      double gain = lam * static_cast<double>(log_prob[j]);
+      if (lam < 1) gain += (1 - lam) * score(search.model, context, ids[j]);
+      steps.push_back({path.score + gain, &path, ids + j});
     }
   }
+  return steps;
 }
 
-ScoredPath path_search(const Lattice& lattice, const NGram& model,
-                       const std::vector<int64_t>& prefix, int64_t beam, double lam,
-                       const std::vector<int64_t>& eos_ids) {
-  const size_t before = model.grams.size() - 1;
-  std::vector<Path> paths{{0, {prefix.end() - before, prefix.end()}, false}};
-  Context context(model.grams.size());
-  std::vector<Step> steps;
-  for (int64_t k = 0; k < lattice.positions; ++k) {
-    const int64_t* ids = lattice.ids + k * lattice.width;
-    const float* log_prob = lattice.log_prob + k * lattice.width;
-    steps.clear();
-    for (const Path& path : paths) {
-      if (path.ended) {
-        steps.push_back({path.score, &path, nullptr});
-        continue;
-      }
-      if (lam < 1) context.move_to(model, path.ids);
-      for (int64_t j = 0; j < lattice.count[k]; ++j) {
-        double gain = lam * static_cast<double>(log_prob[j]);
-        if (lam < 1) gain += (1 - lam) * score(model, context, ids[j]);
-        steps.push_back({path.score + gain, &path, ids + j});
-      }
-    }
+// prefix: the last ids before the lattice, as many as the model's order less one.
+Path best_path(const Search& search, std::vector<int64_t> prefix) {
+  std::vector<Path> paths{{0, std::move(prefix), false}};
+  for (int64_t k = 0; k < search.lattice.positions; ++k) {
+    std::vector<Step> steps = steps_at(search, k, paths);
     std::stable_sort(steps.begin(), steps.end(),
                      [](const Step& a, const Step& b) { return a.score > b.score; });
-    if (static_cast<int64_t>(steps.size()) > beam) steps.resize(beam);
+    if (static_cast<int64_t>(steps.size()) > search.beam) steps.resize(search.beam);
     std::vector<Path> longer;
     for (const Step& step : steps) {
       longer.push_back({step.score, step.path->ids, step.path->ended});
       if (!step.id) continue;
       longer.back().ids.push_back(*step.id);
-      longer.back().ended = contains(eos_ids, *step.id);
+      longer.back().ended = contains(search.eos_ids, *step.id);
     }
     paths = std::move(longer);
   }
-  return {{paths[0].ids.begin() + before, paths[0].ids.end()}, paths[0].score};
+  return paths[0];
 }
 
-Counts count_ngrams(const int64_t* ids, int64_t length, int64_t order) {
-  std::vector<std::pair<int64_t, int64_t>> grams;  // keys of the n-gram and of its context
-  std::vector<int64_t> contexts;
-  for (int64_t n = 1; n <= order; ++n) {
-    for (int64_t end = 0; end < length; ++end) {
-      int64_t context = 0;
-      for (int64_t i = end - n + 1; i < end; ++i) context = extend(context, i < 0 ? -1 : ids[i]);
-      grams.emplace_back(extend(context, ids[end]), context);
-      contexts.push_back(context);
-    }
+Lattice lattice_of(const Tensor& ids, const Tensor& log_prob, const Tensor& count) {
+  STD_TORCH_CHECK(ids.dim() == 2 && ids.size(1) > 0, "ids must be (K, M)");
+  const int64_t positions = ids.size(0), width = ids.size(1);
+  const Lattice lattice{
+      positions, width, dense<int64_t>("ids", ids, ScalarType::Long, ids, positions, width),
+      dense<float>("log_prob", log_prob, ScalarType::Float, ids, positions, width),
+      dense<int64_t>("count", count, ScalarType::Long, ids, positions)};
+  for (int64_t k = 0; k < positions; ++k) {
+    STD_TORCH_CHECK(lattice.count[k] >= 1 && lattice.count[k] <= width, "count is out of range");
   }
-  std::sort(grams.begin(), grams.end());
-  std::sort(contexts.begin(), contexts.end());
-  Counts counts;
-  for (auto first = grams.begin(); first != grams.end();) {
-    const auto last = std::upper_bound(first, grams.end(), *first);
-    const auto among = std::equal_range(contexts.begin(), contexts.end(), first->second);
-    const double total = static_cast<double>(among.second - among.first);
-    counts.keys.push_back(first->first);
-    counts.log_prob.push_back(
-        static_cast<float>(std::log(static_cast<double>(last - first) / total)));
-    first = last;
-  }
-  contexts.erase(std::unique(contexts.begin(), contexts.end()), contexts.end());
-  counts.contexts = std::move(contexts);
-  return counts;
+  return lattice;
 }
 
-}  // namespace dlmdecode::cpu
+std::vector<Table> tables(const std::vector<Tensor>& keys, const std::vector<Tensor>& values,
+                          const Tensor& like) {
+  STD_TORCH_CHECK(!keys.empty() && keys.size() == values.size(), "one array for each order");
+  std::vector<Table> out;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const int64_t n = keys[i].dim() == 1 ? keys[i].size(0) : 0;
+    out.push_back({dense<int64_t>("keys", keys[i], ScalarType::Long, like, n),
+                   dense<float>("values", values[i], ScalarType::Float, like, n), n});
+  }
+  return out;
+}
+
+std::tuple<Tensor, Tensor> path_search(const Tensor& ids, const Tensor& log_prob,
+                                       const Tensor& count, std::vector<Tensor> keys,
+                                       std::vector<Tensor> log_probs, std::vector<Tensor> contexts,
+                                       std::vector<Tensor> weights, double floor,
+                                       const Tensor& prefix, int64_t beam, double lam,
+                                       const Tensor& eos_ids) {
+  STD_TORCH_CHECK(beam >= 1, "beam must be at least 1");
+  const Lattice lattice = lattice_of(ids, log_prob, count);
+  const NGram model{tables(keys, log_probs, ids), tables(contexts, weights, ids), floor};
+  const std::vector<int64_t> text = vector_of("prefix", prefix),
+                             ends = vector_of("eos_ids", eos_ids);
+  const size_t before = model.grams.size() - 1;
+  STD_TORCH_CHECK(model.contexts.size() == model.grams.size() && text.size() >= before,
+                  "prefix or contexts are too short for the model");
+  Path best = best_path({lattice, model, beam, lam, ends}, {text.end() - before, text.end()});
+  best.ids.erase(best.ids.begin(), best.ids.begin() + before);
+  Tensor score = new_empty(ids, {}, ScalarType::Double);
+  *static_cast<double*>(score.data_ptr()) = best.score;
+  return {tensor_of(best.ids, ScalarType::Long, ids), score};
+}
+
+}  // namespace
+}  // namespace dlmdecode
+
+STABLE_TORCH_LIBRARY_IMPL(dlmdecode, CPU, m) {
+  m.impl("path_search", TORCH_BOX(&dlmdecode::path_search));
+}

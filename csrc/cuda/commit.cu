@@ -1,7 +1,6 @@
 // A block for each row. Positions are ranked by counting the better ones: windows are short.
 #include "../commit.h"
 
-#include "../ops.h"
 #include "launch.h"
 
 namespace dlmdecode::cuda {
@@ -60,3 +59,7 @@ void commit(const Commit& c) {
 }
 
 }  // namespace dlmdecode::cuda
+
+STABLE_TORCH_LIBRARY_IMPL(dlmdecode, DLM_DEVICE, m) {
+  m.impl("commit", TORCH_BOX(&dlmdecode::commit<dlmdecode::cuda::commit>));
+}

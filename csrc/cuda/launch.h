@@ -7,6 +7,8 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/util/shim_utils.h>
 
+#define DLM_DEVICE CUDA  // what kernels register for
+
 namespace dlmdecode::cuda {
 
 // A device and the current stream of it.

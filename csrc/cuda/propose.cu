@@ -2,13 +2,11 @@
 //
 // Chunks depend on the vocabulary alone, so a row's numbers do not depend on its batch. A row that
 // does not start at a multiple of 16 bytes is read element by element.
-#include "../ops.h"
+#include "../propose.h"
 #include "chunk.h"
 
 namespace dlmdecode::cuda {
 namespace {
-
-constexpr int kMostTouched = 128;  // ids of a chunk that are edited or stand apart, at a time
 
 __device__ float exp_below(float d) { return exp2f(d * 1.44269504f); }
 __device__ double exp_below(double d) { return exp(d); }
@@ -21,52 +19,7 @@ struct ChunkResult {
   bool bad;
 };
 
-// Adds a value to the logit at an offset of the chunk, in the thread that holds it.
-template <class In, class C>
-__device__ void touch(C (&z)[kPerThread], int offset, C value) {
-#pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    if (Layout<In>::offset(i) == offset) z[i] = add(z[i], value);
-  }
-}
-
-// Ids of the list that lie in the chunk, in their order, by the first warp; returns how many.
-__device__ int gather_touched(const int64_t* ids, int64_t from, int64_t to, int64_t begin,
-                              int64_t end, int* where) {
-  __shared__ int found;
-  __syncthreads();
-  if (threadIdx.x < kWarp) {
-    int count = 0;
-    for (int64_t base = from; base < to; base += kWarp) {
-      const int64_t i = base + threadIdx.x;
-      const int64_t id = i < to ? ids[i] : -1;
-      const bool inside = id >= begin && id < end;
-      const unsigned votes = __ballot_sync(kAll, inside);
-      if (inside) where[count + __popc(votes & ((1u << threadIdx.x) - 1))] = static_cast<int>(i);
-      count += __popc(votes);
-    }
-    if (threadIdx.x == 0) found = count;
-  }
-  __syncthreads();
-  return found;
-}
-
-// Edits, then the tokens that stand apart: their value is added when the row is finished.
-template <class In, class C>
-__device__ void change(const Rows& rows, int64_t row, int64_t begin, int64_t end,
-                       C (&z)[kPerThread]) {
-  __shared__ int where[kMostTouched];
-  for (int64_t from = row * rows.edits; from < (row + 1) * rows.edits; from += kMostTouched) {
-    const int64_t last = (row + 1) * rows.edits;
-    const int64_t to = from + kMostTouched < last ? from + kMostTouched : last;
-    const int found = gather_touched(rows.edit_ids, from, to, begin, end, where);
-    for (int j = 0; j < found; ++j) {
-      touch<In>(z, static_cast<int>(rows.edit_ids[where[j]] - begin),
-                static_cast<C>(rows.edit_values[where[j]]));
-    }
-  }
-}
-
+// Tokens that stand apart are added when the row is finished.
 template <class In, class C>
 __device__ void set_apart(const Rows& rows, int64_t row, int64_t begin, int64_t end,
                           C (&z)[kPerThread]) {
@@ -106,6 +59,45 @@ __device__ void draw(const Rows& rows, int64_t row, int64_t begin, const C (&z)[
   }
 }
 
+// What a thread finds among its numbers.
+template <class C>
+struct Found {
+  C best = -static_cast<C>(__builtin_inf()), second = best, key = best;
+  int token = kNone, drawn = kNone;
+  bool bad = false;
+};
+
+template <class In, class C>
+__device__ Found<C> best_two(const C (&z)[kPerThread], int64_t begin) {
+  Found<C> found;
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    found.bad |= !(z[i] < static_cast<C>(__builtin_inf()));
+    if (z[i] > found.best) {
+      found.second = found.best;
+      found.best = z[i];
+      found.token = static_cast<int>(begin) + Layout<In>::offset(i);
+    } else if (z[i] > found.second) {
+      found.second = z[i];
+    }
+  }
+  return found;
+}
+
+// Adds exp(z - best) and exp(z - best) (best - z) of the thread's numbers beside the best one.
+template <class In, class C>
+__device__ void sum_beside(const C (&z)[kPerThread], int64_t begin, Candidate<C> top, bool mine,
+                           C& rest, C& slope) {
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    if (z[i] == -static_cast<C>(__builtin_inf())) continue;
+    if (mine && begin + Layout<In>::offset(i) == top.id) continue;
+    const C d = z[i] - top.value, e = exp_below(d);
+    rest += e;
+    slope -= e * d;
+  }
+}
+
 template <class In, class C>
 __global__ void __launch_bounds__(kThreads)
     scan(const Rows rows, int chunks, ChunkResult<C>* results) {
@@ -113,56 +105,27 @@ __global__ void __launch_bounds__(kThreads)
   if (rows.need && !rows.need[row]) return;
   const int64_t begin = static_cast<int64_t>(blockIdx.x % chunks) * kChunk;
   const int64_t end = begin + kChunk < rows.vocabulary ? begin + kChunk : rows.vocabulary;
-  constexpr C infinity = static_cast<C>(__builtin_inf());
   C z[kPerThread];
   load(static_cast<const In*>(rows.logits) + row * rows.stride + begin, end - begin, z);
-  if (rows.uncond) {
-    C u[kPerThread];
-    load(static_cast<const In*>(rows.uncond) + row * rows.uncond_stride + begin, end - begin, u);
-#pragma unroll
-    for (int i = 0; i < kPerThread; ++i) z[i] = guided(z[i], u[i], static_cast<C>(rows.guidance));
-  }
-  if (rows.edits > 0) change<In>(rows, row, begin, end, z);
   if (rows.slots > 0 || rows.exclude >= 0) set_apart<In>(rows, row, begin, end, z);
 
-  C best = -infinity, second = -infinity, key = -infinity;
-  int token = kNone, drawn = kNone;
-  bool bad = false;
-#pragma unroll
-  for (int i = 0; i < kPerThread; ++i) {
-    bad |= !(z[i] < infinity);
-    if (z[i] > best) {
-      second = best;
-      best = z[i];
-      token = static_cast<int>(begin) + Layout<In>::offset(i);
-    } else if (z[i] > second) {
-      second = z[i];
-    }
-  }
-  if (rows.temperature > 0) draw<In>(rows, row, begin, z, key, drawn);
+  Found<C> found = best_two<In>(z, begin);
+  if (rows.temperature > 0) draw<In>(rows, row, begin, z, found.key, found.drawn);
 
   __shared__ C room[kThreads / kWarp];
   __shared__ int room_of_ids[kThreads / kWarp];
-  const Candidate<C> top = best_of_block(Candidate<C>{best, token}, room, room_of_ids);
-  const bool mine = token == top.id;
-  const C runner_up = reduce_block(mine ? second : best, room, Larger{});
+  const Candidate<C> top = best_of_block(Candidate<C>{found.best, found.token}, room, room_of_ids);
+  const bool mine = found.token == top.id;
+  const C runner_up = reduce_block(mine ? found.second : found.best, room, Larger{});
   C rest = 0, slope = 0;
-  if (top.id != kNone) {
-#pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {
-      if (z[i] == -infinity || (mine && begin + Layout<In>::offset(i) == top.id)) continue;
-      const C d = z[i] - top.value, e = exp_below(d);
-      rest += e;
-      slope -= e * d;
-    }
-  }
+  if (top.id != kNone) sum_beside<In>(z, begin, top, mine, rest, slope);
   rest = reduce_block(rest, room, Plus{});
   slope = reduce_block(slope, room, Plus{});
-  Candidate<C> winner{-infinity, kNone};
+  Candidate<C> winner{-static_cast<C>(__builtin_inf()), kNone};
   if (rows.temperature > 0) {
-    winner = best_of_block(Candidate<C>{key, drawn}, room, room_of_ids);
+    winner = best_of_block(Candidate<C>{found.key, found.drawn}, room, room_of_ids);
   }
-  const bool any_bad = __syncthreads_or(bad);
+  const bool any_bad = __syncthreads_or(found.bad);
   if (threadIdx.x == 0) {
     results[blockIdx.x] = {top.value,
                            runner_up,
@@ -226,17 +189,12 @@ void run(const Rows& rows) {
 }  // namespace
 
 void propose(const Rows& rows) {
-  const bool wide = rows.wide_output;
-  switch (rows.kind) {
-    case Kind::Float:
-      return wide ? run<float, double>(rows) : run<float, float>(rows);
-    case Kind::BFloat16:
-      return wide ? run<BFloat16, double>(rows) : run<BFloat16, float>(rows);
-    case Kind::Half:
-      return wide ? run<Half, double>(rows) : run<Half, float>(rows);
-    case Kind::Double:
-      return run<double, double>(rows);
-  }
+  dispatch(rows, [&]<class In, class C>() { run<In, C>(rows); });
 }
 
 }  // namespace dlmdecode::cuda
+
+STABLE_TORCH_LIBRARY_IMPL(dlmdecode, DLM_DEVICE, m) {
+  m.impl("propose", TORCH_BOX(&dlmdecode::propose<dlmdecode::cuda::propose>));
+  m.impl("credit", TORCH_BOX(&dlmdecode::credit<dlmdecode::cuda::propose>));
+}

@@ -1,5 +1,5 @@
 // Two launches: the m best of each chunk, then a warp for each row that merges the chunks' lists.
-#include "../ops.h"
+#include "../topm.h"
 #include "chunk.h"
 
 namespace dlmdecode::cuda {
@@ -15,6 +15,19 @@ struct ChunkTop {
   bool bad;
 };
 
+// The thread's best token that comes after `last` in the order of the result.
+template <class In, class C>
+__device__ Candidate<C> best_after(Candidate<C> last, const C (&z)[kPerThread], int64_t begin) {
+  Candidate<C> best{-static_cast<C>(__builtin_inf()), kNone};
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {  // ids rise with i
+    const int id = static_cast<int>(begin) + Layout<In>::offset(i);
+    const bool left = z[i] < last.value || (z[i] == last.value && id > last.id);
+    if (left && z[i] > best.value) best = {z[i], id};
+  }
+  return best;
+}
+
 template <class In, class C>
 __global__ void __launch_bounds__(kThreads)
     top_of_chunk(const Rows rows, int64_t m, int chunks, ChunkTop<C>* tops) {
@@ -27,19 +40,8 @@ __global__ void __launch_bounds__(kThreads)
   ChunkTop<C>& top = tops[blockIdx.x];
   C z[kPerThread];
   load(static_cast<const In*>(rows.logits) + row * rows.stride + begin, end - begin, z);
-  const auto id_of = [&](int i) { return static_cast<int>(begin) + Layout<In>::offset(i); };
 
-  // The thread's best token that comes after `last` in the order of the result.
-  const auto best_after = [&](Candidate<C> last) {
-    Candidate<C> best{-infinity, kNone};
-#pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {  // ids rise with i
-      const bool left = z[i] < last.value || (z[i] == last.value && id_of(i) > last.id);
-      if (left && z[i] > best.value) best = {z[i], id_of(i)};
-    }
-    return best;
-  };
-  Candidate<C> mine = best_after({infinity, -1});
+  Candidate<C> mine = best_after<In>(Candidate<C>{infinity, -1}, z, begin);
   Candidate<C> first{-infinity, kNone};
   int count = 0;
   for (; count < m; ++count) {
@@ -49,7 +51,7 @@ __global__ void __launch_bounds__(kThreads)
     if (mine.id == best.id) {
       top.value[count] = best.value;
       top.id[count] = best.id;
-      mine = best_after(mine);
+      mine = best_after<In>(mine, z, begin);
     }
   }
   bool bad = false;
@@ -57,7 +59,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     bad |= !(z[i] < infinity);
-    if (z[i] > -infinity && id_of(i) != first.id) rest += exp(z[i] - first.value);
+    if (z[i] == -infinity || begin + Layout<In>::offset(i) == first.id) continue;
+    rest += exp(z[i] - first.value);
   }
   rest = reduce_block(rest, room, Plus{});
   bad = __syncthreads_or(bad);
@@ -69,15 +72,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class C>
-__global__ void __launch_bounds__(kWarp)
-    merge_tops(int chunks, const ChunkTop<C>* tops, const Top out) {
-  constexpr C infinity = static_cast<C>(__builtin_inf());
-  int* given = reinterpret_cast<int*>(dynamic_shared());  // of each chunk's list
-  const int64_t row = blockIdx.x;
-  tops += row * chunks;
+__device__ Partial<C, double> merge_chunks(int chunks, const ChunkTop<C>* tops) {
   Partial<C, double> all;
   for (int i = threadIdx.x; i < chunks; i += kWarp) {
-    given[i] = 0;
     Partial<C, double> one;
     one.bad = tops[i].bad;
     if (tops[i].count > 0) {
@@ -87,7 +84,18 @@ __global__ void __launch_bounds__(kWarp)
     }
     all = merge(all, one);
   }
-  all = merge_warp(all);
+  return merge_warp(all);
+}
+
+template <class C>
+__global__ void __launch_bounds__(kWarp)
+    merge_tops(int chunks, const ChunkTop<C>* tops, const Top out) {
+  constexpr C infinity = static_cast<C>(__builtin_inf());
+  int* given = reinterpret_cast<int*>(dynamic_shared());  // of each chunk's list
+  const int64_t row = blockIdx.x;
+  tops += row * chunks;
+  for (int i = threadIdx.x; i < chunks; i += kWarp) given[i] = 0;
+  const Partial<C, double> all = merge_chunks(chunks, tops);
   const bool bad = all.bad || all.token < 0;
   const double normaliser = log1p(all.rest);
   for (int64_t k = 0; k < out.m; ++k) {
@@ -124,16 +132,11 @@ void run(const Rows& rows, const Top& out) {
 }  // namespace
 
 void topm(const Rows& rows, const Top& out) {
-  switch (rows.kind) {
-    case Kind::Float:
-      return run<float, float>(rows, out);
-    case Kind::BFloat16:
-      return run<BFloat16, float>(rows, out);
-    case Kind::Half:
-      return run<Half, float>(rows, out);
-    case Kind::Double:
-      return run<double, double>(rows, out);
-  }
+  dispatch(rows, [&]<class In, class C>() { run<In, C>(rows, out); });
 }
 
 }  // namespace dlmdecode::cuda
+
+STABLE_TORCH_LIBRARY_IMPL(dlmdecode, DLM_DEVICE, m) {
+  m.impl("topm", TORCH_BOX(&dlmdecode::topm<dlmdecode::cuda::topm>));
+}

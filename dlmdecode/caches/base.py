@@ -1,4 +1,4 @@
-"""What every cache policy starts from. Shapes as in `models/base.py`."""
+"""What every cache policy starts from. Shapes as in `models/protocol.py`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.caches.registry import register_cache
+from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas, Positions
 from dlmdecode.decoding.forward import Work
 from dlmdecode.models.protocol import Denoiser
@@ -16,6 +17,25 @@ def visible(stop: Tensor, length: int) -> Tensor | None:
     if bool((stop >= length).all()):
         return None
     return (torch.arange(length, device=stop.device) < stop[:, None])[:, None, None]
+
+
+def attention_mask(model: Denoiser, rows: Canvas, query: Tensor, length: int) -> Tensor | None:
+    """Who sees whom in a forward over the canvas: the model's pattern, up to where each row stops.
+
+    Args:
+        query: (N, W) int64, positions of the tokens of the forward.
+        length: the keys are those of positions 0 to `length` − 1.
+
+    Returns:
+        A bool mask that broadcasts to (N, 1, W, length), or None where all is seen.
+    """
+    return model.attention(query, rows.position[:, :length], visible(rows.stop, length))
+
+
+def require_hook(model: Denoiser, cache: str) -> None:
+    """Raise `ValueError` unless the model hands out keys and values, as this cache needs them."""
+    fix = "a wrapped module (or a compiled one) keeps no keys and values: use 'none'"
+    require(model.supports_cache, "cache", cache, fix)
 
 
 def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
@@ -32,8 +52,9 @@ class Recompute:
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         length = int(rows.stop.max())
-        tokens = rows.tokens[:, :length]
+        tokens, position = rows.tokens[:, :length], rows.position[:, :length]
         self.work.add(tokens)
-        hidden = self.model.encode(tokens, rows.position[:, :length], visible(rows.stop, length))
+        attend = attention_mask(self.model, rows, position, length)
+        hidden = self.model.encode(tokens, position, attend)
         at = (wanted.at - self.model.shift).clamp(min=0)
         return self.model.head(gather_states(hidden, at)), wanted

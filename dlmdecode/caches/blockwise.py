@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.caches.base import gather_states, visible
+from dlmdecode.caches.base import attention_mask, gather_states, require_hook
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas, Positions, Span
@@ -22,12 +22,15 @@ class BlockCache:
     touch the store. Where logits are shifted, the position before the block is recomputed as a
     query only: its kept keys and values stay.
 
-    Raises `ValueError` for a model without a key/value hook.
+    Raises `ValueError` for a model without a key/value hook, and for one whose attention is causal
+    between blocks.
     """
 
     def __init__(self, model: Denoiser, dual: bool = False):
-        fix = "a wrapped module (or a compiled one) keeps no keys and values: use 'none'"
-        require(model.supports_cache, "cache", "dual" if dual else "prefix", fix)
+        name = "dual" if dual else "prefix"
+        require_hook(model, name)
+        fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
+        require(model.block_length is None, "cache", name, fix)
         self.model, self.dual, self.work = model, dual, Work()
         self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
 
@@ -58,8 +61,9 @@ class BlockCache:
         length = int(rows.stop.max())
         tokens = rows.tokens[:, :length]
         self.work.add(tokens)
-        attend = visible(rows.stop, length)
-        hidden = self.model.encode(tokens, rows.position[:, :length], attend, keep)
+        position = rows.position[:, :length]
+        attend = attention_mask(self.model, rows, position, length)
+        hidden = self.model.encode(tokens, position, attend, keep)
         at = (wanted.at - self.model.shift).clamp(min=0)
         return self.model.head(gather_states(hidden, at)), wanted
 
@@ -87,7 +91,8 @@ class BlockCache:
 
         tokens = rows.tokens.gather(1, query.at)
         self.work.add(tokens)
-        return self.model.encode(tokens, query.at, visible(rows.stop, rows.tokens.shape[1]), mix)
+        attend = attention_mask(self.model, rows, query.at, rows.tokens.shape[1])
+        return self.model.encode(tokens, query.at, attend, mix)
 
 
 def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, Positions]:

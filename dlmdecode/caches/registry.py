@@ -12,41 +12,17 @@ options: `cache="mine,budget=32"`. A package can offer policies by entry points.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import require
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.models.protocol import Denoiser
-from dlmdecode.options import split, value_of
+from dlmdecode.plugins import Registry
 
-ENTRY_POINTS = "dlmdecode.caches"
 Policy = Callable[..., Forward]
 P = TypeVar("P", bound=Policy)
-
-
-@dataclass(frozen=True)
-class RegisteredCache:
-    """A policy of the registry and what a listing says about it."""
-
-    name: str
-    policy: Policy
-    paper: str
-
-    @property
-    def help(self) -> str:
-        return (inspect.getdoc(self.policy) or "").split("\n\n")[0].replace("\n", " ")
-
-    def options(self) -> dict[str, Any]:
-        """Names and defaults of the options."""
-        _, *parameters = inspect.signature(self.policy).parameters.values()
-        return {parameter.name: parameter.default for parameter in parameters}
-
-
-REGISTRY: dict[str, RegisteredCache] = {}
+REGISTRY: Registry[Forward] = Registry("cache", "dlmdecode.caches", given=1)
 
 
 def register_cache(name: str, *, paper: str = "") -> Callable[[P], P]:
@@ -59,30 +35,12 @@ def register_cache(name: str, *, paper: str = "") -> Callable[[P], P]:
     Raises:
         ValueError: the name is taken, or is no identifier.
     """
-
-    def register(policy: P) -> P:
-        require(name.isidentifier(), "name", name, "use letters, digits and underscores")
-        require(name not in REGISTRY, "name", name, "a cache of this name is registered already")
-        REGISTRY[name] = RegisteredCache(name, policy, paper)
-        return policy
-
-    return register
+    return REGISTRY.register(name, paper)
 
 
 def list_caches() -> list[str]:
     """Names of all registered cache policies, sorted."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        if entry.name not in REGISTRY:
-            entry.load()
-    return sorted(REGISTRY)
-
-
-def registered(name: str) -> RegisteredCache:
-    """The registry's entry; `ValueError` with the closest name for an unknown one."""
-    known = list_caches()
-    near = closest(name, known)
-    require(name in known, "cache", name, f"give one of {', '.join(map(repr, known))}{near}")
-    return REGISTRY[name]
+    return REGISTRY.names()
 
 
 def cache_policy(model: Denoiser, cache: str | Policy) -> Forward:
@@ -104,11 +62,5 @@ def find_policy(cache: str | Policy) -> tuple[Policy, dict[str, Any]]:
     if not isinstance(cache, str):
         require(callable(cache), "cache", cache, "give a name, or what makes a forward of a model")
         return cache, {}
-    name, given = split("cache", cache)
-    entry, options = registered(name), {}
-    known = entry.options()
-    for option, value in given.items():
-        fix = f"{name} takes {', '.join(known) or 'no options'}{closest(option, known)}"
-        require(option in known, "cache", cache, fix)
-        options[option] = value_of(value)
-    return entry.policy, options
+    entry, options = REGISTRY.parse(cache)
+    return entry.make, options

@@ -3,6 +3,7 @@
 dlmdecode speculate "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How many …"
 dlmdecode ngram build corpus.txt --tokenizer tiny --output corpus.safetensors
 dlmdecode speculate PROMPT --proxy corpus.safetensors
+dlmdecode speculate PROMPT --drafter lookup,longest=5
 """
 
 from __future__ import annotations
@@ -18,14 +19,31 @@ from typing import Any
 from dlmdecode.checks import require
 from dlmdecode.console import printable, read_prompt
 
+DRAFTER = "diffusion model (name, hub id or folder), or drafter: NAME[,OPTION=VALUE,…]"
 GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
+
+
+class ListDrafters(argparse.Action):
+    """Prints the drafters of the registry and their options, and ends the command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        from dlmdecode.commands.catalogue import show
+        from dlmdecode.speculation.drafters.registry import DRAFTERS
+
+        for entry in map(DRAFTERS.entry, DRAFTERS.names()):
+            print(f"{entry.name}  {entry.paper}".rstrip() + f"\n  {entry.help}")
+            for name, value in entry.options().items():
+                print(f"  {name}={show(value)}")
+        parser.exit()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `dlmdecode speculate`."""
     add = parser.add_argument
     add("prompt", help="the text to continue, or - to read it from standard input")
-    add("--drafter", default="tiny", help="diffusion model: name, hub id or folder")
+    add("--drafter", default="tiny", metavar="X", help=DRAFTER)
+    help = "print NAME and OPTION of drafters, and exit"
+    add("--list-drafters", action=ListDrafters, nargs=0, help=help)
     add("--verifier", default="tiny-ar", help="causal model: name, hub id, folder or .gguf file")
     add("--max-new-tokens", type=int, default=256, metavar="N")
     add("--temperature", type=float, default=0.0, help="0 is greedy")
@@ -43,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Draft and verify, showing what is accepted and what is not as it goes."""
     from dlmdecode.models.domain import advise
-    from dlmdecode.speculation.speculate import speculate
+    from dlmdecode.speculation.loop import speculate
     from dlmdecode.speculation.verifier.verifier import EMBEDDED, load_verifier
 
     arguments.prompt = read_prompt(arguments.prompt)
@@ -136,13 +154,11 @@ def add_ngram_arguments(parser: argparse.ArgumentParser) -> None:
 
 def ngram_run(arguments: argparse.Namespace) -> None:
     """Build an n-gram file."""
-    from dlmdecode.models.config import Config
     from dlmdecode.models.loading import find_folder, load_tokenizer
     from dlmdecode.speculation.diffuspec.ngram import build, fingerprint
 
     folder = find_folder(arguments.tokenizer)
-    family = Config.read(folder / "config.json").text("model_type")
-    tokenizer = load_tokenizer(folder, family)
+    tokenizer = load_tokenizer(folder)
     require(tokenizer is not None, "--tokenizer", arguments.tokenizer, "it has no tokenizer files")
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     texts = [text for path in arguments.texts for text in read_texts(path)]

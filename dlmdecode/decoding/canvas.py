@@ -6,10 +6,9 @@ then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -134,12 +133,6 @@ class Proposal:
             old = getattr(self, mine.name)
             fresh = value.view(len(need), -1).gather(1, index).to(old.dtype)
             setattr(self, mine.name, torch.where(where, fresh, old))
-
-
-class BlockSchedule(Protocol):
-    def reach(self, canvas: Canvas) -> Tensor: ...
-
-    def __call__(self, canvas: Canvas) -> Tensor: ...
 
 
 @dataclass
@@ -277,8 +270,11 @@ class Canvas:
         self.stop = torch.minimum(self.stop, stop)
         self.hi = torch.minimum(self.hi, self.stop)
 
-    def open_blocks(self, blocks: BlockSchedule) -> None:
-        """Give every row whose block is full the next one that has something to write."""
+    def open_blocks(self, blocks: Callable[[Canvas], Tensor]) -> None:
+        """Give every row whose block is full the next one that has something to write.
+
+        `blocks` says how long the block that starts at `lo` is, (B,) int64.
+        """
         while (full := self.block_full & ~self.done).any():
             self.lo = torch.where(full, self.hi, self.lo)
             self.hi = torch.where(full, self.lo + blocks(self), self.hi).minimum(self.stop)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
+from torch import Tensor
 
-from dlmdecode.decoding.canvas import Canvas
+from dlmdecode import ops
+from dlmdecode.decoding.canvas import Canvas, Positions, Span
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.sampler import Sampler
+
+COMPLETE = "a complete recipe has a selection and blocks: build it with sampler()"
 
 
 def denoise(
@@ -32,16 +37,16 @@ def denoise(
 @torch.inference_mode()  # of each step: around the generator it would outlive one that is left open
 def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype) -> Canvas:
     """The canvas after one denoising step."""
-    assert sampler.blocks is not None, "a complete recipe has blocks: build it with sampler()"
-    rows = sampler.verify.branch(canvas, sampler.choose)  # N >= B candidate canvases
-    logits, positions = forward(rows, sampler.wanted(rows))  # (N, W, V) at `positions`
+    assert sampler.blocks is not None, COMPLETE
+    rows = sampler.verify.branch(canvas, partial(choose, sampler))  # N >= B candidate canvases
+    logits, positions = forward(rows, wanted(sampler, rows))  # (N, W, V) at `positions`
     rows.nfe = rows.nfe + 1
     for process in sampler.processors:
         logits = process(logits, rows, positions)
-    sampler.propose(logits, rows, positions, dtype)  # logits end here: now numbers
-    canvas = sampler.verify.pick(rows, sampler.choose)  # one row per sequence survives
+    propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
+    canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = sampler.choose(canvas)
+    where = choose(sampler, canvas)
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)
@@ -54,3 +59,59 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
 def unfinished(canvas: Canvas) -> Canvas:
     """The rows with something left to write."""
     return canvas.take((~canvas.done).nonzero()[:, 0])
+
+
+def wanted(sampler: Sampler, rows: Canvas) -> Span:
+    """The positions whose logits the recipe will read next."""
+    assert sampler.blocks is not None, COMPLETE
+    if sampler.reads_canvas:
+        return Span(rows.start, rows.stop)
+    full = rows.block_full & (rows.branch == 0)
+    ahead = torch.minimum(rows.hi + sampler.blocks.reach(rows), rows.stop)
+    return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
+
+
+def propose(
+    sampler: Sampler, rows: Canvas, logits: Tensor, positions: Positions, dtype: torch.dtype
+) -> None:
+    """Turn logits (N, W, V) at `positions` into the rows' proposals there.
+
+    Raises `FloatingPointError`, naming step and row, for NaN or infinite logits.
+    """
+    need = rows.text if sampler.reads_committed else rows.masked
+    try:
+        proposed = sampler.estimate(
+            logits,
+            rows,
+            positions,
+            need.gather(1, positions.at),
+            exclude=rows.mask_id,
+            temperature=sampler.temperature,
+            stream=rows.stream[:, None].expand_as(positions.at).flatten(),
+            position=positions.at.flatten(),
+            dtype=dtype,
+        )
+        if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
+            ops.check(proposed)
+    except ops.NoProposal as error:
+        bad = error.rows[0] // positions.width
+        raise FloatingPointError(
+            f"step {int(rows.nfe[bad])}, row {int(rows.row[bad])}: the model's logits are NaN or "
+            "infinite, or ban every token"
+        ) from error
+    rows.proposal.put(positions, need, proposed)
+    rows.fresh = positions
+
+
+def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
+    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends."""
+    assert sampler.select is not None, COMPLETE
+    confidence = canvas.proposal.prob
+    for score in sampler.scores:
+        confidence = score(confidence, canvas)
+    canvas.confidence = confidence
+    open = canvas.open
+    where = sampler.select(canvas) & open
+    surest = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
+    stuck = open.any(1) & ~where.any(1)
+    return where | (torch.zeros_like(where).scatter(1, surest, True) & stuck[:, None])

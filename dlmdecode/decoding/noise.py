@@ -9,22 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MULTIPLIERS = (-4658895280553007687, -7723592293110705685)  # splitmix64's, as signed integers
-INCREMENT = -7046029254386353131
-
-
-def mix(key: Tensor) -> Tensor:
-    """Scramble int64 keys (splitmix64's finaliser, Steele et al. 2014); wraps around silently."""
-    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
-        key = (key ^ ((key >> shift) & ((1 << (64 - shift)) - 1))) * multiplier
-    return key ^ ((key >> 31) & ((1 << 33) - 1))
+from dlmdecode.ops.splitmix import extend
 
 
 def combine(*keys: Tensor) -> Tensor:
     """One int64 key out of several, broadcast against each other; order matters."""
     total = torch.zeros((), dtype=torch.int64, device=keys[0].device)
     for key in keys:
-        total = mix(total + key + INCREMENT)
+        total = extend(total, key)
     return total
 
 
@@ -39,14 +31,17 @@ def gumbel(*keys: Tensor) -> Tensor:
 
 
 def streams(prompts: list[Tensor], seed: int) -> Tensor:
-    """The noise key of each prompt (B,): equal prompts of one batch get different ones."""
-    seen: dict[tuple[int, ...], int] = {}
-    keys = []
-    for prompt in prompts:
-        ids = tuple(prompt.tolist())
-        copy = seen[ids] = seen.get(ids, -1) + 1
-        key = torch.tensor(seed, device="cpu")
-        for value in (*ids, copy):
-            key = combine(key, torch.tensor(value, device="cpu"))
-        keys.append(key)
-    return torch.stack(keys).to(prompts[0].device)
+    """The noise key of each prompt (B,): equal prompts of one batch get different ones.
+
+    A prompt's key is the sum of its tokens' hashes, each with its position, so that all are hashed
+    at once.
+    """
+    device = prompts[0].device
+    length = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    row = torch.arange(len(prompts), device=device).repeat_interleave(length)
+    position = torch.arange(len(row), device=device) - (length.cumsum(0) - length)[row]
+    hashed = combine(torch.cat(prompts), position)
+    total = torch.zeros_like(length).index_add(0, row, hashed)
+    key = combine(torch.tensor(seed, device=device), length, total)
+    copy = (key[:, None] == key).tril(-1).sum(1)
+    return combine(key, copy)

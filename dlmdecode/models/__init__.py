@@ -1,1 +1,1 @@
-"""LLaDA and Dream, loading without remote code, and wrapping of anything else."""
+"""LLaDA, Dream and SDAR, loading without remote code, and wrapping of anything else."""

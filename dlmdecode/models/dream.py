@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlmdecode.models.config import LARGEST_VOCABULARY, Config
+from dlmdecode.models.families import register_family
 from dlmdecode.models.rotary import rope_theta
 from dlmdecode.models.transformer import Block, RMSNorm, Transformer
 
@@ -79,6 +80,7 @@ def head_sizes(config: Config) -> tuple[int, int, int]:
     return heads, kv_heads, size
 
 
+@register_family("Dream", embedded={"tiny-dream": Path(__file__).parent / "tiny-dream"})
 class Dream(Transformer):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
@@ -90,8 +92,8 @@ class Dream(Transformer):
     head_name = "lm_head.weight"
 
     def __init__(self, config: Mapping[str, Any]):
-        super().__init__()
-        self.config = config = Config.of(config)
+        super().__init__(config)
+        config = self.config
         config.refuse_unsupported(SUPPORTED)
         full = config.get("block_size") is None
         config.require(

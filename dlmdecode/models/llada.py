@@ -7,12 +7,14 @@ The logits at position i predict the token at position i.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlmdecode.models.config import LARGEST_VOCABULARY, Config
+from dlmdecode.models.families import register_family
 from dlmdecode.models.rotary import rope_theta
 from dlmdecode.models.transformer import Block, RMSNorm, Transformer
 
@@ -63,6 +65,7 @@ class LLaDABlock(Block):
         return self.ff_out(F.silu(self.ff_proj(x)) * self.up_proj(x))
 
 
+@register_family("llada", embedded={"tiny": Path(__file__).parent / "tiny"})
 class LLaDA(Transformer):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
@@ -73,8 +76,8 @@ class LLaDA(Transformer):
     head_name = "model.transformer.ff_out.weight"
 
     def __init__(self, config: Mapping[str, Any]):
-        super().__init__()
-        self.config = config = Config.of(config)
+        super().__init__(config)
+        config = self.config
         config.refuse_unsupported(SUPPORTED)
         heads, self.num_kv_heads, self.head_dim = config.heads("d_model", "n_heads", "n_kv_heads")
         width = heads * self.head_dim

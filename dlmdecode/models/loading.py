@@ -13,34 +13,26 @@ from typing import Any
 
 import torch
 
-from dlmdecode.checks import closest, require
+from dlmdecode.checks import require
 from dlmdecode.models.config import Config
-from dlmdecode.models.dream import Dream
-from dlmdecode.models.llada import LLaDA
+from dlmdecode.models.families import EMBEDDED, family_of, find_family
 from dlmdecode.models.special_ids import special_ids
 from dlmdecode.models.transformer import Transformer
 from dlmdecode.models.weights import check, fill, headers, reconcile, weight_files
 
-ARCHITECTURES: dict[str, type[Transformer]] = {"llada": LLaDA, "Dream": Dream}
-BLOCK_CAUSAL = "it writes block by block under a block-causal mask"
-# Diffusion families that are not implemented, by model_type or architecture class.
-OTHERS = {
-    "sdar": BLOCK_CAUSAL,
-    "sdar_moe": BLOCK_CAUSAL,
-    "Fast_dLLM_Qwen": BLOCK_CAUSAL,
-    "StableDiffcoderForCausalLM": BLOCK_CAUSAL,
-    "llada2_moe": BLOCK_CAUSAL + " and has experts",
-    "llada_moe": "it has experts",
-    "lladamoe": "it has experts",
-    "LLaDAMoEModelLM": "it has experts",
-    "illada": "its network is not LLaDA's",
-    "mmada": "it writes images, too",
-    "diffusion_gemma": "it starts from random tokens, not from masks: use transformers",
-}
-EMBEDDED = {name: Path(__file__).parent / name for name in ("tiny", "tiny-dream")}
+# They register their families, in the order in which messages list them.
+# isort: off
+from dlmdecode.models import llada, dream, sdar  # noqa: F401
+# isort: on
+
 DTYPES = {
-    name: getattr(torch, name)
-    for name in ("float64", "float32", "float16", "bfloat16", "double", "float", "half")
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "double": torch.float64,
+    "float": torch.float32,
+    "half": torch.float16,
 }
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 
@@ -73,7 +65,7 @@ def load(
     target = pick_device(device)
     folder = find_folder(name_or_path, revision)
     config = Config.read(folder / "config.json")
-    kind = architecture(config)
+    kind = family_of(config)
     converted = pick_dtype(dtype, config)
     stored = headers(weight_files(folder))
     config = reconcile(kind, config, stored)
@@ -81,33 +73,14 @@ def load(
         model = kind(config)
     check(model, config, stored)
     model.folder = folder
-    model.tokenizer = load_tokenizer(folder, kind.family)
+    model.tokenizer = load_tokenizer(folder, kind)
     generation = Config.read_if_there(folder / "generation_config.json")
+    names = kind.mask_tokens, kind.end_tokens
     model.mask_id, model.eos_ids = special_ids(
-        config, generation, model.tokenizer, model.vocab_size
+        config, generation, model.tokenizer, model.vocab_size, *names
     )
     fill(model, stored, target, converted)
     return model.eval()
-
-
-def architecture(config: Config) -> type[Transformer]:
-    """The class that a configuration asks for by its `model_type`; others are refused by name."""
-    kind, known = config.text("model_type"), ", ".join(ARCHITECTURES)
-    classes = config.get("architectures") or []
-    for name in (kind, *(classes if isinstance(classes, list) else [classes])):
-        reason = OTHERS.get(name) if isinstance(name, str) else None
-        if reason is not None:
-            raise ValueError(
-                f"{config.path}: model_type={kind!r} ({name}) is not implemented: {reason}; known "
-                f"are {known}"
-            )
-    if kind not in ARCHITECTURES:
-        near = closest(kind, ARCHITECTURES) if kind else ""
-        raise ValueError(
-            f"{config.path}: model_type={kind!r} is not a diffusion language model this package "
-            f"knows ({known}){near}; give other modules to dlmdecode.wrap(module, mask_id=…)"
-        )
-    return ARCHITECTURES[kind]
 
 
 def find_folder(name_or_path: str | os.PathLike[str], revision: str | None = None) -> Path:
@@ -182,13 +155,18 @@ def pick_dtype(dtype: str | torch.dtype, config: Config) -> torch.dtype | None:
     return DTYPES[name]
 
 
-def load_tokenizer(folder: Path, family: str | None = None) -> Any:
+def load_tokenizer(folder: Path, kind: type[Transformer] | None = None) -> Any:
     """The checkpoint's tokenizer, as its family reads it; None if it has none.
+
+    Args:
+        folder: the checkpoint's.
+        kind: the family's class; None takes the one that config.json asks for, if any.
 
     Raises:
         ValueError: tokenizer files that cannot be read, naming the folder.
     """
+    kind = kind or find_family(Config.read_if_there(folder / "config.json")) or Transformer
     try:
-        return ARCHITECTURES.get(family or "", Transformer).load_tokenizer(folder)
+        return kind.load_tokenizer(folder)
     except Exception as error:  # tokenizers raises bare ones
         raise ValueError(f"{folder}: its tokenizer cannot be loaded: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlmdecode.checks import require
-from dlmdecode.models.transformer import Transformer
+from dlmdecode.models.protocol import Denoiser
 
 REQUIRED, OPTIONAL = True, False
 INPUTS = ("input_ids", "attention_mask", "position_ids")
@@ -59,8 +59,10 @@ def logits_of(out: Any, tokens: Tensor, mask_id: int, name: str) -> Tensor:
     """The logits in what a module's call returned; `ValueError` where there are none."""
     if isinstance(out, Mapping):
         logits = out.get("logits")
-    elif isinstance(out, Tensor) or hasattr(out, "logits"):
-        logits = getattr(out, "logits", out)
+    elif isinstance(out, Tensor):
+        logits = out
+    elif hasattr(out, "logits"):  # a foreign output class of any name
+        logits = out.logits
     else:
         logits = out[0] if isinstance(out, (tuple, list)) and out else None
     fix = "return logits (N, L, V): a tensor, .logits, ['logits'] or the first of a tuple"
@@ -84,16 +86,26 @@ class Facts:
     shift: bool | None = None
     vocab_size: int | None = None
     max_length: int | None = None
+    block_length: int | None = None
     family: str | None = None
     folder: Path | None = None  # where it was loaded from
 
 
 def facts_of(module: nn.Module) -> Facts:
     """A native model's own, or what the config of a foreign module states."""
-    if isinstance(module, Transformer):
-        names = (field.name for field in fields(Facts))
-        return Facts(**{name: getattr(module, name, None) for name in names})
-    config = getattr(module, "config", None)
+    if isinstance(module, Denoiser):
+        return Facts(
+            mask_id=module.mask_id,
+            eos_ids=module.eos_ids,
+            tokenizer=module.tokenizer,
+            shift=bool(module.shift),
+            vocab_size=module.vocab_size,
+            max_length=module.max_length,
+            block_length=module.block_length,
+            family=module.family,
+            folder=module.folder,
+        )
+    config = config_of(module)
     return Facts(
         mask_id=stated(config, "mask_token_id"),
         eos_ids=stated(config, "eos_token_id"),
@@ -110,8 +122,13 @@ def num_positions(module: nn.Module) -> int | None:
     return None
 
 
+def config_of(module: nn.Module) -> Any:
+    """The config of a foreign module, which may have none."""
+    return getattr(module, "config", None)
+
+
 def stated(config: Any, name: str) -> Any:
-    """A field of a config, which is an object or a mapping, or None."""
+    """A field of a foreign config, which is an object or a mapping and has any fields, or None."""
     return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
 
 
@@ -119,7 +136,7 @@ def stated_within(module: nn.Module, *names: str) -> int | None:
     """The first of these that the config of the module, or of one inside it, states."""
     for part in module.modules():
         for name in names:
-            value = stated(getattr(part, "config", None), name)
+            value = stated(config_of(part), name)
             if isinstance(value, int) and value >= 1:
                 return value
     return None

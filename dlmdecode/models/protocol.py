@@ -6,7 +6,8 @@ Shapes: **N** rows, **W** queries, **T** keys, **H** heads, **D** width, **V** v
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,19 +17,35 @@ KeyValueHook = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 returns the (N, H, T, D/H) pair to attend to. This is where a key/value cache plugs in."""
 
 
-@runtime_checkable
-class Denoiser(Protocol):
-    """A masked-diffusion language model as the loop sees it."""
+def block_causal(query: Tensor, key: Tensor, block: int) -> Tensor:
+    """Whether positions `query` (…, W) see positions `key` (…, T): bool (…, W, T).
 
-    mask_id: int
-    eos_ids: tuple[int, ...]  # the first one fills what an early stop leaves open
-    shift: int  # 0: the state at i predicts token i; 1: the state at i predicts token i + 1
-    max_length: int | None  # positions the model can address
-    supports_cache: bool  # whether `encode` calls a key/value hook
-    tokenizer: Any
+    Blocks of `block` positions are counted from position 0. A position sees its own block in both
+    directions and all blocks before it.
+    """
+    return key[..., None, :] // block <= query[..., None] // block
+
+
+class Denoiser:
+    """A masked-diffusion language model as the loop sees it: the base class of all of them.
+
+    A model gives `mask_id`, `eos_ids`, `device`, `encode` and `head`; the rest has a default.
+    """
+
+    mask_id: int = -1  # none yet: `load` and `wrap` set it
+    eos_ids: tuple[int, ...] = ()  # the first one fills what an early stop leaves open
+    family: str | None = None  # what presets of samplers go by
+    vocab_size: int | None = None  # ids that the model takes; None is unknown
+    max_length: int | None = None  # positions the model can address
+    supports_cache: bool = True  # whether `encode` calls a key/value hook
+    block_length: int | None = None  # of attention that is causal between blocks; None is full
+    shift: int = 0  # 0: the state at i predicts token i; 1: it predicts token i + 1
+    tokenizer: Any = None
+    folder: Path | None = None  # where it was loaded from
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        raise NotImplementedError
 
     def encode(
         self,
@@ -39,10 +56,33 @@ class Denoiser(Protocol):
     ) -> Tensor:
         """Hidden states (N, W, D) of `tokens` (N, W) at absolute `position` (N, W).
 
-        `attend` is a bool mask that broadcasts to (N, 1, W, T), true where a query may look.
+        `attend` is a bool mask that broadcasts to (N, 1, W, T), true where a query may look. It is
+        all that limits attention: who calls builds it with `attention`.
         """
-        ...
+        raise NotImplementedError
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (…, V) of hidden states (…, D)."""
-        ...
+        raise NotImplementedError
+
+    def pattern(self, query: Tensor, key: Tensor) -> Tensor | None:
+        """Who sees whom: bool (N, W, T) for positions `query` (N, W) and `key` (N, T).
+
+        None is full attention. With a `block_length` attention is causal between blocks.
+        """
+        block = self.block_length
+        return None if block is None else block_causal(query, key, block)
+
+    def attention(self, query: Tensor, key: Tensor, shown: Tensor | None = None) -> Tensor | None:
+        """The mask of a forward, for `attend` of `encode`: the model's pattern and what is shown.
+
+        Args:
+            query: (N, W) int64, absolute positions of the tokens of the forward.
+            key: (N, T) int64, those of the keys they are given.
+            shown: bool that broadcasts to (N, 1, W, T), false where a key is hidden; None hides
+                nothing.
+        """
+        pattern = self.pattern(query, key)
+        if pattern is None:
+            return shown
+        return pattern[:, None] if shown is None else pattern[:, None] & shown

@@ -26,9 +26,15 @@ def rotary(position: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the position code to (N, H, W, D/H) in float32, whatever the model's dtype."""
-    left, right = x.float().chunk(2, -1)
-    return (x.float() * cos + torch.cat([-right, left], -1) * sin).to(x.dtype)
+    """Apply the position code to (N, H, W, D/H) in float32, whatever the model's dtype.
+
+    A code of fewer numbers than a head has turns the first ones, and the others pass.
+    """
+    dim = cos.shape[-1]
+    turned = x[..., :dim].float()
+    left, right = turned.chunk(2, -1)
+    turned = (turned * cos + torch.cat([-right, left], -1) * sin).to(x.dtype)
+    return turned if dim == x.shape[-1] else torch.cat([turned, x[..., dim:]], -1)
 
 
 def rope_theta(config: Config) -> float:

@@ -1,8 +1,8 @@
 """SDAR (arXiv 2510.06303): a Qwen3 network whose attention is causal between blocks.
 
 Configuration and parameter names are those of the published checkpoints (`model_type: "sdar"`).
-Blocks are counted from position 0. A position sees its own block in both directions and all blocks
-before it: `encode` wants `block_causal` as `attend`. The logits at i predict the token at i.
+TraDo's checkpoints are of the same type. Blocks are counted from position 0. A position sees its
+own block in both directions and all blocks before it. The logits at i predict the token at i.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from dlmdecode.models.config import LARGEST_VOCABULARY, Config
 from dlmdecode.models.dream import DreamMLP
+from dlmdecode.models.families import register_family
 from dlmdecode.models.rotary import rope_theta
 from dlmdecode.models.transformer import Block, RMSNorm, Transformer
 
@@ -25,11 +24,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_sliding_window": (False,),
     "quantization_config": (),
 }
-
-
-def block_causal(query: Tensor, key: Tensor, block: int) -> Tensor:
-    """Whether positions `query` (…, W) see positions `key` (…, T): bool (…, W, T)."""
-    return key[..., None, :] // block <= query[..., None] // block
 
 
 class SDARAttention(nn.Module):
@@ -60,10 +54,10 @@ class SDARBlock(Block):
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, attention = self.input_layernorm(x), self.self_attn
-        q, k = attention.q_proj(x), attention.k_proj(x)
-        q = attention.q_norm(rearrange(q, "n w (h d) -> n w h d", h=self.num_heads))
-        k = attention.k_norm(rearrange(k, "n w (h d) -> n w h d", h=self.num_kv_heads))
-        return q.flatten(2), k.flatten(2), attention.v_proj(x)
+        return attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)
+
+    def before_rotation(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        return self.self_attn.q_norm(q), self.self_attn.k_norm(k)
 
     def attention_out(self, x: Tensor) -> Tensor:
         return self.self_attn.o_proj(x)
@@ -82,6 +76,7 @@ def head_sizes(config: Config) -> tuple[int, int, int]:
     return heads, kv_heads, size
 
 
+@register_family("sdar")
 class SDAR(Transformer):
     """`config` is the checkpoint's config.json as a dict; `block_length` is its `block_size`."""
 
@@ -92,8 +87,8 @@ class SDAR(Transformer):
     head_name = "lm_head.weight"
 
     def __init__(self, config: Mapping[str, Any]):
-        super().__init__()
-        self.config = config = Config.of(config)
+        super().__init__(config)
+        config = self.config
         config.refuse_unsupported(SUPPORTED)
         self.block_length, width = config.count("block_size"), config.count("hidden_size")
         _, self.num_kv_heads, self.head_dim = head_sizes(config)
@@ -125,11 +120,3 @@ class SDAR(Transformer):
 
     def head(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.embedding.weight) if self.tied else self.lm_head(hidden)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """See `Transformer.forward`; attention is causal between blocks."""
-        place = torch.arange(input_ids.shape[1], device=input_ids.device)
-        attend = block_causal(place, place, self.block_length)[None, None]
-        if attention_mask is not None:
-            attend = attend & attention_mask.bool()[:, None, None]
-        return self.head(self.encode(input_ids, place.expand_as(input_ids), attend))

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dlmdecode.models.config import Config
 
-# Names of added tokens, for checkpoints that give no id: of LLaDA; iLLaDA; Dream and LLaDA-MoE.
+# Names of added tokens that families share: of LLaDA; iLLaDA; Dream and LLaDA-MoE.
 MASKS = ("<|mdm_mask|>", "<[MASK]>", "<|mask|>")
 # Of LLaDA; Dream; LLaDA-MoE and LLaDA2; DiffuCoder, whose texts trail off in it.
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<|role_end|>", "<|dlm_pad|>")
 
 
 def special_ids(
-    config: Config, generation: Config, tokenizer: Any, vocab_size: int
+    config: Config,
+    generation: Config,
+    tokenizer: Any,
+    vocab_size: int,
+    mask_tokens: Iterable[str] = MASKS,
+    end_tokens: Iterable[str] = TURN_ENDS,
 ) -> tuple[int, tuple[int, ...]]:
     """Mask id and end-of-text ids: configurations, then tokenizer; all within the vocabulary.
 
     The ids that the configurations give for padding and beginning are checked, not used.
+
+    Args:
+        mask_tokens: names that the tokenizer may have for the mask, the likeliest first.
+        end_tokens: names that it may have for the end of a turn; all of them are ends.
 
     Raises:
         ValueError: an id that is none, naming its file and field; no mask; no end of text.
@@ -27,11 +37,11 @@ def special_ids(
         for field in ("pad_token_id", "bos_token_id"):
             ids_of(file, field, vocab_size)
     masks = [id for file in files for id in ids_of(file, "mask_token_id", vocab_size, one=True)]
-    masks += [named[name] for name in ("mask_token", *MASKS) if name in named]
+    masks += [named[name] for name in ("mask_token", *mask_tokens) if name in named]
     if not masks:
         raise ValueError(f"{folder}: neither config.json nor the tokenizer names a mask token")
     eos = [id for file in files for id in ids_of(file, "eos_token_id", vocab_size)]
-    eos += [named[name] for name in ("eos_token", *TURN_ENDS) if name in named]
+    eos += [named[name] for name in ("eos_token", *end_tokens) if name in named]
     if not eos:
         raise ValueError(f"{folder}: neither config.json nor the tokenizer names an eos token")
     mask_id, eos_ids = masks[0], tuple(dict.fromkeys(eos))

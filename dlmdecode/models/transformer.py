@@ -1,15 +1,16 @@
 """The transformer that LLaDA, Dream and SDAR have in common.
 
-Both families are pre-norm decoders without a causal mask. They differ in parameter names, biases,
-grouped-query attention and in which position a logit speaks for; each keeps its own names (so that
-original checkpoints load unchanged) in its own file and hands the pieces to `Block`.
+The families are pre-norm decoders without a causal mask. They differ in parameter names, biases,
+norms, grouped-query attention, who sees whom and which position a logit speaks for; each keeps its
+own names (so that original checkpoints load unchanged) in its own file and hands the pieces to
+`Block`.
 
 Shapes: **N** rows, **W** queries, **T** keys, **H** heads, **D** width, **V** vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +19,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dlmdecode.models.protocol import KeyValueHook
+from dlmdecode.models.config import Config
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 from dlmdecode.models.rotary import rotary, rotate
+from dlmdecode.models.special_ids import MASKS, TURN_ENDS
 
 
 class RMSNorm(nn.Module):
@@ -45,6 +48,10 @@ class Block(nn.Module):
         """Queries, keys and values (N, W, ·) of the normed input."""
         raise NotImplementedError
 
+    def before_rotation(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys (N, H, W, D/H) as they are rotated: where a family norms its heads."""
+        return q, k
+
     def attention_out(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -60,9 +67,11 @@ class Block(nn.Module):
         cache: KeyValueHook | None,
     ) -> Tensor:
         q, k, v = self.qkv(x)
-        q = rotate(rearrange(q, "n w (h d) -> n h w d", h=self.num_heads), *code)
-        k = rotate(rearrange(k, "n w (h d) -> n h w d", h=self.num_kv_heads), *code)
+        q = rearrange(q, "n w (h d) -> n h w d", h=self.num_heads)
+        k = rearrange(k, "n w (h d) -> n h w d", h=self.num_kv_heads)
         v = rearrange(v, "n w (h d) -> n h w d", h=self.num_kv_heads)
+        q, k = self.before_rotation(q, k)
+        q, k = rotate(q, *code), rotate(k, *code)
         if cache is not None:
             k, v = cache(self.layer, k, v)
         grouped = self.num_kv_heads != self.num_heads
@@ -71,27 +80,30 @@ class Block(nn.Module):
         return x + self.feed_forward(x)
 
 
-class Transformer(nn.Module):
-    """Embedding, blocks, final norm, head. `LLaDA` and `Dream` say where each lives."""
+class Transformer(nn.Module, Denoiser):
+    """Embedding, blocks, final norm, head. A family's class says where each lives.
 
-    # Names in the family's checkpoints, of fields and of tensors.
+    It is built of a configuration, on the meta device, and filled by `load`.
+    """
+
+    # Names in the family's checkpoints: of fields, of tensors, and of special tokens, which count
+    # where a checkpoint gives no ids.
     layers_field: ClassVar[str]
     tied_field: ClassVar[str]
     layer_names: ClassVar[str]
     embedding_name: ClassVar[str]
     head_name: ClassVar[str]
+    mask_tokens: ClassVar[tuple[str, ...]] = MASKS
+    end_tokens: ClassVar[tuple[str, ...]] = TURN_ENDS
 
-    family: str
-    shift = 0
-    supports_cache = True
-    mask_id: int
-    eos_ids: tuple[int, ...]
-    max_length: int | None
     num_kv_heads: int
     head_dim: int
+    rotary_dim: int | None = None  # numbers of a head that are rotated, the first ones; None is all
     rope_theta: float
-    tokenizer: Any = None
-    folder: Path | None = None  # where it was loaded from
+
+    def __init__(self, config: Mapping[str, Any]):
+        super().__init__()
+        self.config = Config.of(config)
 
     @classmethod
     def load_tokenizer(cls, folder: Path) -> Any:
@@ -114,7 +126,7 @@ class Transformer(nn.Module):
         return sum(1 for _ in self.blocks)
 
     @property
-    def vocab_size(self) -> int:
+    def vocab_size(self) -> int:  # type: ignore[override]
         return self.embedding.num_embeddings
 
     @property
@@ -140,7 +152,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """See `Denoiser.encode`."""
         x = self.embedding(tokens)
-        code = rotary(position, self.head_dim, self.rope_theta)
+        code = rotary(position, self.rotary_dim or self.head_dim, self.rope_theta)
         for block in self.blocks:
             x = block(x, code, attend, cache)
         return self.final_norm(x)
@@ -151,5 +163,7 @@ class Transformer(nn.Module):
         `attention_mask` (N, L): 0 hides a position from every query. Nothing is shifted.
         """
         position = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        attend = None if attention_mask is None else attention_mask.bool()[:, None, None]
-        return self.head(self.encode(input_ids, position, attend))
+        shown = None if attention_mask is None else attention_mask.bool()[:, None, None]
+        return self.head(
+            self.encode(input_ids, position, self.attention(position, position, shown))
+        )

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from dlmdecode.checks import require
 from dlmdecode.models.modules import REQUIRED, facts_of, inputs_of, logits_of, unwrapped
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
-from dlmdecode.models.transformer import Transformer
 
 
-class Wrapped:
+class Wrapped(Denoiser):
     """See `wrap`. The module recomputes whole canvases: it has no key/value hook."""
 
     supports_cache = False
@@ -36,7 +35,11 @@ class Wrapped:
         self.vocab_size, self.max_length = vocab_size, max_length
         facts = facts_of(unwrapped(module))
         self.family, self.folder = facts.family, facts.folder
+        self.block_length = facts.block_length
         self.inputs = inputs_of(unwrapped(module))
+
+    def pattern(self, query: Tensor, key: Tensor) -> None:
+        """None: the module's call has whole canvases, and limits its attention itself."""
 
     @property
     def device(self) -> torch.device:
@@ -140,7 +143,7 @@ def resolve_shift(module: nn.Module, shift: bool | None) -> int:
         fix = f"{facts.family} has shift={bool(facts.shift)}"
         require(shift in (None, bool(facts.shift)), "shift", shift, fix)
         return int(facts.shift)
-    shifted = any(part.shift for part in module.modules() if isinstance(part, Transformer))
+    shifted = any(part.shift for part in module.modules() if isinstance(part, Denoiser))
     fix = "it is built around a model whose logits are shifted: say whether its own are"
     require(shift is not None or not shifted, "shift", shift, fix)
     return int(bool(shift))
@@ -152,13 +155,15 @@ def as_denoiser(model: Any) -> Denoiser | None:
     A native model that was compiled or made parallel is called as a whole, as its owner meant it:
     `encode` and `head` alone would pass the compiled call by.
     """
-    if not isinstance(model, nn.Module):
-        return model if isinstance(model, Denoiser) else None
-    around = unwrapped(model) is not model or model._compiled_call_impl is not None
-    if around and isinstance(unwrapped(model), Transformer):
-        return wrap(model)
-    own = hasattr(type(model), "encode")  # not one that the module passes on from another
-    return model if own and isinstance(model, Denoiser) else None
+    if isinstance(model, nn.Module):
+        around = unwrapped(model) is not model or model._compiled_call_impl is not None
+        if around and isinstance(unwrapped(model), Denoiser):
+            return wrap(model)
+    if not isinstance(model, Denoiser):
+        return None
+    fix = "it names no mask token: load it, or set its mask_id and eos_ids"
+    require(model.mask_id >= 0, "model", type(model).__name__, fix)
+    return model
 
 
 def ids_of(name: str, ids: Iterable[Any], size: int | None) -> tuple[int, ...]:

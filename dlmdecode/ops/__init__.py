@@ -1,23 +1,19 @@
 """Fused ops: what a decoding step does with logits, in one read of them.
 
-Each op is a `torch.library` custom op with C++ and CUDA kernels (`csrc/`), and a reference in
-plain torch (`reference.py`) that says what it means, is the oracle of its tests, and takes its
-place where the extension was not built. `DLMDECODE_REFERENCE=1` forces the reference.
+Each op has a file: the public function with its checks, and `reference`, which says in plain torch
+what the op means, is the oracle of the tests, and takes the place of the C++ and CUDA kernels
+(`csrc/`) where the extension was not built. `DLMDECODE_REFERENCE=1` forces it.
 """
 
+from dlmdecode.ops.candidates import candidates
+from dlmdecode.ops.commit import commit
+from dlmdecode.ops.count_ngrams import count_ngrams
+from dlmdecode.ops.credit import credit
 from dlmdecode.ops.extension import is_available
-from dlmdecode.ops.ops import (
-    NoProposal,
-    candidates,
-    check,
-    commit,
-    count_ngrams,
-    credit,
-    path_search,
-    propose,
-    topm,
-)
-from dlmdecode.ops.reference import BAD, UNNEEDED, Proposed
+from dlmdecode.ops.path_search import path_search
+from dlmdecode.ops.propose import propose
+from dlmdecode.ops.proposed import BAD, UNNEEDED, NoProposal, Proposed, check
+from dlmdecode.ops.topm import topm
 
 __all__ = [
     "BAD",

@@ -1,22 +1,23 @@
-"""The compiled ops: loading them, and their shapes for `torch.compile` and export."""
+"""The compiled ops: loading them, and what each is where there is no kernel for a device."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-OPS = ("propose", "credit", "commit", "topm", "candidates", "count_ngrams", "path_search")
+R = TypeVar("R")
+BUILT = Path(__file__).parents[1] / "_C.abi3.so"
 
 
 def load(path: Path) -> bool:
-    """Load the extension if it was built and is wanted; one that is broken raises its own error.
-
-    Raises:
-        ImportError: it was built from older sources.
-    """
+    """Load the extension if it was built and is wanted; one that is broken raises its own error."""
     if os.environ.get("DLMDECODE_REFERENCE") == "1":
         return False
     note = path.with_name("not_built.txt")  # written by setup.py where something did not build
@@ -32,13 +33,10 @@ def load(path: Path) -> bool:
     torch.ops.load_library(path)
     if note.exists() and torch.cuda.is_available():
         log.warning("on a GPU ops run in plain torch: %s", reason)
-    missing = [name for name in OPS if not hasattr(torch.ops.dlmdecode, name)]
-    if missing:
-        raise ImportError(
-            f"{path} is older than the Python code (no op {missing[0]}): build it again with "
-            "pip install --no-build-isolation -e ."
-        )
     return True
+
+
+LOADED = load(BUILT)
 
 
 def is_available(device: str | torch.device = "cpu") -> bool:
@@ -47,52 +45,36 @@ def is_available(device: str | torch.device = "cpu") -> bool:
     return LOADED and (kind == "cpu" or (kind == "cuda" and torch.ops.dlmdecode.has_cuda()))
 
 
-def register_fakes() -> None:
-    """Shapes and dtypes of the results, for `torch.compile` and export."""
+def register(name: str, reference: Callable[..., R], fake: Callable) -> Callable[..., R]:
+    """The op `name` as a function: the kernel for its first argument's device, else `reference`.
 
-    @torch.library.register_fake("dlmdecode::propose")
-    def _(logits, *rest):
-        wide = torch.float64 if rest[-1] else torch.float32
-        rows = logits.shape[0]
-        number = [logits.new_empty(rows, dtype=wide) for _ in range(3)]
-        return logits.new_empty(rows, dtype=torch.int64), *number
+    reference: the op in plain torch. Its parameters are those of the schema in `csrc/ops.cpp`.
+    fake: the same parameters; gives empty results, whose shapes and dtypes `torch.compile` and
+        export read.
 
-    @torch.library.register_fake("dlmdecode::credit")
-    def _(logits, ids, credits, *rest):
-        wide = torch.float64 if rest[-1] else torch.float32
-        rows = logits.shape[0]
-        number = [logits.new_empty(rows, dtype=wide) for _ in range(3)]
-        token = logits.new_empty(rows, dtype=torch.int64)
-        return token, *number, torch.empty_like(ids), torch.empty_like(credits)
+    Raises ImportError where the extension was built from older sources.
+    """
+    kernel = getattr(torch.ops.dlmdecode, name).default if found(name, reference) else reference
 
-    @torch.library.register_fake("dlmdecode::commit")
-    def _(tokens, *rest):
-        return tokens.new_empty(tokens.shape[0])
+    @functools.wraps(reference)
+    def run(*arguments: Any) -> R:
+        chosen = kernel if is_available(arguments[0].device) else reference
+        return chosen(*arguments)
 
-    @torch.library.register_fake("dlmdecode::topm")
-    def _(logits, m):
-        shape = (logits.shape[0], m)
-        return logits.new_empty(shape, dtype=torch.int64), logits.new_empty(
-            shape, dtype=torch.float32
+    if kernel is not reference:
+        torch.library.register_fake(f"dlmdecode::{name}", fake)
+    return run
+
+
+def found(name: str, reference: Callable) -> bool:
+    """Whether the extension is there; then it has the op, with the arguments of `reference`."""
+    if not LOADED:
+        return False
+    op = getattr(torch.ops.dlmdecode, name, None)
+    has = op and [argument.name for argument in op.default._schema.arguments]
+    if has != list(inspect.signature(reference).parameters):
+        raise ImportError(
+            f"{BUILT} is older than the Python code ({'another' if op else 'no'} op {name}): build "
+            "it again with pip install --no-build-isolation -e ."
         )
-
-    @torch.library.register_fake("dlmdecode::candidates")
-    def _(ids, log_prob, *rest):
-        return torch.empty_like(ids), torch.empty_like(log_prob), ids.new_empty(len(ids))
-
-    @torch.library.register_fake("dlmdecode::count_ngrams")
-    def _(ids, order):
-        size = torch.library.get_ctx().new_dynamic_size
-        keys = ids.new_empty(size())
-        return keys, torch.empty_like(keys, dtype=torch.float32), ids.new_empty(size())
-
-    @torch.library.register_fake("dlmdecode::path_search")
-    def _(ids, *rest):
-        length = torch.library.get_ctx().new_dynamic_size()
-        return ids.new_empty(length), ids.new_empty((), dtype=torch.float64)
-
-
-BUILT = Path(__file__).parents[1] / "_C.abi3.so"
-LOADED = load(BUILT)
-if LOADED:
-    register_fakes()
+    return True

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import whole
+from dlmdecode.checks import require, whole
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import BlockSchedule
+from dlmdecode.models.protocol import Denoiser
 
 
 @dataclass(frozen=True)
-class FixedBlocks:
+class FixedBlocks(BlockSchedule):
     """Blocks of `length` positions, left to right; the last one may be shorter."""
 
     gives_way = True
@@ -21,6 +23,10 @@ class FixedBlocks:
     def __post_init__(self) -> None:
         whole("block_length", self.length)
 
+    def bind(self, model: Denoiser) -> FixedBlocks:
+        """Blocks of a model whose attention is causal between blocks stand where its own do."""
+        return self if model.block_length is None else AlignedBlocks(self.length)
+
     def reach(self, canvas: Canvas) -> Tensor:
         return torch.full_like(canvas.lo, self.length)
 
@@ -28,7 +34,20 @@ class FixedBlocks:
 
 
 @dataclass(frozen=True)
-class WholeCanvas:
+class AlignedBlocks(FixedBlocks):
+    """Blocks of `length` positions counted from position 0.
+
+    The end of a prompt shares the first one, and the last one ends with the text.
+    """
+
+    def reach(self, canvas: Canvas) -> Tensor:
+        return self.length - canvas.hi % self.length  # the next block begins where this one ends
+
+    __call__ = reach
+
+
+@dataclass(frozen=True)
+class WholeCanvas(BlockSchedule):
     """One block: any masked position may be committed at any step."""
 
     def reach(self, canvas: Canvas) -> Tensor:
@@ -40,3 +59,25 @@ class WholeCanvas:
 def blocks_of(block_length: int | None) -> FixedBlocks | WholeCanvas:
     """The schedule that the `block_length` argument of `generate` means."""
     return WholeCanvas() if block_length is None else FixedBlocks(block_length)
+
+
+def check_blocks(
+    block_length: int | str | None, steps: int | None, length: int, model: Denoiser
+) -> None:
+    """Refuse blocks that cross those of a block-causal model, and fewer steps than it has blocks.
+
+    Args:
+        block_length, steps: of the call; "auto" is the model's own block.
+        length: positions of the text.
+    """
+    own = model.block_length
+    if own is None:
+        return
+    if isinstance(block_length, int):
+        fix = f"the model's blocks have {own} positions: give a multiple or a divisor, or None"
+        fits = block_length % own == 0 or own % block_length == 0
+        require(fits, "block_length", block_length, fix)
+    if steps is not None and block_length == "auto":
+        least = -(-length // own)
+        fix = f"the model's blocks have {own} positions: give at least {least}, one for each"
+        require(steps >= least, "steps", steps, fix)

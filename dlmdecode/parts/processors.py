@@ -9,10 +9,11 @@ from torch import Tensor
 
 from dlmdecode.checks import Between, number, whole
 from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.parts import Processor
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Processor):
     """Logits divided by `temperature`, so that later parts see the tempered distribution."""
 
     temperature: float
@@ -22,7 +23,7 @@ class Temperature:
 
 
 @dataclass(frozen=True)
-class TopPFilter:
+class TopPFilter(Processor):
     """Keep the smallest set of best tokens whose probability reaches `top_p` (arXiv 1904.09751)."""
 
     top_p: float
@@ -42,7 +43,7 @@ class TopPFilter:
 
 
 @dataclass(frozen=True)
-class TopKFilter:
+class TopKFilter(Processor):
     """Keep the `top_k` best tokens."""
 
     top_k: int

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Revision
 
 
 def first(where: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def first(where: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class EndOfSequence:
+class EndOfSequence(Revision):
     """End a row at its first committed EOS once nothing to the left of it is masked.
 
     Never changes a token before that EOS: whatever stands there is final.

@@ -16,6 +16,7 @@ from torch import Tensor
 from dlmdecode import ops
 from dlmdecode.checks import number, whole
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Selection
 
 
 def by_rule(canvas: Canvas, rule: str, **parameters: Any) -> Tensor:
@@ -39,7 +40,7 @@ def by_rule(canvas: Canvas, rule: str, **parameters: Any) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(Selection):
     """Every position at least `threshold` sure (Fast-dLLM, arXiv 2505.22618)."""
 
     threshold: float = 0.9
@@ -80,7 +81,7 @@ class EvenQuota:
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Selection):
     """The surest positions, as many as `quota` says for this step (LLaDA, arXiv 2502.09992)."""
 
     quota: Quota

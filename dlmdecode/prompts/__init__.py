@@ -1,5 +1,5 @@
 """Prompts as token ids: texts, chat messages, ids in all their forms."""
 
-from dlmdecode.prompts.encode import encode_prompts
+from dlmdecode.prompts.encode import check_context, encode_prompts
 
-__all__ = ["encode_prompts"]
+__all__ = ["check_context", "encode_prompts"]

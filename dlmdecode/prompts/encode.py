@@ -167,7 +167,7 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
     require(len(row) > 0, "prompt", f"row {index}", "it is empty; a prompt has at least one token")
     integral = not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
     require(integral, "prompt", f"row {index} of {row.dtype}", "give integer token ids")
-    size = getattr(model, "vocab_size", None)
+    size = model.vocab_size
     low, high = int(row.min()), int(row.max())
     inside = low >= 0 and (size is None or high < size)
     known = "0 or more" if size is None else f"0 to {size - 1}"
@@ -178,4 +178,20 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
         "prompt",
         f"row {index}: mask token {model.mask_id} at {where[:5]}",
         "a prompt is not written to, so a mask in it would stay; remove it",
+    )
+
+
+def check_context(prompts: list[Tensor], length: int, model: Any) -> None:
+    """Refuse texts of `length` tokens after prompts (P,) that `model.max_length` has no room for.
+
+    Raises:
+        ValueError: the longest prompt and its text are longer.
+    """
+    longest, limit = max(map(len, prompts)), model.max_length
+    require(
+        limit is None or longest + length <= limit,
+        "max_new_tokens",
+        length,
+        f"the longest prompt has {longest} tokens and the model addresses {limit} positions; "
+        f"give at most {max((limit or 0) - longest, 0)}",
     )

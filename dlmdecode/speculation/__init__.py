@@ -4,18 +4,29 @@ from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
 from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
-from dlmdecode.speculation.drafters import CausalDrafter, DiffusionDrafter, Drafter, PromptLookup
-from dlmdecode.speculation.speculate import Speculation, Step, speculate
+from dlmdecode.speculation.drafters import (
+    CausalDrafter,
+    DiffusionDrafter,
+    Drafter,
+    Observation,
+    PromptLookup,
+    list_drafters,
+    register_drafter,
+)
+from dlmdecode.speculation.loop import Speculation, Step, speculate
+from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.verifier import Verifier, load_verifier
 
 __all__ = [
     "AdaptiveLength",
     "CausalDrafter",
     "DiffusionDrafter",
+    "Draft",
     "Drafter",
     "FixedLength",
     "Lattice",
     "NGram",
+    "Observation",
     "OnlineNGram",
     "PathSearch",
     "PromptLookup",
@@ -23,6 +34,8 @@ __all__ = [
     "Step",
     "TopM",
     "Verifier",
+    "list_drafters",
     "load_verifier",
+    "register_drafter",
     "speculate",
 ]

@@ -13,24 +13,23 @@ from torch import Tensor
 from transformers.generation.candidate_generator import CandidateGenerator
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.drafters import Drafter
 from dlmdecode.speculation.source import resolve_source
-from dlmdecode.speculation.verifier.caching import candidates
+from dlmdecode.speculation.verifier.caching import drafted_by
 from dlmdecode.speculation.verifier.verifier import resolve_verifier
 
 
-class FromCandidates:
+class FromCandidates(Drafter):
     """A drafter from a transformers `CandidateGenerator`, such as its prompt lookup.
 
     Ids are the verifier's.
     """
 
-    searched = False
-
     def __init__(self, generator: Any):
         self.generator, self.first = generator, True
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        text = candidates(self.generator, torch.tensor([prefix], device="cpu"), self.first)
+        text = drafted_by(self.generator, torch.tensor([prefix], device="cpu"), self.first)
         self.first = False
         return text[0, len(prefix) :][:length].tolist()
 
@@ -63,7 +62,7 @@ class AsCandidates(CandidateGenerator):
         require(len(input_ids) == 1, "input_ids", tuple(input_ids.shape), "one sequence at a time")
         length = self.source.lengths.length
         draft, self.generated = self.source.draft(input_ids[0].tolist(), length)
-        return torch.cat([input_ids, input_ids.new_tensor([draft])], 1), None
+        return torch.cat([input_ids, input_ids.new_tensor([draft.token])], 1), None
 
     def update_candidate_strategy(
         self, input_ids: Tensor, scores: Tensor, num_matches: int

@@ -1,4 +1,4 @@
-"""Where drafts come from: a drafter, the search of its lattice, and the two vocabularies."""
+"""Where drafts come from: a drafter, the search through what it gives, and the two vocabularies."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from dlmdecode.speculation.diffuspec.path_search import (
 )
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
-from dlmdecode.speculation.drafters import DiffusionDrafter, Drafter, resolve_drafter
+from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
+from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.verifier import Verifier
 from dlmdecode.speculation.vocabulary import Vocabulary, match
 
 
 @dataclass
 class Source:
-    """Where a row's drafts come from."""
+    """Where a text's drafts come from; the seconds are those of drafts, and of searches."""
 
     drafter: Drafter
-    words: Vocabulary
+    vocabulary: Vocabulary
     search: PathSearch | BestTokens
     proxy: Proxy
     lengths: AdaptiveLength | FixedLength
@@ -34,35 +35,53 @@ class Source:
     search_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if hasattr(self.drafter, "reset"):
-            self.drafter.reset()
-        if isinstance(self.drafter, DiffusionDrafter):
-            self.drafter.restrict(self.words)
-        self.eos_ids = tuple(getattr(self.drafter, "eos_ids", ()))
+        self.drafter.reset()
 
     def start(self) -> Source:
         """The same for another text."""
         return replace(self, lengths=self.lengths.start())
 
-    def draft(self, text: list[int], length: int) -> tuple[list[int], int]:
+    def draft(self, text: list[int], length: int) -> tuple[Draft, int]:
         """A draft of at most `length` verifier ids, and the tokens before its first EOS."""
         if length < 1:
-            return [], 0
+            return Draft.chain([]), 0
         began = time.perf_counter()
-        prefix = self.words.to_drafter(text)
+        prefix = self.vocabulary.to_drafter(text)
         if not prefix:  # nothing of the text means anything to the drafter
-            return [], 0
+            return Draft.chain([]), 0
         proposed = self.drafter.draft(prefix, length)
         drafted = time.perf_counter()
-        if isinstance(proposed, TopM):
-            generated = draft_end(proposed, self.eos_ids)
-            proposed = self.search(proposed, prefix, self.proxy, self.eos_ids)
-        else:
-            ends = (i for i, token in enumerate(proposed) if token in self.eos_ids)
-            generated = next(ends, len(proposed))
+        path, generated = self.path(proposed, prefix)
         self.draft_seconds += drafted - began
         self.search_seconds += time.perf_counter() - drafted
-        return self.words.to_verifier(proposed, text)[:length], generated
+        return Draft.chain(self.vocabulary.to_verifier(path, text)[:length]), generated
+
+    def path(self, proposed: TopM | list[int] | Draft, prefix: list[int]) -> tuple[list[int], int]:
+        """The one path of what a drafter proposed, and the tokens before its first EOS.
+
+        Raises:
+            ValueError: a tree, or nothing that a drafter returns.
+        """
+        drafter, name = self.drafter, type(self.drafter).__name__
+        if isinstance(proposed, TopM):
+            fix = "it drafted a TopM: set searched = True"
+            require(drafter.searched, f"{name}.searched", drafter.searched, fix)
+            path = self.search(proposed, prefix, self.proxy, drafter.eos_ids)
+            return path, draft_end(proposed, drafter.eos_ids)
+        if isinstance(proposed, Draft):
+            fix = "only chains, parent[i] == i - 1, can be verified yet"
+            require(proposed.is_chain, f"parent of {name}'s draft", proposed.parent, fix)
+            proposed = list(proposed.token)
+        fix = "it returns a TopM, a list of ids or a Draft"
+        require(isinstance(proposed, list), f"{name}.draft(…)", proposed, fix)
+        ends = (i for i, token in enumerate(proposed) if token in drafter.eos_ids)
+        return proposed, next(ends, len(proposed))
+
+    def observe(self, seen: Observation) -> None:
+        """Tell the drafter what became of its draft."""
+        began = time.perf_counter()
+        self.drafter.observe(seen)
+        self.draft_seconds += time.perf_counter() - began
 
 
 def resolve_source(
@@ -81,14 +100,12 @@ def resolve_source(
     """
     search, lengths = resolve_search(path_search), resolve_length(draft_length)
     drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
-    if isinstance(drafter, DiffusionDrafter):
-        most = f"a step writes one draft token or more: give at most draft_length={lengths.longest}"
-        require(drafter.steps <= max(lengths.longest, 1), "draft_steps", drafter.steps, most)
-    searched = getattr(drafter, "searched", True)
+    drafter.check(lengths.longest)
     one = f"{type(drafter).__name__} drafts one path, there is nothing to search; leave it out"
-    require(searched or path_search == "cps", "path_search", path_search, one)
-    asked = searched and isinstance(search, PathSearch) and search.lam < 1
+    require(drafter.searched or path_search == "cps", "path_search", path_search, one)
+    asked = drafter.searched and search.guided
     unasked = "nothing asks it; it guides path_search='cps' of a diffusion model's draft"
     require(proxy is None or asked, "proxy", proxy, unasked)
-    words = match(vocabulary, drafter, verifier)
-    return Source(drafter, words, search, resolve_proxy(proxy, drafter), lengths.start())
+    both = match(vocabulary, drafter, verifier)
+    drafter.restrict(both.allowed)
+    return Source(drafter, both, search, resolve_proxy(proxy, drafter.tokenizer), lengths.start())

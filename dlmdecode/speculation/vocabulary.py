@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.drafters.base import Drafter
+from dlmdecode.speculation.verifier.verifier import Verifier
 
 FIX = (
     "give vocabulary='string_match' (same bytes, same token), 'retokenize' (through the text), or "
@@ -22,6 +24,7 @@ FIX = (
 LOOKBEHIND = 8  # verifier tokens that a re-tokenised draft is joined to
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
     """How two vocabularies meet."""
 
@@ -123,43 +126,37 @@ class Retokenize:
         return self.verifier(text, add_special_tokens=False)["input_ids"] + close
 
 
-def match(kind: Any, drafter: Any, verifier: Any) -> Vocabulary:
-    """The map between a drafter and a verifier.
+def match(kind: Any, drafter: Drafter, verifier: Verifier) -> Vocabulary:
+    """The map between the ids of a drafter and those of a verifier.
 
     Args:
         kind: "auto" passes identical vocabularies through; "identity", "string_match",
             "retokenize", a dict {drafter id: verifier id}, or a `Vocabulary`.
-        drafter, verifier: have `tokenizer`, `vocab_size`, `eos_ids`; a drafter may lack them, its
-            ids are then the verifier's.
 
     Raises:
         ValueError: vocabularies that differ, with the first difference; no tokenizer to map by.
     """
-    mask_id = getattr(getattr(drafter, "model", None), "mask_id", None)
-    tokenizer = getattr(drafter, "tokenizer", None)
-    same = SameIds(getattr(drafter, "vocab_size", None), verifier.vocab_size, mask_id)
+    same = SameIds(drafter.vocab_size, verifier.vocab_size, drafter.mask_id)
     if isinstance(kind, Mapping):
         require(bool(kind), "vocabulary", kind, "an empty map drafts nothing")
         low, high = min(kind.values()), max(kind.values())
         fits = low >= 0 and high < verifier.vocab_size
         require(fits, "vocabulary", high, f"the verifier's ids are 0..{verifier.vocab_size - 1}")
         return TokenMap(kind)
-    if hasattr(kind, "to_verifier"):
+    if isinstance(kind, Vocabulary):
         return kind
     known = ("auto", "identity", "string_match", "retokenize")
     require(isinstance(kind, str) and kind in known, "vocabulary", kind, f"give one of {known}")
     if kind == "identity":
         return same
     if kind == "auto":
-        reason = difference(tokenizer, verifier.tokenizer, same)
+        reason = difference(drafter.tokenizer, verifier.tokenizer, same)
         require(reason is None, "vocabulary", "auto", f"{reason}; {FIX}")
         return same
-    both = tokenizer is not None and verifier.tokenizer is not None
+    both = drafter.tokenizer is not None and verifier.tokenizer is not None
     require(both, "vocabulary", kind, "it needs the tokenizers of both models")
-    eos = tuple(getattr(drafter, "eos_ids", ())), verifier.eos_ids
-    if kind == "retokenize":
-        return Retokenize(tokenizer, verifier.tokenizer, *eos)
-    return string_match(tokenizer, verifier.tokenizer, *eos)
+    pair = (drafter.tokenizer, verifier.tokenizer, drafter.eos_ids, verifier.eos_ids)
+    return Retokenize(*pair) if kind == "retokenize" else string_match(*pair)
 
 
 def difference(drafter: Any, verifier: Any, sizes: SameIds) -> str | None:

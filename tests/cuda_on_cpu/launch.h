@@ -16,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#define DLM_DEVICE CPU  // what kernels register for
 #define __global__
 #define __device__
 #define __shared__ static  // there is one block at a time

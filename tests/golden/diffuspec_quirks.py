@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from math import log
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
 from dlmdecode.speculation.diffuspec.path_search import search
 from dlmdecode.speculation.draft_length import AdaptiveLength
 from dlmdecode.speculation.drafters import DiffusionDrafter
-from dlmdecode.speculation.verifier.forward import Stop
+from dlmdecode.speculation.verifier.cached_model import Ending
 from dlmdecode.speculation.verifier.verification import choices, verify
 
 Case = dict[str, Any]
@@ -152,10 +151,10 @@ def judge_proxy(case: Case, folder: Path, model: Any) -> str:
 def judge_verify(case: Case, folder: Path, model: Any) -> str:
     del folder, model
     extra = case["extra"]
-    stop = Stop([EosTokenCriteria(case["params"]["eos_token_id"])], torch.device("cpu"))
+    ending = Ending([EosTokenCriteria(case["params"]["eos_token_id"])], torch.device("cpu"))
     scores = torch.nn.functional.one_hot(torch.tensor(extra["target_greedy_tokens"])).float()
     chosen = choices(scores, case["prompt"] + extra["draft_ids"], None, None)
-    accepted, written, ended = verify(extra["draft_ids"], chosen, partial(stop, case["prompt"]))
+    accepted, written, ended = verify(extra["draft_ids"], chosen, partial(ending, case["prompt"]))
     found = (written, accepted, ended)
     wanted = (case["output"], extra["n_accepted"], extra["hit_eos"])
     return "" if found == wanted else f"{found} instead of {wanted}"
@@ -165,7 +164,6 @@ def judge_draft(case: Case, folder: Path, model: Any) -> str:
     del folder
     params, prompt = case["params"], case["prompt"]
     drafter = DiffusionDrafter(model, num_candidates=model.vocab_size, prefix_cache=False)
-    drafter.restrict(SimpleNamespace(allowed=lambda size: torch.ones(size, dtype=torch.bool)))
     with torch.inference_mode():
         top = redrafted(drafter, prompt, params["draft_len"], params["num_refinement_steps"])
     if prompt + top.ids[:, 0].tolist() != case["output"] or drafter.forwards != case["nfe"]:

@@ -14,7 +14,8 @@ import dlmdecode
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.loop import denoise
-from dlmdecode.decoding.sampler import Revision, Sampler
+from dlmdecode.decoding.parts import Revision
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.generation import forward_of
 from dlmdecode.settings import Settings
 

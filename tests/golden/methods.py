@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from harness import Case, Setup
 
 from dlmdecode.composition import sampler
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
+from dlmdecode.parts.blocks import AlignedBlocks, FixedBlocks, WholeCanvas
 from dlmdecode.parts.processors import TopKFilter, TopPFilter
 from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import EvenQuota, Threshold, TopK
@@ -23,14 +24,14 @@ from dlmdecode.samplers.credit import TraceCredit
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
-from dlmdecode.samplers.freedave import Lookahead, packed_drafts
+from dlmdecode.samplers.freedave import DraftsInOneRow, Lookahead
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
 from dlmdecode.samplers.localleap import NearAnchor
 from dlmdecode.samplers.prophet import AnswerSettled, Constraints
 from dlmdecode.samplers.vanilla import WithoutEos
-from dlmdecode.samplers.wino import shadowed
+from dlmdecode.samplers.wino import Shadowed
 from dlmdecode.settings import Settings
 
 METHODS: dict[str, Callable[[Case, Path], Setup]] = {}
@@ -266,7 +267,7 @@ def freedave_baseline(case: Case, folder: Path) -> Setup:
 @method("freedave")
 def freedave(case: Case, folder: Path) -> Setup:
     params, setup = case["params"], replace(freedave_static(case), lockstep=False)
-    packed = packed_drafts if params["draft_mode"] == "tree_attention" else None
+    packed = DraftsInOneRow() if params["draft_mode"] == "tree_attention" else None
     verify = Lookahead(params["draft_steps"])
     if params["confidence_threshold"] is not None:
         verify = quirks.WatchedLookahead(params["draft_steps"])
@@ -353,5 +354,35 @@ def wino(case: Case, folder: Path) -> Setup:
     params = case["params"]
     bars = {"threshold": params["threshold"], "threshold_back": params["threshold_back"]}
     recipe = sampler("wino", block_length=params["block_length"], **bars)
-    leaf = lambda model: shadowed(model, Settings())  # noqa: E731
+    leaf = lambda model: Shadowed()(model, Settings())  # noqa: E731
     return Setup(recipe, params["gen_length"], leaf=leaf, dtype=torch.float64)
+
+
+@method("sdar")
+def sdar(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    block, ids = params["block_length"], params["stopping_criteria_idx"]
+    num_blocks = -(-(len(case["prompt"]) + params["gen_length"]) // block)
+    quota = quirks.BlockQuota(block, params["denoising_steps"])
+    rules = {
+        "low_confidence_static": TopK(quota),
+        "sequential": TopK(quota),
+        "low_confidence_dynamic": quirks.ThresholdOrQuota(params["confidence_threshold"], quota),
+        "entropy_bounded": quirks.EntropySum(params["eb_threshold"]),
+    }
+    rule = params["remasking_strategy"]
+    scores = (quirks.Leftmost(),) if rule == "sequential" else ()
+    recipe = Sampler(select=rules[rule], blocks=AlignedBlocks(block), scores=scores)
+
+    def leaf(model: Any) -> Any:
+        other = copy.copy(model)
+        other.block_length = block
+        return quirks.SavingCalls(other)
+
+    def more(forward: Any) -> tuple[Any, ...]:
+        end = (quirks.EndWithBlock(tuple(ids)),) if ids else ()
+        return (*end, quirks.SaveLastBlock(forward))
+
+    cut = params["function"] == "postprocess_loop"
+    length = num_blocks * block - len(case["prompt"])
+    return Setup(recipe, length, leaf=leaf, quirks=more, cut=cut)

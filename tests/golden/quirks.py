@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.caches import BlockCache
+from dlmdecode.caches import BlockCache, CommittedCache
 from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.parts import Processor, Revision, Score, Selection
 from dlmdecode.parts.remasking import first
+from dlmdecode.parts.scores import EosFactor
 from dlmdecode.parts.select import by_rule
 from dlmdecode.samplers.freedave import ConfidentLookahead
 
@@ -27,7 +29,7 @@ def surest_first(canvas: Canvas) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class ForwardAfterFullBlock:
+class ForwardAfterFullBlock(Revision):
     """Fast-dLLM's cached loops: completion is checked after a forward, so a block that its first
     forward filled costs another one."""
 
@@ -40,7 +42,7 @@ class ForwardAfterFullBlock:
 
 
 @dataclass(frozen=True, eq=False)
-class IdleSteps:
+class IdleSteps(Revision):
     """A fixed number of forwards per block: those left when the block is full do nothing."""
 
     forward: Any
@@ -53,7 +55,7 @@ class IdleSteps:
 
 
 @dataclass(frozen=True, eq=False)
-class IdleProphet:
+class IdleProphet(Revision):
     """Prophet looks at the gap in idle forwards too (blocks shortened by constraints)."""
 
     forward: Any
@@ -78,7 +80,7 @@ class IdleProphet:
 
 
 @dataclass(frozen=True)
-class UnorderedTies:
+class UnorderedTies(Selection):
     """The surest positions by torch.topk on float32 confidences, whose order of ties is its own.
 
     The library ranks by lowest position, on probabilities that float32 would round to equal ones.
@@ -95,7 +97,7 @@ class UnorderedTies:
 
 
 @dataclass(frozen=True)
-class FirstTokenOnly:
+class FirstTokenOnly(Selection):
     """Dream under a cache: a block's refresh forward commits the block's first token, whatever its
     confidence, since a block-only forward has no logits for it."""
 
@@ -107,7 +109,7 @@ class FirstTokenOnly:
 
 
 @dataclass(frozen=True)
-class FactorWithLast:
+class FactorWithLast(Selection):
     """Fast-dLLM's factor rule commits the last open position even where it fails the test."""
 
     factor: float
@@ -123,7 +125,7 @@ class FactorWithLast:
 
 
 @dataclass(frozen=True)
-class OverwriteAfterEos:
+class OverwriteAfterEos(Revision):
     """Everything after the first EOS becomes EOS, masks before it or not, and decoding ends with
     the block. `after_refresh` false: not at a block's first forward."""
 
@@ -138,7 +140,7 @@ class OverwriteAfterEos:
 
 
 @dataclass(frozen=True)
-class EndAfterBlockWithEos:
+class EndAfterBlockWithEos(Revision):
     """LocalLeap's early stop: a finished block with an EOS anywhere ends the text behind it."""
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
@@ -148,7 +150,7 @@ class EndAfterBlockWithEos:
 
 
 @dataclass(frozen=True)
-class EndTokenMass:
+class EndTokenMass(Processor):
     """Remembers the probability of some ids at every position, for `RenormalisedConfidence`."""
 
     ids: tuple[int, ...]
@@ -161,7 +163,7 @@ class EndTokenMass:
 
 
 @dataclass(frozen=True)
-class RenormalisedConfidence:
+class RenormalisedConfidence(Score):
     """LLaDA's confidence_eos_eot_inf as released: both ids leave the softmax after the argmax."""
 
     mass: EndTokenMass
@@ -192,7 +194,7 @@ class GridAfterFirst:
 
 
 @dataclass(frozen=True)
-class CarriedCandidates:
+class CarriedCandidates(Selection):
     """Fast-dLLM's uncached Dream loop: masks // steps candidates per step and those left over; the
     best one is committed, the others if sure enough."""
 
@@ -210,30 +212,28 @@ class CarriedCandidates:
 
 
 @dataclass(frozen=True)
-class Leftmost:
+class Leftmost(Score):
     """FreeDave's alg_temp = −1: positions in reading order."""
+
+    replaces = True
+    signed = True
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
         return -canvas.position.double()
 
 
 @dataclass(frozen=True)
-class BlockwiseEosRejection:
+class BlockwiseEosRejection(EosFactor):
     """EOSER's released code restarts the step index with each block but divides by all steps."""
 
-    low: float
-    high: float
     steps: int
 
-    def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
-        share = canvas.block_step.double() / max(self.steps - 1, 1)
-        factor = self.low + (self.high - self.low) * share
-        ends = canvas.is_eos(canvas.proposal.token)
-        return torch.where(ends, confidence * factor[:, None], confidence)
+    def progress(self, canvas: Canvas) -> Tensor:
+        return canvas.block_step.double() / max(self.steps - 1, 1)
 
 
 @dataclass(frozen=True)
-class OneReady:
+class OneReady(Selection):
     """KLASS's unmask strategies that commit a single ready position."""
 
     rule: Any
@@ -252,7 +252,7 @@ class OneReady:
 
 
 @dataclass(frozen=True, eq=False)
-class CutAtPredictedEos:
+class CutAtPredictedEos(Revision):
     """Learn2PD's end-of-text prediction as released: any EOS proposal at a masked position cuts the
     text, the first one that the filter accepts, or else the surest one."""
 
@@ -300,7 +300,7 @@ class WatchedLookahead(ConfidentLookahead):
 
 
 @dataclass(frozen=True, eq=False)
-class VerifyFullCommit:
+class VerifyFullCommit(Revision):
     """FreeDave++ runs the model once more on a threshold commit of several tokens that fills the
     block, although the block is decided."""
 
@@ -310,3 +310,79 @@ class VerifyFullCommit:
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         if canvas.block_full.all() and committed.sum() > 1 and not any(self.lookahead.verified):
             self.forward.recompute(canvas, Span(canvas.lo, canvas.hi))
+
+
+class SavingCalls(CommittedCache):
+    """SDAR's loop: the prompt's whole blocks, and each finished block, get a call of their own."""
+
+    def __call__(self, rows: Canvas, wanted: Positions):
+        self.save(rows)
+        return super().__call__(rows, wanted)
+
+    def save(self, rows: Canvas) -> None:
+        self.begin(rows)
+        kept, final = self.kept[rows.row], self.final(rows)
+        if (final > kept).any():
+            self.compute(rows, Span(final, final), kept, final)
+
+
+@dataclass(frozen=True, eq=False)
+class SaveLastBlock:
+    """SDAR saves the last block too, although nothing follows it."""
+
+    forward: Any
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        if canvas.done.all():
+            self.forward.save(canvas)
+
+
+@dataclass(frozen=True)
+class EndWithBlock:
+    """SDAR ends after a block that holds a stop id, and leaves what lies behind it masked."""
+
+    stop_ids: tuple[int, ...]
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        ends = torch.isin(canvas.tokens, torch.tensor(self.stop_ids)) & canvas.block
+        over = canvas.block_full & ends.any(1)
+        canvas.stop = torch.where(over, canvas.hi, canvas.stop)
+
+
+@dataclass(frozen=True)
+class BlockQuota:
+    """Tokens of a step as if no position of the block had been given."""
+
+    block: int
+    steps: int
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        more = canvas.block_step < self.block % self.steps
+        return torch.minimum(self.block // self.steps + more.long(), canvas.open.sum(1))
+
+
+@dataclass(frozen=True)
+class ThresholdOrQuota:
+    """All above the threshold if they are at least the quota, else the quota's best."""
+
+    threshold: float
+    quota: Any
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        sure, quota = canvas.open & (canvas.confidence > self.threshold), self.quota(canvas)
+        enough = sure.sum(1) >= quota
+        return torch.where(enough[:, None], sure, by_rule(canvas, "topk", quota=quota))
+
+
+@dataclass(frozen=True)
+class EntropySum:
+    """The lowest entropies whose sum stays below the bound."""
+
+    bound: float
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        entropy = canvas.proposal.entropy.masked_fill(~canvas.open, torch.inf)
+        ranked, order = entropy.sort(dim=1, stable=True)
+        fits = ranked.cumsum(1) < self.bound
+        fits[:, 0] = True
+        return torch.zeros_like(fits).scatter(1, order, fits)

@@ -35,9 +35,9 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.checks import require
+from dlmdecode.ops.splitmix import extend
 
 BEGIN = -1
-INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 FORMAT = "dlmdecode.ngram.1"
 STUPID_WEIGHT = log(0.4)  # Brants et al. 2007
 SMOOTHINGS = ("kneser_ney", "stupid")
@@ -82,19 +82,18 @@ class NGram:
         score = np.full((len(context), len(token)), np.nan)
         for number in range(self.order, 0, -1):
             order = self.arrays[number - 1]
-            before = chain(context[:, context.shape[1] - number + 1 :])
-            found, where = lookup(order[0], extend(before[:, None], token))
+            before = keys_of(context[:, context.shape[1] - number + 1 :])
+            found, where = find(order[0], extend(before[:, None], token))
             np.copyto(score, total + order[1][where], where=found & np.isnan(score))
             if number > 1:
-                found, where = lookup(order[2], before)
+                found, where = find(order[2], before)
                 total = total + np.where(found, order[3][where], 0.0)[:, None]
         return np.where(np.isnan(score), total + self.floor, score)
 
     @cached_property
     def arrays(self) -> list[tuple[np.ndarray, ...]]:
         """The tensors as numpy sees them, without copies."""
-        names = Order.__annotations__
-        return [tuple(getattr(order, name).numpy() for name in names) for order in self.orders]
+        return [tuple(tensor.numpy() for tensor in vars(order).values()) for order in self.orders]
 
     @cached_property
     def tables(self) -> dict[str, list[Tensor]]:
@@ -109,9 +108,9 @@ class NGram:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file."""
         arrays = {
-            f"{number}.{name}": getattr(order, name).contiguous()
+            f"{number}.{name}": tensor.contiguous()
             for number, order in enumerate(self.orders, 1)
-            for name in Order.__annotations__
+            for name, tensor in vars(order).items()
         }
         about = {"format": FORMAT, "order": self.order, "floor": self.floor}
         about["tokenizer"] = self.tokenizer
@@ -144,27 +143,15 @@ class NGram:
 NOT_NGRAM = "no n-gram file of this package; make one with `dlmdecode ngram build`"
 
 
-def mix(z: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele et al. 2014) of uint64."""
-    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return z ^ z >> np.uint64(31)
-
-
-def extend(key: np.ndarray, token: np.ndarray) -> np.ndarray:
-    """Keys (…) int64 of what `key` stands for followed by `token`, broadcast."""
-    return mix(key.view(np.uint64) + token.view(np.uint64) + INCREMENT).view(np.int64)
-
-
-def chain(ids: np.ndarray) -> np.ndarray:
+def keys_of(ids: np.ndarray) -> np.ndarray:
     """Keys (N,) int64 of rows of ids (N, n) int64."""
     key = np.zeros(len(ids), dtype=np.int64)
     for column in ids.T:
-        key = extend(key, np.ascontiguousarray(column))
+        key = extend(key, column)
     return key
 
 
-def lookup(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether each of `wanted` (…) is in sorted, non-empty `keys` (E,), and where."""
     where = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return keys[where] == wanted, where

@@ -9,7 +9,7 @@ built or the proxy is no `NGram`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
 class Proxy(Protocol):
     """Gives the scorer for a text. `NGram` gives itself, `OnlineNGram` counts the text first."""
 
@@ -122,7 +123,12 @@ class PathSearch:
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
-            object.__setattr__(self, name, conform(name, getattr(self, name), hint))
+            object.__setattr__(self, name, conform(name, vars(self)[name], hint))
+
+    @property
+    def guided(self) -> bool:
+        """Whether a proxy has a say."""
+        return self.lam < 1
 
     def __call__(
         self, top: TopM, prefix: list[int], proxy: Proxy, eos_ids: tuple[int, ...]
@@ -144,6 +150,7 @@ class BestTokens:
     """No search: the drafter's best token at each position, up to the first EOS."""
 
     num_candidates: int = 1
+    guided = False
 
     def __call__(
         self, top: TopM, prefix: list[int], proxy: Proxy, eos_ids: tuple[int, ...]

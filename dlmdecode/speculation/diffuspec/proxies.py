@@ -68,20 +68,23 @@ class KenLM:
         return "</s>" if ends else self.tokenizer.convert_ids_to_tokens(token)
 
 
-def resolve_proxy(proxy: Any, drafter: Any) -> Proxy:
-    """The proxy that `proxy` names or is; its ids are the drafter's.
+def resolve_proxy(proxy: Any, tokenizer: Any) -> Proxy:
+    """The proxy that `proxy` names or is, for ids of `tokenizer`, the drafter's, None if unknown.
 
     Raises:
         FileNotFoundError, ValueError: see `NGram.load` and `KenLM`; an n-gram of other ids.
     """
-    tokenizer = getattr(drafter, "tokenizer", None)
     if proxy is None:
         return OnlineNGram()
-    if isinstance(proxy, str) or hasattr(proxy, "__fspath__"):
+    if isinstance(proxy, (str, os.PathLike)):
         name = os.fspath(proxy)
         proxy = KenLM(name, tokenizer) if name.endswith(KENLM_ENDINGS) else NGram.load(name)
-    usable = callable(getattr(proxy, "at", None))
-    require(usable, "proxy", proxy, "give an NGram, a path to one or to a KenLM file, or None")
+    require(
+        isinstance(proxy, Proxy),
+        "proxy",
+        proxy,
+        "give an NGram, a path to one or to a KenLM file, or None",
+    )
     if isinstance(proxy, NGram) and proxy.tokenizer and tokenizer is not None:
         same = proxy.tokenizer == fingerprint(tokenizer)
         require(same, "proxy", "NGram", "it was built with another tokenizer than the drafter's")

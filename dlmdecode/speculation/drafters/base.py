@@ -1,26 +1,83 @@
 """What proposes drafts, and what drafters share.
 
-A drafter is any object with `draft(prefix, length)`. It returns at most `length` token ids, or the
-`TopM` tokens of each position, through which a path is then searched. It must be a function of its
-arguments: the verification of sampled text relies on that.
+    @register_drafter("mine", paper="arXiv 2601.00001")
+    class Mine(Drafter):
+        "One line of help."
+        def draft(self, prefix, length): …
+
+A draft decides how many tokens a forward of the verifier writes, never which: it may be right or
+wrong, random or learnt from what was seen before.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from dlmdecode.speculation.diffuspec.lattice import TopM
+from dlmdecode.speculation.tree import Draft
 
 
-@runtime_checkable
-class Drafter(Protocol):
-    """See the module. Ids are the drafter's own; optional attributes that `speculate` reads:
+class Observation(NamedTuple):
+    """What became of a draft of n nodes. Ids are the verifier's."""
 
-    `tokenizer`, `vocab_size` and `eos_ids` (None, None and () if absent: ids are the verifier's),
-    and `searched` (True if absent: what it drafts can be a `TopM`).
+    text: list[int]  # before the draft; it grows afterwards: copy what is to be kept
+    draft: Draft
+    scores: Tensor  # (n + 1, V) float32 logits: after the text, and after each node
+    accepted: list[int]  # nodes that stand, from the text on
+    written: list[int]  # their tokens, then the verifier's own unless the text ended before
+
+
+class Drafter(ABC):
+    """Proposes what may follow a text. A subclass has `draft`, and sets what differs from here.
+
+    Attributes:
+        tokenizer: the drafter's, for `speculate` to compare with the verifier's; None: its ids are
+            the verifier's.
+        vocab_size: ids that it knows; None for any.
+        eos_ids: ids that end a text for it.
+        mask_id: an id that is no text and never reaches it; None if there is none.
+        searched: what it drafts is a `TopM`, through which `path_search` looks for the draft.
+        forwards: of its model, over all drafts.
     """
 
-    def draft(self, prefix: list[int], length: int) -> TopM | list[int]: ...
+    tokenizer: Any = None
+    vocab_size: int | None = None
+    eos_ids: tuple[int, ...] = ()
+    mask_id: int | None = None
+    searched: bool = False
+    forwards: int = 0
+
+    @abstractmethod
+    def draft(self, prefix: list[int], length: int) -> TopM | list[int] | Draft:
+        """What may follow `prefix` (P,), which is not empty; ids are the drafter's own.
+
+        Args:
+            length: at most this many tokens from the text's end; at least 1.
+
+        Returns:
+            Token ids one after the other, a `Draft`, or, where `searched`, the `TopM` tokens
+            (length, M) of each position.
+        """
+
+    def reset(self) -> None:  # noqa: B027  (a default, no demand)
+        """A new text begins: forget what would make its drafts depend on the one before."""
+
+    def restrict(self, allowed: Callable[[int], Tensor]) -> None:
+        """Learn which ids are worth drafting: `allowed(size)` is (size,) bool, for ids 0 to
+        size - 1, whether the verifier has a counterpart."""
+        del allowed
+
+    def check(self, longest: int) -> None:
+        """Raise `ValueError` for an option without effect on drafts of at most `longest` tokens."""
+        del longest
+
+    def observe(self, seen: Observation) -> None:
+        """Look at a verification, after each of them, a step without draft included."""
+        del seen
 
 
 def num_shared(ids: list[int], others: list[int]) -> int:

@@ -7,19 +7,19 @@ from typing import Any
 import torch
 
 from dlmdecode.checks import require
-from dlmdecode.speculation.drafters.base import num_shared
-from dlmdecode.speculation.verifier.caching import causal_model, eos_ids
-from dlmdecode.speculation.verifier.forward import Forward
+from dlmdecode.speculation.drafters.base import Drafter, num_shared
+from dlmdecode.speculation.drafters.registry import register_drafter
+from dlmdecode.speculation.verifier.cached_model import CachedModel
+from dlmdecode.speculation.verifier.facts import causal_model, eos_ids
+from dlmdecode.speculation.verifier.verifier import load_verifier
 
 
-class CausalDrafter:
+class CausalDrafter(Drafter):
     """A small autoregressive transformers model, greedy, with its own key/value cache.
 
     Raises:
         ValueError: a model whose cache cannot be rewound.
     """
-
-    searched = False  # it drafts one path
 
     def __init__(self, model: Any, tokenizer: Any = None):
         inner = causal_model(model)
@@ -27,26 +27,28 @@ class CausalDrafter:
         require(inner is not None, "drafter", type(model).__name__, fix)
         self.model, self.tokenizer = inner.eval(), tokenizer
         self.vocab_size = inner.get_input_embeddings().num_embeddings
+        self.eos_ids = eos_ids(inner)
         self.reset()
-        self.forwards = 0
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        return eos_ids(self.model)
 
     def reset(self) -> None:
-        """Forget the last text."""
-        self.forward = Forward(self.model, role="drafter", far=True)
+        self.cached = CachedModel(self.model, role="drafter", far=True)
         self.ids: list[int] = []  # what the cache holds
 
     @torch.no_grad()
     def draft(self, prefix: list[int], length: int) -> list[int]:
         text = list(prefix)
-        self.forward.keep(num_shared(self.ids, prefix[:-1]))
+        self.cached.keep(num_shared(self.ids, prefix[:-1]))
         while len(text) < len(prefix) + length:
             self.forwards += 1
-            text.append(int(self.forward(text, [])[0].argmax()))
+            text.append(int(self.cached(text, [])[0].argmax()))
             if text[-1] in self.eos_ids:
                 break
         self.ids = text[:-1]
         return text[len(prefix) :]
+
+
+@register_drafter("causal", paper="arXiv 2211.17192")
+def causal(model: str) -> CausalDrafter:
+    """A small causal language model: name, hub id, folder or .gguf file."""
+    loaded = load_verifier(model)
+    return CausalDrafter(loaded.model, loaded.tokenizer)

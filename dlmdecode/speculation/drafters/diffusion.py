@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.checks import Count, conform, require
-from dlmdecode.models.protocol import Denoiser
+from dlmdecode.models.loading import load
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 from dlmdecode.speculation.diffuspec.lattice import TopM
-from dlmdecode.speculation.drafters.base import num_shared
+from dlmdecode.speculation.drafters.base import Drafter, num_shared
+from dlmdecode.speculation.drafters.registry import register_drafter
 
 FUSED = 32  # candidates that `ops.topm` finds in one read
 
@@ -27,24 +29,30 @@ def top_m(logits: Tensor, num: int) -> TopM:
 class PrefixCache:
     """Keys and values of text seen before, given back to a denoiser through its cache hook.
 
-    Attention is bidirectional, so what is kept was computed beside another future than the present
-    one: an approximation, which changes drafts and never the verified text.
+    Where attention is bidirectional, what is kept was computed beside another future than the
+    present one: an approximation, which changes drafts and never the verified text. Of a model
+    whose attention is causal between blocks whole blocks are kept, which is exact.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: int | None = None) -> None:
+        self.block = block or 1
         self.ids: list[int] = []
         self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (1, H, T, D/H)
 
     def reuse(self, prefix: list[int]) -> int:
         """Keep what the text shares with the last one, all but its last token; how much that is."""
-        length = num_shared(self.ids, prefix[:-1])
+        length = self.whole(num_shared(self.ids, prefix[:-1]))
         self.store = {
             layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self.store.items()
         }
         self.ids = prefix[:length]
         return length
 
-    def hook(self, length: int) -> Any:
+    def whole(self, length: int) -> int:
+        """Positions in whole blocks among the first `length`."""
+        return length // self.block * self.block
+
+    def hook(self, length: int) -> KeyValueHook:
         """The hook of one forward; of what it sees, the first `length` positions stay."""
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +65,7 @@ class PrefixCache:
         return mix
 
 
-class DiffusionDrafter:
+class DiffusionDrafter(Drafter):
     """One or a few denoising steps over prefix + masks (DiffuSpec, arXiv 2510.02358).
 
     Args:
@@ -67,32 +75,35 @@ class DiffusionDrafter:
         prefix_cache: reuse keys and values of the accepted text; off recomputes it in every draft.
     """
 
+    searched = True
+
     def __init__(
         self,
         model: Denoiser,
-        steps: int = 1,
-        num_candidates: int = 15,
+        steps: Count = 1,
+        num_candidates: Count = 15,
         prefix_cache: bool = True,
     ):
         self.model = model
-        self.steps = conform("steps", steps, Count)
-        self.num_candidates = conform("num_candidates", num_candidates, Count)
-        self.tokenizer, self.eos_ids = model.tokenizer, model.eos_ids
-        self.vocab_size = getattr(model, "vocab_size", None)
-        cached = prefix_cache and getattr(model, "supports_cache", True)
-        self.cache = PrefixCache() if cached else None
-        self.allowed: Tensor | None = None
-        self.words: Any = None
-        self.forwards = 0
+        self.steps: int = conform("steps", steps, Count)
+        self.num_candidates: int = conform("num_candidates", num_candidates, Count)
+        self.tokenizer, self.eos_ids, self.mask_id = model.tokenizer, model.eos_ids, model.mask_id
+        self.vocab_size = model.vocab_size
+        cached = conform("prefix_cache", prefix_cache, bool) and model.supports_cache
+        self.cache = PrefixCache(model.block_length) if cached else None
+        self.allowed: Callable[[int], Tensor] | None = None
+        self.forbidden: Tensor | None = None  # (V,) bool, ids that no draft holds; of `allowed`
 
-    def restrict(self, words: Any) -> None:
-        """Draft only ids that a `Vocabulary` allows; None allows all but the mask."""
-        self.words, self.allowed = words, None
+    def restrict(self, allowed: Callable[[int], Tensor]) -> None:
+        self.allowed, self.forbidden = allowed, None
+
+    def check(self, longest: int) -> None:
+        most = f"a step writes one draft token or more: give at most draft_length={longest}"
+        require(self.steps <= max(longest, 1), "draft_steps", self.steps, most)
 
     def reset(self) -> None:
-        """Forget the last text, so that a row's drafts do not depend on the one before it."""
         if self.cache is not None:
-            self.cache = PrefixCache()
+            self.cache = PrefixCache(self.model.block_length)
 
     @torch.inference_mode()
     def draft(self, prefix: list[int], length: int) -> TopM:
@@ -131,26 +142,35 @@ class DiffusionDrafter:
         start = self.cache.reuse(prefix) if self.cache else 0
         tokens = torch.cat([torch.tensor(prefix[start:], device=model.device), canvas])
         position = torch.arange(start, start + len(tokens), device=model.device)
-        hook = self.cache.hook(len(prefix)) if self.cache else None
-        hidden = model.encode(tokens[None], position[None], cache=hook)[0]
+        kept = self.cache.whole(len(prefix)) if self.cache else 0
+        hook = self.cache.hook(kept) if self.cache else None
+        every = torch.arange(start + len(tokens), device=model.device)
+        attend = model.attention(position[None], every[None])
+        hidden = model.encode(tokens[None], position[None], attend, hook)[0]
         if self.cache:
-            self.cache.ids = list(prefix)
+            self.cache.ids = prefix[:kept]
         first = len(tokens) - len(canvas) - shift
         logits = model.head(hidden[first : first + len(canvas)]).float()
-        return top_m(logits.masked_fill(self.forbidden(logits), -torch.inf), self.num_candidates)
+        if self.forbidden is None:
+            self.forbidden = self.without_counterpart(logits.shape[-1]).to(logits.device)
+        return top_m(logits.masked_fill(self.forbidden, -torch.inf), self.num_candidates)
 
-    def forbidden(self, logits: Tensor) -> Tensor:
-        """(V,) bool, ids that no draft holds."""
-        if self.allowed is None:
-            size = logits.shape[-1]
-            self.allowed = torch.ones(size, dtype=torch.bool, device="cpu")
-            if self.words is not None:
-                self.allowed = self.words.allowed(size)
-            self.allowed[self.model.mask_id] = False
-            self.allowed = self.allowed.to(logits.device)
-        return ~self.allowed
+    def without_counterpart(self, size: int) -> Tensor:
+        """(size,) bool: the mask, and ids that the verifier does not have."""
+        every = torch.zeros(size, dtype=torch.bool, device="cpu")
+        forbidden = every if self.allowed is None else ~self.allowed(size)
+        forbidden[self.model.mask_id] = True
+        return forbidden
 
 
 def blend(old: TopM, new: TopM, where: Tensor) -> TopM:
     """`new` at positions `where` (K,), `old` elsewhere."""
     return TopM(*(torch.where(where[:, None], b, a) for a, b in zip(old, new, strict=True)))
+
+
+@register_drafter("diffusion", paper="arXiv 2510.02358")
+def diffusion(
+    model: str, steps: Count = 1, num_candidates: Count = 15, prefix_cache: bool = True
+) -> DiffusionDrafter:
+    """A diffusion language model: name, hub id or folder. A model's name alone means this, too."""
+    return DiffusionDrafter(load(model), steps, num_candidates, prefix_cache)

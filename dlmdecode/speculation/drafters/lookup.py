@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlmdecode.checks import Count, conform
+from dlmdecode.speculation.drafters.base import Drafter
+from dlmdecode.speculation.drafters.registry import register_drafter
 
 
-class PromptLookup:
+@register_drafter("lookup", paper="Saxena 2023, prompt lookup decoding")
+class PromptLookup(Drafter):
     """The continuation of the last earlier place where the text's end stood before.
 
     Args:
         longest: tokens of the end that are looked for first; then fewer, down to one.
-        tokenizer: for `speculate` to compare vocabularies; None takes ids as the verifier's.
     """
 
-    eos_ids: tuple[int, ...] = ()
-    searched = False
-
-    def __init__(self, longest: int = 3, tokenizer: Any = None):
-        self.longest, self.tokenizer = conform("longest", longest, Count), tokenizer
+    def __init__(self, longest: Count = 3):
+        self.longest: int = conform("longest", longest, Count)
 
     def draft(self, prefix: list[int], length: int) -> list[int]:
         for size in range(min(self.longest, len(prefix) - 1), 0, -1):

@@ -1,38 +1,32 @@
-"""Which drafter an argument means."""
+"""Drafters by name: `speculate("lookup,longest=5", …)`."""
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
-from dlmdecode.checks import Count, conform, require
-from dlmdecode.models.wrap import as_denoiser
+from dlmdecode.plugins import Registry
 from dlmdecode.speculation.drafters.base import Drafter
-from dlmdecode.speculation.drafters.diffusion import DiffusionDrafter
+
+D = TypeVar("D", bound=Callable[..., Drafter])
+DRAFTERS: Registry[Drafter] = Registry("drafter", "dlmdecode.drafters")
 
 
-def resolve_drafter(drafter: Any, draft_steps: Any, num_candidates: int) -> Drafter:
-    """The drafter that `drafter` names or is.
+def register_drafter(name: str, *, paper: str = "") -> Callable[[D], D]:
+    """Make a drafter available under `name`: a class, or a function that makes one.
+
+    Its parameters are the options of "NAME,option=value"; their annotations say what they take.
+
+    Args:
+        name: what users write; letters, digits and underscores.
+        paper: arXiv id or other source, for the listing.
 
     Raises:
-        ValueError: an object that can draft nothing, such as a bare causal language model; steps
-            for a drafter that has its own.
+        ValueError: the name is taken, or is no identifier.
     """
-    steps: int = conform("draft_steps", draft_steps, Count)
-    if isinstance(drafter, str) or hasattr(drafter, "__fspath__"):
-        from dlmdecode.models.loading import load
+    return DRAFTERS.register(name, paper)
 
-        drafter = load(drafter)
-    if (model := as_denoiser(drafter)) is not None:
-        return DiffusionDrafter(model, steps, num_candidates)
-    usable = callable(getattr(drafter, "draft", None)) and not inspect.isclass(drafter)
-    require(
-        usable,
-        "drafter",
-        type(drafter).__name__,
-        "it is no diffusion language model and has no draft(prefix, length); give what "
-        "dlmdecode.load or dlmdecode.wrap give, or CausalDrafter(model) for a causal one",
-    )
-    own = f"{type(drafter).__name__} has its own; it is for a diffusion model as drafter"
-    require(steps == 1, "draft_steps", steps, own)
-    return drafter
+
+def list_drafters() -> list[str]:
+    """Names of all registered drafters, sorted."""
+    return DRAFTERS.names()

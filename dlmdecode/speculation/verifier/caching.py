@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.generation import GenerationMixin
 
@@ -21,14 +21,8 @@ from dlmdecode.checks import require
 
 STEP = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
 CACHE = "cache" if "cache" in STEP else "past_key_values"
-RECORDS = hasattr(Cache, "activate_past_recording")
+RECORDS = hasattr(Cache, "activate_past_recording")  # from 5.16 on
 UNFIT = "it has no key/value cache that can be rewound, which rejected drafts need"
-
-
-def causal_model(model: Any) -> Any:
-    """The transformers model inside adapters and other wrappers; None if there is none."""
-    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
-    return next((one for one in modules if isinstance(one, PreTrainedModel)), None)
 
 
 def check_cached(model: Any, role: str) -> None:
@@ -54,7 +48,7 @@ def new_cache(model: Any, far: bool = False) -> Any:
 
 def can_rewind(cache: Any, far: bool = False) -> bool:
     """Whether no layer keeps a state that is no longer known; layers tell once they were used."""
-    croppable = getattr(cache, "is_croppable", None)
+    croppable = getattr(cache, "is_croppable", None)  # from 5.20 on
     if far or croppable is None:
         return all(isinstance(layer, DynamicLayer) for layer in cache.layers)
     return croppable
@@ -86,23 +80,7 @@ def step_inputs(model: Any, ids: Tensor, known: int, cache: Any, **more: Any) ->
     )
 
 
-def candidates(generator: Any, ids: Tensor, first: bool) -> Tensor:
-    """The text (1, L) of a transformers candidate generator with its draft behind it."""
+def drafted_by(generator: Any, ids: Tensor, first: bool) -> Tensor:
+    """The text `ids` (1, L) with what a transformers candidate generator drafts, (1, L + k)."""
     told = "is_first_iteration" in inspect.signature(generator.get_candidates).parameters
     return generator.get_candidates(ids, **({"is_first_iteration": first} if told else {}))[0]
-
-
-def switch_lengths(model: Any) -> list[int]:
-    """Text lengths after which the model turns to other rotary frequencies (longrope), sorted."""
-    config = model.config.get_text_config(decoder=True)
-    rope = getattr(config, "rope_parameters", None) or {}
-    name = "original_max_position_embeddings"
-    kinds = [kind for kind in (rope, *rope.values()) if isinstance(kind, dict)]
-    lengths = [kind.get(name) for kind in kinds if kind.get("rope_type") == "longrope"]
-    return sorted({length for length in (*lengths, getattr(config, name, None)) if length})
-
-
-def eos_ids(model: Any) -> tuple[int, ...]:
-    """The end-of-sequence ids of a model's generation_config."""
-    value = model.generation_config.eos_token_id
-    return () if value is None else (value,) if isinstance(value, int) else tuple(value)

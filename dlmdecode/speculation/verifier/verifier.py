@@ -18,8 +18,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from dlmdecode import models
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.loading import pick_device
-from dlmdecode.prompts import encode_prompts
-from dlmdecode.speculation.verifier.caching import causal_model, check_cached, eos_ids
+from dlmdecode.prompts import check_context, encode_prompts
+from dlmdecode.speculation.verifier.caching import check_cached
+from dlmdecode.speculation.verifier.facts import (
+    causal_model,
+    eos_ids,
+    generates,
+    has_virtual_tokens,
+    is_compiled,
+    is_decoder,
+    max_positions,
+)
 from dlmdecode.speculation.verifier.options import check_mode, text_options
 
 EMBEDDED = {"tiny-ar": Path(models.__file__).parent / "tiny-ar"}
@@ -66,8 +75,7 @@ class Verifier:
     @property
     def max_length(self) -> int | None:
         """Positions the model can address, if its configuration says so."""
-        config = self.model.config.get_text_config(decoder=True)
-        return getattr(config, "max_position_embeddings", None)
+        return max_positions(self.model)
 
     def generate(
         self,
@@ -87,7 +95,8 @@ class Verifier:
         config = self.model.generation_config
         check_mode(options, config)
         prompts = encode_prompts(prompt, attention_mask, self)
-        max_new_tokens = check_context(prompts, max_new_tokens, self)
+        max_new_tokens = conform("max_new_tokens", max_new_tokens, Count)
+        check_context(prompts, max_new_tokens, self)
         options = {"do_sample": False} | text_options(options, config, self.tokenizer)
         rows = [
             self.model.generate(
@@ -120,41 +129,30 @@ def pad(rows: list[Tensor], verifier: Verifier, options: dict[str, Any]) -> Tens
 def check_causal(model: Any) -> None:
     """Refuse what cannot verify."""
     name, inner = type(model).__name__, causal_model(model)
-    causal = inner is not None and hasattr(model, "generate") and model.generation_config
-    require(bool(causal), "verifier", name, "give a transformers causal LM, a name or a path")
+    causal = inner is not None and generates(model)
+    require(causal, "verifier", name, "give a transformers causal LM, a name or a path")
     require(not inner.config.is_encoder_decoder, "verifier", name, "it is an encoder-decoder")
     encoder = inner.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    decodes = not encoder or getattr(inner.config, "is_decoder", False)
-    require(decodes, "verifier", name, "it is an encoder: its config needs is_decoder=True")
+    require(
+        not encoder or is_decoder(inner),
+        "verifier",
+        name,
+        "it is an encoder: its config needs is_decoder=True",
+    )
     check_cached(inner, "verifier")
     require(
-        not hasattr(model, "_orig_mod"),
+        not is_compiled(model),
         "verifier",
         name,
         "`generate` of a torch.compile'd model runs the model inside, uncompiled; give that one, "
         "and compile it in place with model.compile()",
     )
-    adapter = getattr(model, "active_peft_config", None)
     require(
-        adapter is None or not adapter.is_prompt_learning,
+        not has_virtual_tokens(model),
         "verifier",
         name,
         "its virtual tokens are no part of a text; give an adapter of another kind",
     )
-
-
-def check_context(prompts: list[Tensor], max_new_tokens: Any, verifier: Verifier) -> int:
-    """`max_new_tokens` as Python's number; refuses what does not fit the verifier's positions."""
-    length: int = conform("max_new_tokens", max_new_tokens, Count)
-    longest, limit = max(map(len, prompts)), verifier.max_length
-    require(
-        limit is None or longest + length <= limit,
-        "max_new_tokens",
-        length,
-        f"the longest prompt has {longest} tokens and the verifier addresses {limit} positions; "
-        f"give at most {max((limit or 0) - longest, 0)}",
-    )
-    return length
 
 
 def load_verifier(
@@ -202,7 +200,7 @@ def load_verifier(
 
 def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:
     """The verifier that a name, a path, a transformers model or a `Verifier` stands for."""
-    named = isinstance(verifier, str) or hasattr(verifier, "__fspath__")
+    named = isinstance(verifier, (str, os.PathLike))
     require(
         tokenizer is None or not (named or isinstance(verifier, Verifier)),
         "tokenizer",

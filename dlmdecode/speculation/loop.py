@@ -16,20 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import NonNegative, conform, require
+from dlmdecode.checks import Count, NonNegative, conform, require
 from dlmdecode.decoding.noise import streams, uniform
-from dlmdecode.prompts import encode_prompts
+from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.settings import Seed
+from dlmdecode.speculation.drafters import Observation
 from dlmdecode.speculation.source import Source, resolve_source
-from dlmdecode.speculation.verifier.forward import Forward, Stop
+from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
 from dlmdecode.speculation.verifier.options import check_options, text_options
 from dlmdecode.speculation.verifier.verification import choices, verify
-from dlmdecode.speculation.verifier.verifier import check_context, pad, resolve_verifier
+from dlmdecode.speculation.verifier.verifier import pad, resolve_verifier
 
 
 @dataclass(frozen=True)
 class Step:
-    """One verification.
+    """One verification: a step of speculation, not one of denoising (`dlmdecode.Step`).
 
     Attributes:
         row: which prompt.
@@ -94,17 +95,18 @@ def speculate(
     arXiv 2510.02358; with `draft_steps` > 1 and path_search="argmax" SpecDiff, arXiv 2408.05636).
 
     Args:
-        drafter: a diffusion language model, a name or path for `load`, or a `Drafter`.
+        drafter: a diffusion language model, a name or path for `load`, a `Drafter`, or the name of
+            one, "lookup" or "lookup,longest=5"; see `list_drafters()`.
         verifier: a transformers causal LM, a name or path for `load_verifier`, or a `Verifier`.
         prompt: as in `generate`, in the verifier's vocabulary and chat template.
-        max_new_tokens: at most this many per prompt.
+        max_new_tokens: at most this many tokens per prompt.
         temperature: 0 for greedy decoding; above, sampling from the verifier's distribution.
         path_search: "cps", "argmax", or a `PathSearch` with other settings.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
             `Proxy`; None counts the prompt and the text as it grows.
         draft_length: "adaptive", a number of tokens, or an `AdaptiveLength` with other settings.
         seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
-        draft_steps: denoising steps per draft.
+        draft_steps: denoising steps per draft of a diffusion language model.
         vocabulary: "auto" needs identical tokenizers; else "string_match", "retokenize",
             "identity", or a dict {drafter id: verifier id}.
         tokenizer: the verifier's, where `verifier` is a bare transformers model.
@@ -119,6 +121,7 @@ def speculate(
     computes; in bfloat16 they do in the last bits, and near-ties may fall otherwise.
 
     Raises:
+        FileNotFoundError: a name that is neither a drafter's nor a model's.
         ValueError: bad argument, one without effect, or one, given or in the generation_config,
             that asks for other decoding than token by token, or for a cache that cannot be
             rewound; the message names it, its value and the fix.
@@ -132,13 +135,14 @@ def speculate(
     config = verifier.model.generation_config
     options = check_options(options, temperature, config, verifier.vocab_size)
     prompts = encode_prompts(prompt, attention_mask, verifier)
-    max_new_tokens = check_context(prompts, max_new_tokens, verifier)
+    max_new_tokens = conform("max_new_tokens", max_new_tokens, Count)
+    check_context(prompts, max_new_tokens, verifier)
     drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
     source = resolve_source(drafter, verifier, *drafting)
     options = text_options(options, config, verifier.tokenizer) | {"do_sample": temperature > 0}
     if temperature > 0:
         options["temperature"] = temperature
-    before = getattr(source.drafter, "forwards", 0)
+    before = source.drafter.forwards
     began = time.perf_counter()
     loops = []
     for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
@@ -151,9 +155,9 @@ def speculate(
             **options,
         )
         loops.append(loop)
+    stats = summary(loops, time.perf_counter() - began)
+    stats["drafter_forwards"] = source.drafter.forwards - before
     rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
-    forwards = getattr(source.drafter, "forwards", 0) - before
-    stats = summary(loops, time.perf_counter() - began) | {"drafter_forwards": forwards}
     return Speculation(
         pad(rows, verifier, options),
         verifier.decode(rows, prompts),
@@ -185,23 +189,25 @@ class Loop:
     ) -> Tensor:
         del kwargs, generation_config  # their cache is not one that can be rewound
         self.tokens = text = input_ids[0].tolist()
-        forward = Forward(model)
-        stop = Stop(stopping_criteria, input_ids.device)
+        cached = CachedModel(model)
+        ending = Ending(stopping_criteria, input_ids.device)
         done = False
         while not done:
-            room = min(stop.max_length - len(text) - 1, forward.room(len(text)))
+            room = min(ending.max_length - len(text) - 1, cached.room(len(text)))
             length = int(min(self.source.lengths.length, room))
             draft, generated = self.source.draft(text, length)
             began = time.perf_counter()
-            scores = forward(text, draft)
-            chosen = choices(scores, text + draft, logits_processor, self.noise(len(draft)))
-            accepted, written, done = verify(draft, chosen, partial(stop, text))
-            forward.keep(len(text) + accepted)
-            text += written
+            tokens = list(draft.token)
+            scores = cached(text, tokens)
+            chosen = choices(scores, text + tokens, logits_processor, self.noise(len(tokens)))
+            accepted, written, done = verify(tokens, chosen, partial(ending, text))
+            cached.keep(len(text) + accepted)
             self.verify_seconds += time.perf_counter() - began
+            self.source.observe(Observation(text, draft, scores, list(range(accepted)), written))
+            text += written
             self.source.lengths.update(generated, accepted)
-            self.record(length, draft, accepted, written)
-        self.forwards = forward.calls
+            self.record(length, tokens, accepted, written)
+        self.forwards = cached.calls
         return torch.tensor([self.tokens], device="cpu")
 
     def noise(self, length: int) -> Tensor | None:
@@ -213,11 +219,10 @@ class Loop:
         return uniform(self.key, position)
 
     def record(self, length: int, draft: list[int], accepted: int, written: list[int]) -> None:
-        number = len(self.steps) + 1
-        step = Step(self.row, number, length, tuple(draft), accepted, tuple(written))
-        self.steps.append(step)
+        about = (self.row, len(self.steps) + 1, length, tuple(draft), accepted, tuple(written))
+        self.steps.append(Step(*about))
         if self.on_step is not None:
-            self.on_step(step)
+            self.on_step(self.steps[-1])
 
 
 def summary(loops: list[Loop], seconds: float) -> dict[str, Any]:

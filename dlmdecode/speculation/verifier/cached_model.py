@@ -1,4 +1,4 @@
-"""A causal model's side of a step: its forward and cache, and where its text ends."""
+"""A causal model with its cache over one growing text, and where that text ends."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dlmdecode.speculation.verifier.caching import (
     new_cache,
     rewind,
     step_inputs,
-    switch_lengths,
 )
+from dlmdecode.speculation.verifier.facts import switch_lengths
 
 
-class Forward:
-    """The forwards of a causal model over one growing text, and the cache they share.
+class CachedModel:
+    """A causal model over one growing text: its forwards share a cache of keys and values.
 
     Args:
         model: the transformers model itself, out of any wrapper.
@@ -78,8 +78,12 @@ class Forward:
         self.length = length
 
 
-class Stop:
-    """Where the verifier's text ends: the stopping criteria that plain decoding has."""
+class Ending:
+    """Where the verifier's text ends: the stopping criteria that plain decoding has.
+
+    Attributes:
+        max_length: tokens of the longest text, prompt included; infinite without a limit.
+    """
 
     def __init__(self, criteria: Any, device: torch.device):
         self.device = device

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "../partial.h"
+#include "../../partial.h"
 
 namespace dlmdecode::cpu {
 

@@ -1,0 +1,96 @@
+"""The exact cache of block-causal models: what is committed is never computed again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlmdecode.caches.base import attention_mask, gather_states, require_hook
+from dlmdecode.caches.blockwise import join
+from dlmdecode.caches.registry import register_cache
+from dlmdecode.checks import require
+from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.forward import Work
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
+
+
+@register_cache("block", paper="Block Diffusion (arXiv 2503.09573)")
+class CommittedCache:
+    """Keep the blocks that are finished, compute the open one. Exact, for block-causal models.
+
+    A block of the model's is finished when the text before the open block covers it. It is computed
+    once more with its final tokens, in the forward that opens the next block, and its keys and
+    values are kept by `rows.row`. No position sees a later block, so that a forward ends with the
+    last block whose logits are wanted, and what it computes is what `cache="none"` gives.
+
+    Raises `ValueError` for a model without a key/value hook, and for one with full attention.
+    """
+
+    def __init__(self, model: Denoiser):
+        require_hook(model, "block")
+        fix = "with full attention no block is ever final: use 'prefix' or 'dual', or 'none'"
+        require(model.block_length is not None, "cache", "block", fix)
+        self.model, self.work = model, Work()
+        self.block: int = model.block_length or 0
+        self.kept = torch.empty(0, dtype=torch.int64)  # (R,) positions that the store holds
+        self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        self.begin(rows)
+        kept, final = self.kept[rows.row], self.final(rows)
+        due = final > kept  # they have more to compute, and the others need not wait
+        groups = [index.nonzero()[:, 0] for index in (due, ~due)]
+        parts = [
+            self.compute(rows.take(index), wanted.take(index), kept[index], final[index])
+            for index in groups
+            if len(index)
+        ]
+        return parts[0] if len(parts) == 1 else join(parts, torch.cat(groups).argsort())
+
+    def begin(self, rows: Canvas) -> None:
+        """Keep nothing yet; every row takes part in the first call."""
+        if not len(self.kept):
+            self.kept = rows.row.new_zeros(int(rows.row.max()) + 1)
+
+    def final(self, rows: Canvas) -> Tensor:
+        """How many of each row's positions, in whole blocks, never change again, (N,)."""
+        written = torch.where(rows.block_full & (rows.branch == 0), rows.hi, rows.lo)
+        return written // self.block * self.block
+
+    def compute(
+        self, rows: Canvas, wanted: Positions, kept: Tensor, final: Tensor
+    ) -> tuple[Tensor, Positions]:
+        """Logits behind the first `kept` (N,) positions; then the first `final` (N,) are kept."""
+        shift, block = self.model.shift, self.block
+        lo = torch.minimum(kept, torch.maximum(wanted.lo, kept) - shift).clamp(min=0)
+        hi = torch.minimum(-(-torch.maximum(wanted.hi, final) // block) * block, rows.stop)
+        window = Span(lo, hi)
+        tokens = rows.tokens.gather(1, window.at)
+        self.work.add(tokens)
+        attend = attention_mask(self.model, rows, window.at, int(hi.max()))
+        hidden = self.model.encode(tokens, window.at, attend, self.hook(rows, window))
+        own = rows.branch == 0
+        self.kept[rows.row[own]] = final[own]
+        wanted = wanted.within(lo + shift, hi)
+        return self.model.head(gather_states(hidden, wanted.at - shift - lo[:, None])), wanted
+
+    def hook(self, rows: Canvas, window: Span) -> KeyValueHook:
+        """Puts fresh keys and values beside the kept ones; those of branch 0 go to the store.
+
+        What is not final yet is stored too, and never seen: each forward computes it anew.
+        """
+        own, length = rows.branch == 0, int(window.hi.max())
+
+        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            if layer not in self.store:
+                shape = (len(self.kept), k.shape[1], rows.tokens.shape[1], k.shape[3])
+                self.store[layer] = k.new_zeros(shape), v.new_zeros(shape)
+            index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            mixed = []
+            for kept, new in zip(self.store[layer], (k, v), strict=True):
+                every = kept[rows.row, :, :length].scatter_(2, index, new)
+                kept[rows.row[own], :, :length] = every[own]
+                mixed.append(every)
+            return mixed[0], mixed[1]
+
+        return mix
