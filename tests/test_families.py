@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from toy import prompts
+from toy import EOS, MASK, micro, prompts
 
 import dlmdecode
 from dlmdecode.caches import list_caches
@@ -139,6 +139,14 @@ def test_a_family_from_outside_loads_and_decodes_under_every_cache_that_makes_se
             assert torch.equal(batch.sequences[i, : len(prompt) + 16], alone.sequences[0])
         if cache in ("none", "block"):
             assert torch.equal(batch.sequences, whole.sequences)
+
+
+def test_a_network_that_names_no_mask_token_is_refused():
+    bare = LLaDA(dict(micro("llada").config))
+    with pytest.raises(ValueError, match="model='LLaDA': it names no mask token: load it, or set"):
+        dlmdecode.generate(bare, prompts(3), max_new_tokens=8)
+    bare.mask_id, bare.eos_ids = MASK, (EOS,)
+    assert dlmdecode.generate(bare.eval(), prompts(3), max_new_tokens=8).nfe[0] > 0
 
 
 def test_its_tokenizer_and_the_names_of_its_special_tokens_are_its_own(plain, tmp_path):
