@@ -38,7 +38,7 @@ COMPOSITIONS = (
     "adablock+credit+localleap+prophet",
     "freedave+prophet",
 )
-BARS = tuple(f"threshold,threshold={bar}" for bar in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
+THRESHOLDS = tuple(f"threshold,threshold={value}" for value in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sampler",
         action="append",
         metavar=SYNTAX,
-        help="repeatable; without it all, some compositions and bars of threshold",
+        help="repeatable; without it all, some compositions and values of threshold",
     )
     parser.add_argument("--limit", type=int, default=500, help="problems (500)")
     parser.add_argument("--batch-size", type=int, default=16, help="problems at a time (16)")
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("limit", "batch_size", "max_new_tokens"):
         whole(name, vars(arguments)[name])
     model = load_model(arguments)
-    names = arguments.sampler or buildable([*list_samplers(), *BARS, *COMPOSITIONS], model)
+    names = arguments.sampler or buildable([*list_samplers(), *THRESHOLDS, *COMPOSITIONS], model)
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
     folder = find_folder(arguments.model, arguments.revision)
     record = model_record(folder, arguments.model, arguments.revision)

@@ -88,7 +88,7 @@ class Likelihood:
 
     @torch.inference_mode()
     def is_greedy(self, prompt: Sequence[int], target: Sequence[int]) -> bool:
-        """Whether filling the surest position first, one at a time, writes `target`."""
+        """Whether filling the most confident position first, one at a time, writes `target`."""
         own = torch.tensor(target, dtype=torch.int64, device=self.model.device)
         canvas = torch.full_like(own, self.model.mask_id)
         for _ in range(len(own)):

@@ -29,7 +29,7 @@ from dlmdecode.registry import register_sampler
 
 @dataclass(frozen=True)
 class DelimiterBlocks(BlockSchedule):
-    """The next block ends at the surest delimiter proposed within the window ahead.
+    """The next block ends at the most confident delimiter proposed within the window ahead.
 
     The window is `window` of the text's length. A delimiter less than `threshold` sure does not
     count, and without one the block has `length` positions. `delimiters` are token ids, or patterns
@@ -95,7 +95,7 @@ def adablock(
     window: PositiveProbability = 0.25,
     block_length: Count | None = 32,
 ) -> Sampler:
-    """End each block at the surest delimiter ahead, or after `block_length` positions."""
+    """End each block at the most confident delimiter ahead, or after `block_length` positions."""
     require(block_length is not None, "block_length", None, "it is the length without a delimiter")
     one = isinstance(delimiters, (str, int))
     wanted = (delimiters,) if one else tuple(map(plain, delimiters))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """CCD, coherent contextual decoding (arXiv 2512.02044): trust what two contexts agree on.
 
 The rule follows the authors' released code: agreement of the best token over two successive steps
-among the surest positions. The paper's average of distributions is not in that code.
+among the most confident positions. The paper's average of distributions is not in that code.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
 
 
-def surest(canvas: Canvas, count: int) -> Tensor:
-    """The `count` surest open positions, (B, L) bool."""
+def most_confident(canvas: Canvas, count: int) -> Tensor:
+    """The `count` most confident open positions, (B, L) bool."""
     return by_rule(canvas, "topk", quota=torch.full_like(canvas.lo, count))
 
 
 @dataclass(frozen=True)
 class LastLook(Processor):
-    """Remembers what the previous step proposed, and where it was surest without committing."""
+    """Remembers the previous step's proposals, and its most confident positions left open."""
 
     stateful = True
     compares_steps = True
@@ -38,16 +38,16 @@ class LastLook(Processor):
         return "both count how often a token was the best, twice over" if twice else None
 
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
-        rows.memory[self, "candidates"] = surest(rows, self.candidates)
+        rows.memory[self, "candidates"] = most_confident(rows, self.candidates)
         rows.memory[self, "token"] = rows.proposal.token
         return logits
 
 
 @dataclass(frozen=True)
 class CoherentContext(Selection):
-    """Of the `candidates` surest positions, those that were already, with the same token.
+    """Of the `candidates` most confident positions, those that were already, with the same token.
 
-    All of them if `dynamic` (CCD-DS), else the `budget` surest; fewer than `budget`: plain top-k.
+    All of them if `dynamic` (CCD-DS), else the `budget` best; fewer than `budget`: plain top-k.
     """
 
     memory: LastLook
@@ -62,17 +62,17 @@ class CoherentContext(Selection):
     def __call__(self, canvas: Canvas) -> Tensor:
         before = canvas.memory[self.memory, "candidates"]
         same = canvas.memory[self.memory, "token"] == canvas.proposal.token
-        agree = surest(canvas, self.memory.candidates) & before & same
+        agree = most_confident(canvas, self.memory.candidates) & before & same
         enough = agree.sum(1) >= self.budget
         if not self.dynamic:
             ranked = canvas.confidence.masked_fill(~agree, -torch.inf)
-            agree = surest(replace(canvas, confidence=ranked), self.budget)
-        return torch.where(enough[:, None], agree, surest(canvas, self.budget))
+            agree = most_confident(replace(canvas, confidence=ranked), self.budget)
+        return torch.where(enough[:, None], agree, most_confident(canvas, self.budget))
 
 
 @register_sampler("ccd", paper="arXiv 2512.02044")
 def ccd(budget: Count = 1, candidates: Count = 4, dynamic: bool = True) -> Sampler:
-    """Commit the surest positions whose token two successive contexts agree on."""
+    """Commit the most confident positions whose token two successive contexts agree on."""
     memory = LastLook(candidates)
     return Sampler(
         select=CoherentContext(memory, budget, dynamic),

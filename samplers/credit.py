@@ -22,8 +22,8 @@ class TraceCredit(Estimator):
 
     Credits are sparse: only tokens that were best at a position have any, so a position keeps
     `slots` (id, credit) pairs. They start anew with each block. Part of the gain over plain
-    threshold decoding is a lower bar: with alpha 0.65 and beta 0.7 a token of probability 0.853
-    passes 0.9 at once.
+    threshold decoding is a lower threshold: with alpha 0.65 and beta 0.7 a token of probability
+    0.853 passes 0.9 at once.
     """
 
     stateful = True

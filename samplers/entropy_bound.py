@@ -18,7 +18,7 @@ from dlmdecode.registry import register_sampler
 
 @dataclass(frozen=True)
 class EntropyBound(Selection):
-    """The longest prefix, surest first, with Σ H − max H at most `gamma` nats.
+    """The longest prefix, most confident first, with Σ H − max H at most `gamma` nats.
 
     That difference bounds how far the product of the marginals can be from the joint distribution.
     """

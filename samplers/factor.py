@@ -1,4 +1,4 @@
-"""Factor decoding (Fast-dLLM, arXiv 2505.22618): the bar rises with the number of tokens."""
+"""Factor decoding (Fast-dLLM, arXiv 2505.22618): the threshold rises with the number of tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlmdecode.registry import register_sampler
 
 @dataclass(frozen=True)
 class Factor(Selection):
-    """The longest prefix of the surest positions with (n + 1)(1 − cₙ) < `factor`."""
+    """The longest prefix of the most confident positions with (n + 1)(1 − cₙ) < `factor`."""
 
     factor: float = 1.0
 
@@ -29,5 +29,5 @@ class Factor(Selection):
 
 @register_sampler("factor", paper="arXiv 2505.22618")
 def factor(factor: NonNegative = 1.0) -> Sampler:
-    """Commit the n surest positions while (n + 1)(1 − the n-th's confidence) is below `factor`."""
+    """Commit the n most confident positions while (n + 1)(1 − the last one's) is below `factor`."""
     return Sampler(select=Factor(factor))

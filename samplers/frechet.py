@@ -20,7 +20,7 @@ class FrechetProfile(Selection):
     """The longest prefix whose worst-case joint probability beats any rival by more than `delta`.
 
     Gₙ = max(0, Σ_{j≤n} cⱼ − (n − 1)) − (1 − cₙ): the first term is the Fréchet lower bound of the
-    joint probability of the n surest tokens, the second an upper bound of any other choice.
+    joint probability of the n most confident tokens, the second an upper bound of any other choice.
     """
 
     delta: float = 0.25
@@ -34,5 +34,5 @@ class FrechetProfile(Selection):
 
 @register_sampler("frechet", paper="arXiv 2606.02955")
 def frechet(delta: Annotated[float, Between(-1, 1)] = 0.25) -> Sampler:
-    """Commit the surest positions while their Fréchet bound stays `delta` above any rival."""
+    """Commit the most confident positions while their Fréchet bound is `delta` above any rival."""
     return Sampler(select=FrechetProfile(delta))

@@ -97,7 +97,7 @@ class Lookahead(Verification):
 
 @dataclass(frozen=True)
 class ConfidentLookahead(Lookahead):
-    """FreeDave++: drafts add the surest positions one by one to a threshold commit. Not lossless.
+    """FreeDave++: drafts add the most confident positions to a threshold commit. Not lossless.
 
     From the draft reached, jump to the furthest draft whose tokens all agree with what the reached
     one really becomes. The text visits states that threshold decoding would not.
@@ -106,11 +106,11 @@ class ConfidentLookahead(Lookahead):
     lossless = False
 
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
-        def surest(rows: Canvas) -> Tensor:
+        def most_confident(rows: Canvas) -> Tensor:
             ranked = replace(rows, confidence=rows.proposal.prob)
             return by_rule(ranked, "topk", quota=torch.ones_like(rows.lo))
 
-        rows = fan_out(canvas, self.depth, surest)
+        rows = fan_out(canvas, self.depth, most_confident)
         grown = torch.ones_like(rows.block_full)
         grown[1:] = (rows.tokens[1:] != rows.tokens[:-1]).any(1)
         return rows.take(((rows.branch == 0) | grown).nonzero()[:, 0])

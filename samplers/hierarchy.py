@@ -1,4 +1,4 @@
-"""Hierarchical decoding (dInfer's HierarchyDecoder): split runs of masks at their surest."""
+"""Hierarchical decoding (dInfer's HierarchyDecoder): split runs of masks where confident."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlmdecode.registry import register_sampler
 
 @dataclass(frozen=True)
 class RunPeaks(Selection):
-    """The surest position of each run of consecutive masks if above `low`, and all above `high`.
+    """Each mask run's most confident position if above `low`, and all above `high`.
 
     None for `low` takes every such position, None for `high` no others.
     """
@@ -50,9 +50,9 @@ class RunPeaks(Selection):
 def hierarchy(
     threshold: Probability | None = 0.92, low_threshold: Probability | None = 0.62
 ) -> Sampler:
-    """Commit all above `threshold`, and each mask run's surest position above `low_threshold`.
+    """Commit all above `threshold`, and each mask run's best position above `low_threshold`.
 
-    None leaves out the rule for all, or the bar under the surest position.
+    None leaves out the rule for all, or the threshold of a run's best position.
     """
     lower = threshold is None or low_threshold is None or low_threshold <= threshold
     require(lower, "low_threshold", low_threshold, f"give at most threshold={threshold}, or None")

@@ -61,7 +61,7 @@ class KLHistory(Processor):
 class ConfidentAndStable(Selection):
     """Every position above `threshold` whose distribution moved less than `kl_threshold` lately.
 
-    Where there is none, the surest ones as a schedule says.
+    Where there is none, the most confident ones as a schedule says.
     """
 
     history: KLHistory

@@ -68,7 +68,7 @@ class AcceptanceFilter(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class LearnedAcceptance(Selection):
-    """Masked positions that the filter accepts, and the surest ones of a schedule.
+    """Masked positions that the filter accepts, and the most confident ones of a schedule.
 
     The filter sees the model's confidence at every position of the block, the written ones too;
     None stands for the one beside the model's weights until `bind` reads it.

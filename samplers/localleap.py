@@ -43,5 +43,5 @@ class NearAnchor(Selection):
 def localleap(
     threshold: Probability = 0.9, relaxed: Probability = 0.75, radius: Natural = 4
 ) -> Sampler:
-    """Threshold decoding with a lower bar within `radius` positions of a very sure one."""
+    """Threshold decoding with a lower one within `radius` positions of a very confident one."""
     return Sampler(select=NearAnchor(threshold, relaxed, radius))

@@ -18,7 +18,7 @@ from dlmdecode.registry import register_sampler
 
 @dataclass(frozen=True)
 class AnswerSettled(Stop):
-    """The mean logit gap over the answer reaches a bar that falls with progress.
+    """The mean logit gap over the answer reaches a threshold that falls with progress.
 
     `answer` is (first position, length) from the start of the text. None (beyond the paper) is an
     answer that may stand anywhere: the least gap of all positions still masked counts, for in their
@@ -68,9 +68,9 @@ class AnswerSettled(Stop):
         region = self.region(canvas)
         known = (~region | canvas.fresh.contains(canvas.position)).all(1)
         progress = self.progress(canvas)
-        bar = torch.where(progress < 0.67, self.mid, self.late)
-        bar = torch.where(progress < 0.33, self.early, bar)
-        return known & region.any(1) & (self.gap(canvas, region) >= bar)
+        threshold = torch.where(progress < 0.67, self.mid, self.late)
+        threshold = torch.where(progress < 0.33, self.early, threshold)
+        return known & region.any(1) & (self.gap(canvas, region) >= threshold)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def prophet(
     max_new_tokens: Count = 256,
     block_length: Count | None = 32,
 ) -> Sampler:
-    """Commit all that is left once the answer's mean top-2 logit gap passes a falling bar.
+    """Commit all that is left once the answer's mean top-2 logit gap passes a falling threshold.
 
     Without `answer_start` or `constraints` the answer may stand anywhere, and every position that
     is left must pass. `answer_length` is 5 tokens if not given.

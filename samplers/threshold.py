@@ -8,5 +8,5 @@ from dlmdecode.registry import register_sampler
 
 @register_sampler("threshold", paper="arXiv 2505.22618")
 def threshold(threshold: Probability = 0.9) -> Sampler:
-    """Commit every position of the block at least `threshold` sure, and always the surest one."""
+    """Commit every position of the block from `threshold` up, and always the most confident one."""
     return Sampler(select=Threshold(threshold))

@@ -1,4 +1,4 @@
-"""LLaDA's own decoding (arXiv 2502.09992): a fixed number of tokens per step, the surest first."""
+"""LLaDA's own decoding (arXiv 2502.09992): a fixed number of tokens per step, by confidence."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class ShadowBlock:
 
 @dataclass(frozen=True)
 class WideIn(Selection):
-    """Positions above `threshold`, the surest first, at most 0.7 of the block's masks (5 to 20)."""
+    """Positions above `threshold`, the best first, at most 0.7 of the block's masks (5 to 20)."""
 
     threshold: float = 0.6
 

@@ -444,11 +444,11 @@ def test_repeats_of_a_sampled_request_are_different_samples(build, monkeypatch):
     model = build()
     monkeypatch.setattr(model.model, "trust", 0.2)
     settings = {"max_gen_toks": 16, "do_sample": True, "temperature": 1.0}
-    texts = model.generate_until([request("abc", settings)] * 6, disable_tqdm=True)
+    texts = model.generate_until([request("abcd", settings)] * 6, disable_tqdm=True)
     assert len(set(texts)) == 6
     again = build(batch_size=4)
     monkeypatch.setattr(again.model, "trust", 0.2)
-    assert again.generate_until([request("abc", settings)] * 6, disable_tqdm=True) == texts
+    assert again.generate_until([request("abcd", settings)] * 6, disable_tqdm=True) == texts
 
 
 @pytest.mark.parametrize(

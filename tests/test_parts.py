@@ -97,16 +97,16 @@ def test_fields_constants_methods_and_flags_are_no_misspelt_flags():
         LIMIT: ClassVar[int] = 3
         _private = 4
         replaces = True
-        bar: float = 0.5
+        least: float = 0.5
         stateful: bool = False
 
         @property
         def reads_canvas(self) -> bool:
-            return self.bar > 0.5
+            return self.least > 0.5
 
         @cached_property
         def twice(self) -> float:
-            return 2 * self.bar
+            return 2 * self.least
 
         @classmethod
         def of(cls) -> Mine:

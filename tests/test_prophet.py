@@ -1,4 +1,4 @@
-"""When Prophet stops: which gaps it reads, and what bar they must reach."""
+"""When Prophet stops: which gaps it reads, and what they must reach."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def canvas_with(gaps: list[float], written: list[bool]) -> Canvas:
     return canvas
 
 
-def bar(written: list[bool]) -> float:
+def least(written: list[bool]) -> float:
     progress = (sum(written) + 1) / LENGTH
     return 7.5 if progress < 0.33 else 5.0 if progress < 0.67 else 2.5
 
@@ -34,7 +34,7 @@ def bar(written: list[bool]) -> float:
 def test_an_answer_that_may_stand_anywhere_needs_the_bar_at_every_mask(gaps, written):
     left = [gap for gap, done in zip(gaps, written, strict=True) if not done]
     stops = AnswerSettled()(canvas_with(gaps, written))
-    assert stops.tolist() == [bool(left) and min(left) >= bar(written)]
+    assert stops.tolist() == [bool(left) and min(left) >= least(written)]
 
 
 @given(gaps=GAPS, written=WRITTEN, first=st.integers(0, LENGTH - 1), width=st.integers(1, 5))
@@ -42,8 +42,8 @@ def test_the_gaps_of_a_known_answer_are_averaged_the_written_ones_too(gaps, writ
     region = gaps[first : first + width]
     stops = AnswerSettled(answer=(first, width))(canvas_with(gaps, written))
     mean = torch.tensor(region).mean()
-    if abs(mean - bar(written)) > 1e-4:
-        assert stops.tolist() == [mean >= bar(written)]
+    if abs(mean - least(written)) > 1e-4:
+        assert stops.tolist() == [mean >= least(written)]
 
 
 @pytest.mark.parametrize("answer", [None, (0, LENGTH)])

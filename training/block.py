@@ -153,7 +153,7 @@ def keep_scores(model: SDAR) -> None:
 
 
 def decode(model: SDAR, questions: list[list[int]], canvas: int = 128) -> list[list[int]]:
-    """Greedy answers of at least `canvas` tokens: in each block the surest position of each step.
+    """Greedy answers of at least `canvas` tokens: in each block the best position of each step.
 
     A row is finished after the block with its first end token. Plain on purpose and independent of
     the package's decoding loop and caches, which it can be compared with.

@@ -111,7 +111,7 @@ class MaskedDiffusion:
 def decode(
     model: Transformer, questions: list[list[int]], canvas: int = 128, block: int = 32
 ) -> list[list[int]]:
-    """Greedy answers: block by block, each step commits the surest position of the open block.
+    """Greedy answers: block by block, each step commits the best position of the open block.
 
     A row is finished after the block with its first end token. `block` must divide `canvas`. Plain
     on purpose and independent of the package's decoding loop, which it can be compared with.

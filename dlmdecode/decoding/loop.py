@@ -112,6 +112,6 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
     canvas.confidence = confidence
     open = canvas.open
     where = sampler.select(canvas) & open
-    surest = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
+    most_confident = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
     stuck = open.any(1) & ~where.any(1)
-    return where | (torch.zeros_like(where).scatter(1, surest, True) & stuck[:, None])
+    return where | (torch.zeros_like(where).scatter(1, most_confident, True) & stuck[:, None])

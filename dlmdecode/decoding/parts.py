@@ -147,7 +147,7 @@ class Selection(Part):
     def __call__(self, canvas: Canvas) -> Tensor:
         """Positions (B, L) bool, by `canvas.confidence`.
 
-        The loop keeps those that are open, and takes the surest open one where there is none.
+        The loop keeps those that are open, and takes the most confident one where there is none.
         """
 
 

@@ -1,7 +1,7 @@
 """Selection rules: which positions of the open block to commit.
 
 Rules read `canvas.confidence` (the proposals' probabilities, after the recipe's scores) and may
-name any position: the loop keeps those that are open, and commits the surest open one where a
+name any position: the loop keeps those that are open, and commits the most confident one where a
 rule names none. Ties go to the lowest position.
 """
 
@@ -82,7 +82,7 @@ class EvenQuota:
 
 @dataclass(frozen=True)
 class TopK(Selection):
-    """The surest positions, as many as `quota` says for this step (LLaDA, arXiv 2502.09992)."""
+    """The most confident positions, `quota` of them in this step (LLaDA, arXiv 2502.09992)."""
 
     quota: Quota
 

@@ -159,10 +159,10 @@ def prophet(case: Case, folder: Path) -> Setup:
     recipe = scheduled(params, length, block_length)
     settled = None
     if params["answer_start_pos"] is not None:
-        bars = params["early_exit_thresholds"] or {}
+        gaps = params["early_exit_thresholds"] or {}
         answer = (params["answer_start_pos"] - len(case["prompt"]), 5)
         settled = AnswerSettled(
-            **bars, answer=answer, steps=params["steps"], block_length=block_length
+            **gaps, answer=answer, steps=params["steps"], block_length=block_length
         )
         recipe = recipe.merge(Sampler(stops=(settled,)))
     fixed = tuple((int(offset), token) for offset, token in (params["constraints"] or {}).items())
@@ -352,8 +352,8 @@ def klass(case: Case, folder: Path) -> Setup:
 @method("wino")
 def wino(case: Case, folder: Path) -> Setup:
     params = case["params"]
-    bars = {"threshold": params["threshold"], "threshold_back": params["threshold_back"]}
-    recipe = sampler("wino", block_length=params["block_length"], **bars)
+    limits = {"threshold": params["threshold"], "threshold_back": params["threshold_back"]}
+    recipe = sampler("wino", block_length=params["block_length"], **limits)
     leaf = lambda model: Shadowed()(model, Settings())  # noqa: E731
     return Setup(recipe, params["gen_length"], leaf=leaf, dtype=torch.float64)
 

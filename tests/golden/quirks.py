@@ -81,7 +81,7 @@ class IdleProphet(Revision):
 
 @dataclass(frozen=True)
 class UnorderedTies(Selection):
-    """The surest positions by torch.topk on float32 confidences, whose order of ties is its own.
+    """The best positions by torch.topk on float32 confidences, whose order of ties is its own.
 
     The library ranks by lowest position, on probabilities that float32 would round to equal ones.
     """
@@ -254,7 +254,7 @@ class OneReady(Selection):
 @dataclass(frozen=True, eq=False)
 class CutAtPredictedEos(Revision):
     """Learn2PD's end-of-text prediction as released: any EOS proposal at a masked position cuts the
-    text, the first one that the filter accepts, or else the surest one."""
+    text, the first one that the filter accepts, or else the most confident one."""
 
     reads_canvas: bool
     accepts: Any = None  # the LearnedAcceptance whose filter decides, if any
@@ -264,8 +264,8 @@ class CutAtPredictedEos(Revision):
         ends = before & canvas.is_eos(canvas.proposal.token)
         if not self.reads_canvas:
             ends = ends & canvas.block
-        surest = canvas.proposal.prob.masked_fill(~ends, -1).argmax(1)
-        at = torch.where(ends.any(1), surest, canvas.tokens.shape[1])
+        most_confident = canvas.proposal.prob.masked_fill(~ends, -1).argmax(1)
+        at = torch.where(ends.any(1), most_confident, canvas.tokens.shape[1])
         if self.accepts is not None:
             chosen = first(ends & self.accepts.accepted(canvas))
             at = torch.where(chosen < canvas.tokens.shape[1], chosen, at)
@@ -327,7 +327,7 @@ class SavingCalls(CommittedCache):
 
 
 @dataclass(frozen=True, eq=False)
-class SaveLastBlock:
+class SaveLastBlock(Revision):
     """SDAR saves the last block too, although nothing follows it."""
 
     forward: Any
@@ -338,7 +338,7 @@ class SaveLastBlock:
 
 
 @dataclass(frozen=True)
-class EndWithBlock:
+class EndWithBlock(Revision):
     """SDAR ends after a block that holds a stop id, and leaves what lies behind it masked."""
 
     stop_ids: tuple[int, ...]
