@@ -362,7 +362,7 @@ class BlockQuota:
 
 
 @dataclass(frozen=True)
-class ThresholdOrQuota:
+class ThresholdOrQuota(Selection):
     """All above the threshold if they are at least the quota, else the quota's best."""
 
     threshold: float
@@ -375,7 +375,7 @@ class ThresholdOrQuota:
 
 
 @dataclass(frozen=True)
-class EntropySum:
+class EntropySum(Selection):
     """The lowest entropies whose sum stays below the bound."""
 
     bound: float
