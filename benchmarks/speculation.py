@@ -34,7 +34,7 @@ from dlmdecode.speculation import (
     load_verifier,
     speculate,
 )
-from dlmdecode.speculation.diffuspec.ngram import build
+from dlmdecode.speculation.diffuspec.counting import build
 
 COUNTED = ("new_tokens", "verifier_forwards", "drafter_forwards", "seconds", "search_seconds")
 COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens")

@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import Any
 
 from dlmdecode.composition import sampler
-from dlmdecode.decoding.canvas import Canvas, Proposal, Span
+from dlmdecode.decoding.canvas import Canvas, Proposal
+from dlmdecode.decoding.positions import Span
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.generation import Generation, generate, stream

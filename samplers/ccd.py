@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, require, whole
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Estimator, Part, Processor, Selection
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.scores import NegativeEntropy
 from dlmdecode.parts.select import by_rule

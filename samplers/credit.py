@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.checks import Between, NonNegative, Probability, number
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Estimator, Part
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 

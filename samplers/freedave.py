@@ -15,9 +15,10 @@ from torch import Tensor
 
 from dlmdecode.caches import BlockCache
 from dlmdecode.checks import Count, OneOf, Probability, require, whole
-from dlmdecode.decoding.canvas import Canvas, Span
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.parts import Choose, Evaluation, Part, Verification
+from dlmdecode.decoding.positions import Span
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.select import Threshold, by_rule

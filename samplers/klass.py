@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, Positive, Probability, number, whole
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor, Selection
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler

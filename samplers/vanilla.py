@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, OneOf
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.noise import uniform
 from dlmdecode.decoding.parts import Processor, Score
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.select import EvenQuota, TopK
 from dlmdecode.registry import register_sampler

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from dlmdecode.caches import gather_states
 from dlmdecode.checks import Probability, number, require
-from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.parts import Evaluation, Revision, Selection
+from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.select import by_rule

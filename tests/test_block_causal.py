@@ -12,7 +12,8 @@ from toy import EOS, MASK, MODELS, LogitsModule, fond_of, micro, prompts
 
 import dlmdecode
 from dlmdecode.caches import CommittedCache
-from dlmdecode.decoding.canvas import Canvas, Span
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.positions import Span
 from dlmdecode.models.protocol import Denoiser, block_causal
 from dlmdecode.models.rotary import rotary, rotate
 from dlmdecode.parts.blocks import AlignedBlocks, FixedBlocks

@@ -13,7 +13,8 @@ from toy import FAMILIES, micro, prompts
 import dlmdecode
 from dlmdecode.caches import Recompute, list_caches, register_cache
 from dlmdecode.caches.registry import REGISTRY
-from dlmdecode.decoding.canvas import Canvas, Positions, Scattered, Span
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.positions import Positions, Scattered, Span
 from dlmdecode.models.protocol import Denoiser
 
 OPTIONS = {"max_new_tokens": 24, "block_length": 8, "eos": "ignore"}

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlmdecode.speculation.diffuspec.ngram import BEGIN, NGram, OnlineNGram, build
+from dlmdecode.speculation.diffuspec.counting import build
+from dlmdecode.speculation.diffuspec.ngram import BEGIN, NGram, OnlineNGram
 
 texts = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=12), min_size=1, max_size=6)
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import EOS, MASK
 
-from dlmdecode.decoding.canvas import Canvas, Span
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.positions import Span
 from dlmdecode.samplers.prophet import AnswerSettled
 
 LENGTH = 12

@@ -7,9 +7,8 @@ from speculation_toys import TEXT, byte_level, llama
 
 from dlmdecode.commands.cli import main
 from dlmdecode.commands.speculate import Progress
-from dlmdecode.speculation import NGram
+from dlmdecode.speculation import NGram, Step
 from dlmdecode.speculation.diffuspec.ngram import fingerprint
-from dlmdecode.speculation.loop import Step
 
 
 @pytest.fixture

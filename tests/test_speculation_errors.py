@@ -24,7 +24,7 @@ from dlmdecode.speculation import (
     load_verifier,
 )
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.diffuspec.ngram import build
+from dlmdecode.speculation.diffuspec.counting import build
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 
 PROMPT = torch.arange(5)

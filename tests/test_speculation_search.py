@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlmdecode import ops
+from dlmdecode.speculation.diffuspec.counting import build
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM, candidates
-from dlmdecode.speculation.diffuspec.ngram import build
 from dlmdecode.speculation.diffuspec.path_search import (
     BestTokens,
     PathSearch,

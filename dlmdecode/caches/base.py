@@ -7,8 +7,9 @@ from torch import Tensor
 
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.models.protocol import Denoiser
 
 

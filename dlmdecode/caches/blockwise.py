@@ -8,8 +8,9 @@ from torch import Tensor
 from dlmdecode.caches.base import attention_mask, gather_states, require_hook
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
-from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.models.protocol import Denoiser
 
 

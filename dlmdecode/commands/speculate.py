@@ -155,7 +155,8 @@ def add_ngram_arguments(parser: argparse.ArgumentParser) -> None:
 def ngram_run(arguments: argparse.Namespace) -> None:
     """Build an n-gram file."""
     from dlmdecode.models.loading import find_folder, load_tokenizer
-    from dlmdecode.speculation.diffuspec.ngram import build, fingerprint
+    from dlmdecode.speculation.diffuspec.counting import build
+    from dlmdecode.speculation.diffuspec.ngram import fingerprint
 
     folder = find_folder(arguments.tokenizer)
     tokenizer = load_tokenizer(folder)

@@ -6,106 +6,14 @@ then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from dlmdecode.decoding.positions import Positions, Scattered, Span
 from dlmdecode.ops import Proposed
-
-
-@dataclass(frozen=True)
-class Span:
-    """Positions `[lo, hi)` of each row; both (N,) int64."""
-
-    lo: Tensor
-    hi: Tensor
-
-    @cached_property
-    def width(self) -> int:
-        """How many the row with the most has, at least 1."""
-        return max(int((self.hi - self.lo).max()), 1)
-
-    @cached_property
-    def at(self) -> Tensor:
-        """The positions themselves, (N, width) int64; shorter rows repeat their last one."""
-        offset = torch.arange(self.width, device=self.lo.device)
-        return torch.minimum(self.lo[:, None] + offset, (self.hi - 1)[:, None]).clamp(min=0)
-
-    def contains(self, position: Tensor) -> Tensor:
-        """Which of `position` (N, M) are among them, (N, M) bool."""
-        return (position >= self.lo[:, None]) & (position < self.hi[:, None])
-
-    def column(self, position: Tensor) -> Tensor:
-        """Where in `at` each of `position` (N, M) stands, (N, M) int64; in range elsewhere too."""
-        return (position - self.lo[:, None]).clamp(0, self.width - 1)
-
-    def within(self, lo: Tensor, hi: Tensor) -> Span:
-        """Those of them in `[lo, hi)`, both (N,)."""
-        return Span(torch.maximum(self.lo, lo), torch.minimum(self.hi, hi))
-
-    def take(self, index: Tensor) -> Span:
-        """Rows `index`, repeats allowed."""
-        return Span(self.lo[index], self.hi[index])
-
-    @classmethod
-    def cat(cls, parts: Sequence[Span]) -> Span:
-        """The rows of several."""
-        return cls(torch.cat([part.lo for part in parts]), torch.cat([part.hi for part in parts]))
-
-
-@dataclass(frozen=True)
-class Scattered:
-    """The positions where `where` (N, L) is true; the same questions as `Span` answers."""
-
-    where: Tensor
-
-    @cached_property
-    def count(self) -> Tensor:
-        return self.where.sum(1)
-
-    @cached_property
-    def width(self) -> int:
-        return max(int(self.count.max()), 1)
-
-    @cached_property
-    def at(self) -> Tensor:
-        first = (~self.where).byte().argsort(dim=1, stable=True)[:, : self.width]
-        column = torch.arange(self.width, device=first.device)
-        return first.gather(1, torch.minimum(column, (self.count - 1).clamp(min=0)[:, None]))
-
-    @property
-    def lo(self) -> Tensor:
-        return self.at[:, 0]
-
-    @property
-    def hi(self) -> Tensor:
-        return torch.where(self.count > 0, self.at[:, -1] + 1, self.lo)
-
-    def contains(self, position: Tensor) -> Tensor:
-        return self.where.gather(1, position)
-
-    def column(self, position: Tensor) -> Tensor:
-        before = self.where.cumsum(1) - self.where.long()
-        return before.gather(1, position).clamp(max=self.width - 1)
-
-    def within(self, lo: Tensor, hi: Tensor) -> Scattered:
-        position = torch.arange(self.where.shape[1], device=lo.device)
-        return Scattered(self.where & Span(lo, hi).contains(position))
-
-    def take(self, index: Tensor) -> Scattered:
-        return Scattered(self.where[index])
-
-    @classmethod
-    def cat(cls, parts: Sequence[Scattered]) -> Scattered:
-        return cls(torch.cat([part.where for part in parts]))
-
-
-Positions = Span | Scattered
-"""Some positions of each row, ascending. Both have `lo`, `hi`, `width`, `at`, `contains`, `column`,
-`within`, `take` and `cat`."""
 
 
 @dataclass

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.positions import Positions
 
 
 @dataclass

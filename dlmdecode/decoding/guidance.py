@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
+from dlmdecode.decoding.positions import Positions
 
 
 class Guided:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
+from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
 
 COMPLETE = "a complete recipe has a selection and blocks: build it with sampler()"

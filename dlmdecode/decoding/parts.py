@@ -19,8 +19,9 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.checks import closest, require
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.ops import Proposed
 
 Choose = Callable[[Canvas], Tensor]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from dlmdecode.checks import Between, number, whole
-from dlmdecode.decoding.canvas import Canvas, Positions
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor
+from dlmdecode.decoding.positions import Positions
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dlmdecode.speculation.drafters import (
     list_drafters,
     register_drafter,
 )
-from dlmdecode.speculation.loop import Speculation, Step, speculate
+from dlmdecode.speculation.loop import speculate
+from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.verifier import Verifier, load_verifier
 

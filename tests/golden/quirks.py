@@ -14,8 +14,9 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.caches import BlockCache, CommittedCache
-from dlmdecode.decoding.canvas import Canvas, Positions, Span
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor, Revision, Score, Selection
+from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.parts.remasking import first
 from dlmdecode.parts.scores import EosFactor
 from dlmdecode.parts.select import by_rule
