@@ -18,8 +18,21 @@ from typing import Any
 
 from dlmdecode.checks import require
 from dlmdecode.console import printable, read_prompt
+from dlmdecode.options import value_of
 
 DRAFTER = "diffusion model (name, hub id or folder), or drafter: NAME[,OPTION=VALUE,…]"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "max_new_tokens": {"type": int, "metavar": "N"},
+    "temperature": {"type": float, "help": "0 is greedy"},
+    "path_search": {"choices": ("cps", "argmax")},
+    "proxy": {"metavar": "FILE", "help": "n-gram of `dlmdecode ngram build`, or a KenLM file"},
+    "draft_length": {"type": value_of, "metavar": "N", "help": "'adaptive' or a number"},
+    "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
+    "vocabulary": {"choices": ("auto", "identity", "string_match", "retokenize")},
+    "seed": {"type": int},
+}
+"""Arguments of `speculate`, whose signature has their defaults: one not given is not passed on."""
+
 GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
 
 
@@ -45,17 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help = "print NAME and OPTION of drafters, and exit"
     add("--list-drafters", action=ListDrafters, nargs=0, help=help)
     add("--verifier", default="tiny-ar", help="causal model: name, hub id, folder or .gguf file")
-    add("--max-new-tokens", type=int, default=256, metavar="N")
-    add("--temperature", type=float, default=0.0, help="0 is greedy")
-    add("--path-search", default="cps", choices=("cps", "argmax"))
-    add("--proxy", metavar="FILE", help="n-gram of `dlmdecode ngram build`, or a KenLM file")
-    add("--draft-length", default="adaptive", metavar="N", help="'adaptive' or a number")
-    add("--draft-steps", type=int, default=1, metavar="N", help="denoising steps per draft")
-    add("--vocabulary", default="auto", choices=("auto", "identity", "string_match", "retokenize"))
     add("--chat", action="store_true", help="put the prompt into the verifier's chat template")
-    add("--seed", type=int)
     add("--quiet", action="store_true", help="the text only")
     add("--json", action="store_true", help="one JSON object: text and statistics")
+    for name, how in OPTIONS.items():
+        add(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, **how)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -72,22 +79,15 @@ def run(arguments: argparse.Namespace) -> None:
     prompt: Any = arguments.prompt
     if arguments.chat:
         prompt = [{"role": "user", "content": prompt}]
-    length = arguments.draft_length
+    given = {name: vars(arguments)[name] for name in OPTIONS if name in arguments}
     show = not (arguments.quiet or arguments.json)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     out = speculate(
         arguments.drafter,
         verifier,
         prompt,
-        max_new_tokens=arguments.max_new_tokens,
-        temperature=arguments.temperature,
-        path_search=arguments.path_search,
-        proxy=arguments.proxy,
-        draft_length=int(length) if length.isdigit() else length,
-        draft_steps=arguments.draft_steps,
-        vocabulary=arguments.vocabulary,
-        seed=arguments.seed,
         on_step=Progress(verifier.tokenizer, colour).show if show else None,
+        **given,
     )
     text = out.texts[0] if out.texts is not None else ""
     if arguments.json:
