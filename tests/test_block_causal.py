@@ -1,4 +1,4 @@
-"""Models whose attention is causal between blocks: SDAR, its blocks, and the exact cache."""
+"""Models whose attention is causal between blocks: their logits, blocks, and the exact cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_samplers import LENGTH, RECIPES, options
-from toy import EOS, MASK, MODELS, LogitsModule, fond_of, micro, prompts
+from toy import BLOCK_CAUSAL, EOS, MASK, MODELS, LogitsModule, fond_of, micro, prompts
 
 import dlmdecode
 from dlmdecode.caches import CommittedCache
@@ -20,7 +20,7 @@ from dlmdecode.parts.blocks import AlignedBlocks, FixedBlocks
 from dlmdecode.speculation.drafters.diffusion import DiffusionDrafter
 
 TOLERANCE = 1e-4
-OWN = 4  # the micro model's block
+OWN = 4  # the block of SDAR's micro model
 EXACT = [recipe for recipe in RECIPES if recipe != "wino"]  # it has a forward of its own
 
 
@@ -36,19 +36,29 @@ def run(recipe, prompt, model=None, **more):
     return dlmdecode.generate(model or micro("sdar"), prompt, recipe, **(shape | more))
 
 
+@pytest.fixture(params=BLOCK_CAUSAL)
+def family(request):
+    return request.param
+
+
+def recorded(family: str) -> dict[str, torch.Tensor]:
+    return load_file(MODELS / f"{family}-micro" / "forward.safetensors")
+
+
 @pytest.mark.parametrize("case", range(4))
 @torch.inference_mode()
-def test_logits_are_those_of_the_published_code(case):
-    values = load_file(MODELS / "sdar-micro" / "forward.safetensors")
-    logits = micro("sdar")(values[f"input_ids.{case}"])
+def test_logits_are_those_of_the_published_code(family, case):
+    values = recorded(family)
+    assert micro(family).block_length == values["block_length"].item()
+    logits = micro(family)(values[f"input_ids.{case}"])
     for name in ("logits", "logits64"):
         expected = values[f"{name}.{case}"].float()
         torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
 
 
 @torch.inference_mode()
-def test_an_open_block_beside_kept_keys_and_values_gives_the_recorded_logits():
-    values, model = load_file(MODELS / "sdar-micro" / "forward.safetensors"), micro("sdar")
+def test_an_open_block_beside_kept_keys_and_values_gives_the_recorded_logits(family):
+    values, model = recorded(family), micro(family)
     prefix, block = values["cache.prefix_ids"], values["cache.block_ids"]
     first, last = values["cache.block_start_end"].tolist()
     every, store = torch.arange(last)[None], {}
@@ -102,6 +112,19 @@ def test_so_it_is_for_other_blocks_and_where_logits_are_shifted(recipe, block_le
     for model in (micro("sdar"), shifted()):
         plain, kept = (run(recipe, rows, model, cache=c, **more) for c in ("none", "block"))
         assert torch.equal(plain.sequences, kept.sequences) and plain.nfe == kept.nfe
+
+
+@pytest.mark.parametrize("recipe", ["vanilla", "threshold", "dream", "klass", "credit", "freedave"])
+@pytest.mark.parametrize("block_length", ["auto", 8])
+def test_so_it_is_for_every_family(family, recipe, block_length):
+    rows, model = prompts(5, 16, 33), micro(family)
+    more = options(recipe) | {"max_new_tokens": 24, "block_length": block_length}
+    plain, kept = (run(recipe, rows, model, cache=c, **more) for c in ("none", "block"))
+    assert torch.equal(plain.sequences, kept.sequences) and plain.nfe == kept.nfe
+    for i, prompt in enumerate(rows):
+        alone = run(recipe, prompt, model, cache="block", **more)
+        assert torch.equal(kept.sequences[i, : len(prompt) + 24], alone.sequences[0])
+        assert kept.nfe[i] == alone.nfe[0]
 
 
 @pytest.mark.parametrize("more", [{"cfg_scale": 0.7}, {"temperature": 0.8, "seed": 3}])
