@@ -74,6 +74,33 @@ def test_an_open_block_beside_kept_keys_and_values_gives_the_recorded_logits(fam
     torch.testing.assert_close(model.head(hidden), expected, atol=TOLERANCE, rtol=0)
 
 
+@torch.inference_mode()
+def test_a_sub_block_beside_the_rest_of_its_block_gives_the_recorded_logits():
+    values, model = recorded("fast-dllm-v2"), micro("fast-dllm-v2")
+    first, last = values["cache.sub_start_end"].tolist()
+    _, end = values["cache.block_start_end"].tolist()
+    tokens = torch.cat([values["cache.prefix_ids"], values["cache.block_ids"]], 1)
+    every, store = torch.arange(end)[None], {}
+
+    def mix(layer, k, v):
+        old = store.setdefault(layer, (k, v))
+        pairs = zip(old, (k, v), strict=True)
+        return (
+            (k, v)
+            if k is old[0]
+            else tuple(
+                torch.cat([kept[:, :, :first], new, kept[:, :, last:]], 2) for kept, new in pairs
+            )
+        )
+
+    model.encode(tokens, every, model.attention(every, every), mix)
+    here = every[:, first:last]
+    attend = model.attention(here, every)
+    hidden = model.encode(values["cache.sub_ids"].view(1, -1), here, attend, mix)
+    expected = values["cache.sub_logits"].view(1, last - first, -1)
+    torch.testing.assert_close(model.head(hidden), expected, atol=TOLERANCE, rtol=0)
+
+
 def test_a_position_sees_its_own_block_and_those_before_it():
     seen = block_causal(torch.arange(5), torch.arange(5), 2).long().tolist()
     assert seen == [[1, 1, 0, 0, 0]] * 2 + [[1, 1, 1, 1, 0]] * 2 + [[1, 1, 1, 1, 1]]
@@ -142,24 +169,27 @@ def test_so_it_is_where_rows_end_early():
 
 
 @pytest.mark.parametrize("recipe", ["vanilla", "threshold"])
-def test_it_computes_a_third_of_the_positions_or_fewer(recipe):
-    rows = prompts(12, 9, 20)
-    plain, kept = (run(recipe, rows, cache=c, max_new_tokens=32) for c in ("none", "block"))
+def test_it_computes_a_third_of_the_positions_or_fewer(family, recipe):
+    rows, more = prompts(42, 39, 50), {"max_new_tokens": 32}
+    plain, kept = (run(recipe, rows, micro(family), cache=c, **more) for c in ("none", "block"))
     assert 3 * kept.stats["forward_positions"] <= plain.stats["forward_positions"]
 
 
 @torch.inference_mode()
-def test_every_logit_that_the_committed_cache_gives_is_that_of_a_forward_over_everything():
-    model, (prompt,) = micro("sdar"), prompts(6)
-    canvas = Canvas.of([prompt], 10, MASK, (EOS,))
+def test_every_logit_that_the_committed_cache_gives_is_that_of_a_forward_over_everything(family):
+    model = micro(family)
+    own = model.block_length
+    start, (prompt,) = own + 2, prompts(own + 2)
+    canvas = Canvas.of([prompt], 3 * own - 2, MASK, (EOS,))
     cache = CommittedCache(model)
-    for lo in (6, 8, 12):
-        canvas.lo, canvas.hi = torch.tensor([lo]), torch.tensor([min(lo // 4 * 4 + 4, 16)])
-        canvas.tokens[0, 6:lo] = torch.arange(6, lo)
+    for lo in (start, 2 * own, 2 * own, 3 * own):
+        canvas.lo, canvas.hi = torch.tensor([lo]), torch.tensor([lo // own * own + own])
+        canvas.tokens[0, start:lo] = torch.arange(start, lo)
         logits, positions = cache(canvas, Span(canvas.lo, canvas.hi))
-        expected = model(canvas.tokens)[0, positions.at[0]]
+        assert torch.equal(positions.at[0], torch.arange(lo, lo // own * own + own))
+        expected = model(canvas.tokens)[0, positions.at[0] - model.shift]
         torch.testing.assert_close(logits[0], expected, atol=TOLERANCE, rtol=0)
-    assert cache.kept.tolist() == [12]
+    assert cache.kept.tolist() == [3 * own]
 
 
 @pytest.mark.parametrize(
@@ -231,15 +261,15 @@ def test_wino_judges_by_what_the_pattern_shows():
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
 
 
-def test_a_drafter_keeps_whole_blocks_and_drafts_as_without_a_cache():
-    (text,) = prompts(31)
-    cached, plain = (DiffusionDrafter(micro("sdar"), prefix_cache=c) for c in (True, False))
-    for length in (7, 8, 13, 11, 30):  # it grows, and it is cut back
+def test_a_drafter_keeps_whole_blocks_and_drafts_as_without_a_cache(family):
+    (text,), own = prompts(40), micro(family).block_length
+    cached, plain = (DiffusionDrafter(micro(family), prefix_cache=c) for c in (True, False))
+    for length in (7, 8, 32, 34, 11, 16, 30):  # it grows, and it is cut back
         prefix = text[:length].tolist()
         mine, theirs = cached.draft(prefix, 6), plain.draft(prefix, 6)
         assert torch.equal(mine.ids[:, 0], theirs.ids[:, 0])
         torch.testing.assert_close(mine.log_prob, theirs.log_prob, atol=TOLERANCE, rtol=0)
-        assert len(cached.cache.ids) == length // OWN * OWN
+        assert len(cached.cache.ids) == length // own * own
 
 
 def test_a_rotary_code_of_a_part_of_the_head_leaves_the_rest_alone():

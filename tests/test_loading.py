@@ -212,6 +212,17 @@ def test_a_dream_is_a_dream_reasoner_by_its_block_size(tmp_path):
             load(folder)
 
 
+def test_the_mask_of_fast_dllm_is_its_tokenizers(tmp_path):
+    folder = copied("fast-dllm-v2", tmp_path)
+    rewrite(folder / "config.json", mask_token_id=None)
+    with pytest.raises(ValueError, match="names a mask token"):
+        load(folder, device="cpu")
+    give_llada_tokenizer(folder)
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace("<|mdm_mask|>", "|<MASK>|"))
+    assert load(folder, device="cpu").mask_id == MASK
+
+
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{", b"[" * 10**5, b"9" * 10**4])
 def test_a_config_that_is_no_json_is_refused(folder, name, content):
