@@ -1,4 +1,4 @@
-"""Models whose attention is causal between blocks: SDAR, its blocks, and the exact cache."""
+"""Models whose attention is causal between blocks: their logits, blocks, and the exact cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_samplers import LENGTH, RECIPES, options
-from toy import EOS, MASK, MODELS, LogitsModule, fond_of, micro, prompts
+from toy import BLOCK_CAUSAL, EOS, MASK, MODELS, LogitsModule, fond_of, micro, prompts
 
 import dlmdecode
 from dlmdecode.caches import CommittedCache
@@ -20,7 +20,7 @@ from dlmdecode.parts.blocks import AlignedBlocks, FixedBlocks
 from dlmdecode.speculation.drafters.diffusion import DiffusionDrafter
 
 TOLERANCE = 1e-4
-OWN = 4  # the micro model's block
+OWN = 4  # the block of SDAR's micro model
 EXACT = [recipe for recipe in RECIPES if recipe != "wino"]  # it has a forward of its own
 
 
@@ -36,19 +36,29 @@ def run(recipe, prompt, model=None, **more):
     return dlmdecode.generate(model or micro("sdar"), prompt, recipe, **(shape | more))
 
 
+@pytest.fixture(params=BLOCK_CAUSAL)
+def family(request):
+    return request.param
+
+
+def recorded(family: str) -> dict[str, torch.Tensor]:
+    return load_file(MODELS / f"{family}-micro" / "forward.safetensors")
+
+
 @pytest.mark.parametrize("case", range(4))
 @torch.inference_mode()
-def test_logits_are_those_of_the_published_code(case):
-    values = load_file(MODELS / "sdar-micro" / "forward.safetensors")
-    logits = micro("sdar")(values[f"input_ids.{case}"])
+def test_logits_are_those_of_the_published_code(family, case):
+    values = recorded(family)
+    assert micro(family).block_length == values["block_length"].item()
+    logits = micro(family)(values[f"input_ids.{case}"])
     for name in ("logits", "logits64"):
         expected = values[f"{name}.{case}"].float()
         torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
 
 
 @torch.inference_mode()
-def test_an_open_block_beside_kept_keys_and_values_gives_the_recorded_logits():
-    values, model = load_file(MODELS / "sdar-micro" / "forward.safetensors"), micro("sdar")
+def test_an_open_block_beside_kept_keys_and_values_gives_the_recorded_logits(family):
+    values, model = recorded(family), micro(family)
     prefix, block = values["cache.prefix_ids"], values["cache.block_ids"]
     first, last = values["cache.block_start_end"].tolist()
     every, store = torch.arange(last)[None], {}
@@ -61,6 +71,33 @@ def test_an_open_block_beside_kept_keys_and_values_gives_the_recorded_logits():
     model.encode(prefix.view(1, -1), before, model.attention(before, before), mix)
     hidden = model.encode(block.view(1, -1), here, model.attention(here, every), mix)
     expected = values["cache.block_logits"].view(1, last - first, -1)
+    torch.testing.assert_close(model.head(hidden), expected, atol=TOLERANCE, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_sub_block_beside_the_rest_of_its_block_gives_the_recorded_logits():
+    values, model = recorded("fast-dllm-v2"), micro("fast-dllm-v2")
+    first, last = values["cache.sub_start_end"].tolist()
+    _, end = values["cache.block_start_end"].tolist()
+    tokens = torch.cat([values["cache.prefix_ids"], values["cache.block_ids"]], 1)
+    every, store = torch.arange(end)[None], {}
+
+    def mix(layer, k, v):
+        old = store.setdefault(layer, (k, v))
+        pairs = zip(old, (k, v), strict=True)
+        return (
+            (k, v)
+            if k is old[0]
+            else tuple(
+                torch.cat([kept[:, :, :first], new, kept[:, :, last:]], 2) for kept, new in pairs
+            )
+        )
+
+    model.encode(tokens, every, model.attention(every, every), mix)
+    here = every[:, first:last]
+    attend = model.attention(here, every)
+    hidden = model.encode(values["cache.sub_ids"].view(1, -1), here, attend, mix)
+    expected = values["cache.sub_logits"].view(1, last - first, -1)
     torch.testing.assert_close(model.head(hidden), expected, atol=TOLERANCE, rtol=0)
 
 
@@ -104,6 +141,19 @@ def test_so_it_is_for_other_blocks_and_where_logits_are_shifted(recipe, block_le
         assert torch.equal(plain.sequences, kept.sequences) and plain.nfe == kept.nfe
 
 
+@pytest.mark.parametrize("recipe", ["vanilla", "threshold", "dream", "klass", "credit", "freedave"])
+@pytest.mark.parametrize("block_length", ["auto", 8])
+def test_so_it_is_for_every_family(family, recipe, block_length):
+    rows, model = prompts(5, 16, 33), micro(family)
+    more = options(recipe) | {"max_new_tokens": 24, "block_length": block_length}
+    plain, kept = (run(recipe, rows, model, cache=c, **more) for c in ("none", "block"))
+    assert torch.equal(plain.sequences, kept.sequences) and plain.nfe == kept.nfe
+    for i, prompt in enumerate(rows):
+        alone = run(recipe, prompt, model, cache="block", **more)
+        assert torch.equal(kept.sequences[i, : len(prompt) + 24], alone.sequences[0])
+        assert kept.nfe[i] == alone.nfe[0]
+
+
 @pytest.mark.parametrize("more", [{"cfg_scale": 0.7}, {"temperature": 0.8, "seed": 3}])
 def test_so_it_is_with_guidance_and_where_tokens_are_drawn(more):
     rows = prompts(5, 2, 9)
@@ -119,24 +169,27 @@ def test_so_it_is_where_rows_end_early():
 
 
 @pytest.mark.parametrize("recipe", ["vanilla", "threshold"])
-def test_it_computes_a_third_of_the_positions_or_fewer(recipe):
-    rows = prompts(12, 9, 20)
-    plain, kept = (run(recipe, rows, cache=c, max_new_tokens=32) for c in ("none", "block"))
+def test_it_computes_a_third_of_the_positions_or_fewer(family, recipe):
+    rows, more = prompts(42, 39, 50), {"max_new_tokens": 32}
+    plain, kept = (run(recipe, rows, micro(family), cache=c, **more) for c in ("none", "block"))
     assert 3 * kept.stats["forward_positions"] <= plain.stats["forward_positions"]
 
 
 @torch.inference_mode()
-def test_every_logit_that_the_committed_cache_gives_is_that_of_a_forward_over_everything():
-    model, (prompt,) = micro("sdar"), prompts(6)
-    canvas = Canvas.of([prompt], 10, MASK, (EOS,))
+def test_every_logit_that_the_committed_cache_gives_is_that_of_a_forward_over_everything(family):
+    model = micro(family)
+    own = model.block_length
+    start, (prompt,) = own + 2, prompts(own + 2)
+    canvas = Canvas.of([prompt], 3 * own - 2, MASK, (EOS,))
     cache = CommittedCache(model)
-    for lo in (6, 8, 12):
-        canvas.lo, canvas.hi = torch.tensor([lo]), torch.tensor([min(lo // 4 * 4 + 4, 16)])
-        canvas.tokens[0, 6:lo] = torch.arange(6, lo)
+    for lo in (start, 2 * own, 2 * own, 3 * own):
+        canvas.lo, canvas.hi = torch.tensor([lo]), torch.tensor([lo // own * own + own])
+        canvas.tokens[0, start:lo] = torch.arange(start, lo)
         logits, positions = cache(canvas, Span(canvas.lo, canvas.hi))
-        expected = model(canvas.tokens)[0, positions.at[0]]
+        assert torch.equal(positions.at[0], torch.arange(lo, lo // own * own + own))
+        expected = model(canvas.tokens)[0, positions.at[0] - model.shift]
         torch.testing.assert_close(logits[0], expected, atol=TOLERANCE, rtol=0)
-    assert cache.kept.tolist() == [12]
+    assert cache.kept.tolist() == [3 * own]
 
 
 @pytest.mark.parametrize(
@@ -208,15 +261,15 @@ def test_wino_judges_by_what_the_pattern_shows():
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
 
 
-def test_a_drafter_keeps_whole_blocks_and_drafts_as_without_a_cache():
-    (text,) = prompts(31)
-    cached, plain = (DiffusionDrafter(micro("sdar"), prefix_cache=c) for c in (True, False))
-    for length in (7, 8, 13, 11, 30):  # it grows, and it is cut back
+def test_a_drafter_keeps_whole_blocks_and_drafts_as_without_a_cache(family):
+    (text,), own = prompts(40), micro(family).block_length
+    cached, plain = (DiffusionDrafter(micro(family), prefix_cache=c) for c in (True, False))
+    for length in (7, 8, 32, 34, 11, 16, 30):  # it grows, and it is cut back
         prefix = text[:length].tolist()
         mine, theirs = cached.draft(prefix, 6), plain.draft(prefix, 6)
         assert torch.equal(mine.ids[:, 0], theirs.ids[:, 0])
         torch.testing.assert_close(mine.log_prob, theirs.log_prob, atol=TOLERANCE, rtol=0)
-        assert len(cached.cache.ids) == length // OWN * OWN
+        assert len(cached.cache.ids) == length // own * own
 
 
 def test_a_rotary_code_of_a_part_of_the_head_leaves_the_rest_alone():

@@ -20,6 +20,7 @@ from dlmdecode.caches import list_caches
 from dlmdecode.models import families
 from dlmdecode.models.config import Config
 from dlmdecode.models.dream import Dream
+from dlmdecode.models.dream_reasoner import DreamReasoner
 from dlmdecode.models.families import family_of, find_family, list_families, register_family
 from dlmdecode.models.llada import LLaDA
 from dlmdecode.models.transformer import Block, RMSNorm, Transformer
@@ -174,13 +175,14 @@ def test_a_package_offers_a_family_by_an_entry_point(monkeypatch, tmp_path):
 
 
 def test_families_that_share_a_model_type_are_told_apart(plain):
-    def has_blocks(config: Config) -> bool:
-        return config.get("block_size") is not None
+    def is_plain(config: Config) -> bool:
+        return config.get("plain") is not None
 
-    register_family("Dream", when=has_blocks)(Plain)
+    register_family("Dream", when=is_plain)(Plain)
     register_family("PlainForCausalLM")(Plain)
     assert find_family(Config(model_type="Dream")) is Dream
-    assert find_family(Config(model_type="Dream", block_size=4)) is Plain
+    assert find_family(Config(model_type="Dream", block_size=4)) is DreamReasoner
+    assert find_family(Config(model_type="Dream", plain=1)) is Plain
     assert find_family(Config(model_type="llada", architectures=["PlainForCausalLM"])) is Plain
     assert find_family(Config(model_type="llada", architectures=["LLaDAModelLM"])) is LLaDA
     assert find_family(Config(model_type="llama")) is find_family(Config()) is None

@@ -202,11 +202,25 @@ def test_another_diffusion_family_is_refused_by_its_name_and_the_reason(tmp_path
         load(tmp_path)
 
 
-def test_a_block_causal_dream_is_refused_by_its_block_size(tmp_path):
-    folder = copied("dream", tmp_path)
-    rewrite(folder / "config.json", block_size=16)
-    with pytest.raises(ValueError, match="block_size=16: block-causal models"):
-        load(folder)
+def test_a_dream_is_a_dream_reasoner_by_its_block_size(tmp_path):
+    assert (micro("dream-reasoner").family, micro("dream").family) == ("DreamReasoner", "Dream")
+    refused = (("dream", 16, "k_proj.bias"), ("dream-reasoner", None, "head_dim=24"))
+    for family, size, message in refused:
+        folder = copied(family, tmp_path)
+        rewrite(folder / "config.json", block_size=size)
+        with pytest.raises(ValueError, match=message):
+            load(folder)
+
+
+def test_the_mask_of_fast_dllm_is_its_tokenizers(tmp_path):
+    folder = copied("fast-dllm-v2", tmp_path)
+    rewrite(folder / "config.json", mask_token_id=None)
+    with pytest.raises(ValueError, match="names a mask token"):
+        load(folder, device="cpu")
+    give_llada_tokenizer(folder)
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace("<|mdm_mask|>", "|<MASK>|"))
+    assert load(folder, device="cpu").mask_id == MASK
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
@@ -651,4 +665,4 @@ def test_every_family_has_a_micro_checkpoint_in_these_tests():
         json.loads((MODELS / f"{family}-micro" / "config.json").read_text())["model_type"]
         for family in (*FAMILIES, *BLOCK_CAUSAL)
     ]
-    assert kinds == list_families()
+    assert list(dict.fromkeys(kinds)) == list_families()

@@ -24,7 +24,7 @@ def together(model, prompt, drafter=None, **options):
     return decode(drafter, model, prompt, **{"max_new_tokens": 30} | options)
 
 
-@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("family", ["llada", "dream", "fast-dllm-v2"])
 @pytest.mark.parametrize("path_search", ["cps", "argmax"])
 @pytest.mark.parametrize("vocab_size", [320, 312, 340])
 def test_greedy_text_is_the_verifiers_with_padded_vocabularies_both_ways(

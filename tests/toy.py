@@ -19,14 +19,14 @@ from dlmdecode.models.transformer import Transformer
 
 MODELS = Path(__file__).parent / "golden" / "models"
 FAMILIES = ("llada", "dream")  # of full attention
-BLOCK_CAUSAL = ("sdar",)
+BLOCK_CAUSAL = ("sdar", "dream-reasoner", "fast-dllm-v2")
 MASK, EOS, VOCAB = 319, 318, 320
 CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}<assistant>"
 
 
 @cache
 def micro(family: str) -> Transformer:
-    """The recorded random-weight checkpoint of a family, "llada", "dream" or "sdar"."""
+    """The recorded random-weight checkpoint of a family, one of those above."""
     return dlmdecode.load(MODELS / f"{family}-micro", device="cpu")
 
 

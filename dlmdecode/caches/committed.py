@@ -68,19 +68,21 @@ class CommittedCache:
         window = Span(lo, hi)
         tokens = rows.tokens.gather(1, window.at)
         self.work.add(tokens)
-        attend = attention_mask(self.model, rows, window.at, int(hi.max()))
-        hidden = self.model.encode(tokens, window.at, attend, self.hook(rows, window))
+        length = int(hi.max())
+        attend = attention_mask(self.model, rows, window.at, length)
+        hidden = self.model.encode(tokens, window.at, attend, self.hook(rows, window, length))
         own = rows.branch == 0
         self.kept[rows.row[own]] = final[own]
         wanted = wanted.within(lo + shift, hi)
         return self.model.head(gather_states(hidden, wanted.at - shift - lo[:, None])), wanted
 
-    def hook(self, rows: Canvas, window: Span) -> KeyValueHook:
-        """Puts fresh keys and values beside the kept ones; those of branch 0 go to the store.
+    def hook(self, rows: Canvas, window: Span, length: int) -> KeyValueHook:
+        """Puts fresh keys and values among the kept ones, of which it gives the first `length`.
 
-        What is not final yet is stored too, and never seen: each forward computes it anew.
+        Those of branch 0 go to the store. What is not final yet is stored too, and each
+        forward computes it anew.
         """
-        own, length = rows.branch == 0, int(window.hi.max())
+        own = rows.branch == 0
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             if layer not in self.store:

@@ -1,1 +1,1 @@
-"""LLaDA, Dream and SDAR, loading without remote code, and wrapping of anything else."""
+"""The model families, loading without remote code, and wrapping of anything else."""

@@ -34,10 +34,6 @@ class Dream(Qwen):
         super().__init__(config)
         config = self.config
         config.refuse_unsupported(SUPPORTED)
-        full = config.get("block_size") is None
-        config.require(
-            full, "block_size", "block-causal models (DreamReasoner) are not implemented"
-        )
         *_, size = config.heads("hidden_size", "num_attention_heads", "num_key_value_heads")
         config.refuse_unsupported({"head_dim": (size,)})
         self.assemble()

@@ -23,7 +23,6 @@ BLOCK_CAUSAL = "it writes block by block under a block-causal mask"
 # Diffusion families that nobody has registered yet, by model_type or architecture class.
 NOT_IMPLEMENTED = {
     "sdar_moe": BLOCK_CAUSAL + " and has experts",
-    "Fast_dLLM_Qwen": BLOCK_CAUSAL,
     "StableDiffcoderForCausalLM": BLOCK_CAUSAL,
     "llada2_moe": BLOCK_CAUSAL + " and has experts",
     "llada_moe": "it has experts",

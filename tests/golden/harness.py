@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import dlmdecode
 from dlmdecode.decoding.canvas import Canvas
@@ -34,6 +35,8 @@ class Setup:
     leaf: Callable[[Any], Any] | None = None  # replaces the cache policy
     quirks: Callable[[Any], tuple[Revision, ...]] = lambda forward: ()
     lockstep: bool = False  # rows of a batch wait for each other at every block's end
+    block_of: Callable[[Canvas], Tensor] = lambda rows: rows.lo - rows.start  # where they wait
+    prefill: int = 0  # calls of a batch in lockstep before its first step
     cut: bool = False  # the output ends where the text was cut
 
 
@@ -90,15 +93,16 @@ def decode(model: Any, case: Case, setup: Setup) -> tuple[list[list[int]], int]:
     for opening in sampler.openings:
         opening(canvas)
     tokens, stop = canvas.tokens.clone(), canvas.stop.clone()
-    per_block: dict[tuple[int, int], int] = {}  # (block start in the text, row) -> forwards
+    per_block: dict[tuple[int, int], int] = {}  # (block, row) -> forwards
     for rows in denoise(forward, canvas, sampler, setup.dtype):
         tokens[rows.row], stop[rows.row] = rows.tokens, rows.stop
-        for row, lo in zip(rows.row.tolist(), (rows.lo - rows.start).tolist(), strict=True):
-            per_block[lo, row] = per_block.get((lo, row), 0) + 1
+        for row, block in zip(rows.row.tolist(), setup.block_of(rows).tolist(), strict=True):
+            per_block[block, row] = per_block.get((block, row), 0) + 1
     calls = leaf.work.calls
     if setup.lockstep:
-        blocks = {lo for lo, _ in per_block}
-        calls = sum(max(n for (lo, _), n in per_block.items() if lo == b) for b in blocks)
+        blocks = {block for block, _ in per_block}
+        most = (max(n for (block, _), n in per_block.items() if block == b) for b in blocks)
+        calls = setup.prefill + sum(most)
     ends = stop if setup.cut else canvas.stop
     return [row[:end].tolist() for row, end in zip(tokens, ends.tolist(), strict=True)], calls
 

@@ -381,8 +381,11 @@ class EntropySum(Selection):
 
     bound: float
 
+    def entropy(self, canvas: Canvas) -> Tensor:
+        return canvas.proposal.entropy
+
     def __call__(self, canvas: Canvas) -> Tensor:
-        entropy = canvas.proposal.entropy.masked_fill(~canvas.open, torch.inf)
+        entropy = self.entropy(canvas).masked_fill(~canvas.open, torch.inf)
         ranked, order = entropy.sort(dim=1, stable=True)
         fits = ranked.cumsum(1) < self.bound
         fits[:, 0] = True
