@@ -19,6 +19,7 @@ from dlmdecode.models.transformer import Transformer
 
 MODELS = Path(__file__).parent / "golden" / "models"
 FAMILIES = ("llada", "dream")  # of full attention
+FULL_ATTENTION = (*FAMILIES, "illada")  # all of them: what differs is the network
 BLOCK_CAUSAL = ("sdar",)
 MASK, EOS, VOCAB = 319, 318, 320
 CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}<assistant>"
@@ -26,7 +27,7 @@ CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}
 
 @cache
 def micro(family: str) -> Transformer:
-    """The recorded random-weight checkpoint of a family, "llada", "dream" or "sdar"."""
+    """The recorded random-weight checkpoint of a family: "llada", "dream", …"""
     return dlmdecode.load(MODELS / f"{family}-micro", device="cpu")
 
 

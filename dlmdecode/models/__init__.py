@@ -1,1 +1,1 @@
-"""LLaDA, Dream and SDAR, loading without remote code, and wrapping of anything else."""
+"""LLaDA, iLLaDA, Dream and SDAR, loading without remote code, and wrapping of anything else."""

@@ -29,7 +29,6 @@ NOT_IMPLEMENTED = {
     "llada_moe": "it has experts",
     "lladamoe": "it has experts",
     "LLaDAMoEModelLM": "it has experts",
-    "illada": "its network is not LLaDA's",
     "mmada": "it writes images, too",
     "diffusion_gemma": "it starts from random tokens, not from masks: use transformers",
 }

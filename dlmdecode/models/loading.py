@@ -22,7 +22,7 @@ from dlmdecode.models.weights import check, fill, headers, reconcile, weight_fil
 
 # They register their families, in the order in which messages list them.
 # isort: off
-from dlmdecode.models import llada, dream, sdar  # noqa: F401
+from dlmdecode.models import llada, dream, sdar, illada  # noqa: F401
 # isort: on
 
 DTYPES = {
@@ -75,7 +75,7 @@ def load(
     model.folder = folder
     model.tokenizer = load_tokenizer(folder, kind)
     generation = Config.read_if_there(folder / "generation_config.json")
-    names = kind.mask_tokens, kind.end_tokens
+    names = kind.mask_tokens, kind.end_tokens, kind.mask_id
     model.mask_id, model.eos_ids = special_ids(
         config, generation, model.tokenizer, model.vocab_size, *names
     )

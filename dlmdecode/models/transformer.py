@@ -1,4 +1,4 @@
-"""The transformer that LLaDA, Dream and SDAR have in common.
+"""The transformer that all families have in common.
 
 The families are pre-norm decoders without a causal mask. They differ in parameter names, biases,
 norms, grouped-query attention, who sees whom and which position a logit speaks for; each keeps its
