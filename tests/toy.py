@@ -19,7 +19,7 @@ from dlmdecode.models.transformer import Transformer
 
 MODELS = Path(__file__).parent / "golden" / "models"
 FAMILIES = ("llada", "dream")  # of full attention
-FULL_ATTENTION = (*FAMILIES, "illada")  # all of them: what differs is the network
+FULL_ATTENTION = (*FAMILIES, "illada", "llada-moe")  # all of them: what differs is the network
 BLOCK_CAUSAL = ("sdar",)
 MASK, EOS, VOCAB = 319, 318, 320
 CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}<assistant>"

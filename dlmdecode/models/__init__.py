@@ -1,1 +1,1 @@
-"""LLaDA, iLLaDA, Dream and SDAR, loading without remote code, and wrapping of anything else."""
+"""Model families, loading without remote code, and wrapping of anything else."""

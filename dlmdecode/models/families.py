@@ -26,9 +26,6 @@ NOT_IMPLEMENTED = {
     "Fast_dLLM_Qwen": BLOCK_CAUSAL,
     "StableDiffcoderForCausalLM": BLOCK_CAUSAL,
     "llada2_moe": BLOCK_CAUSAL + " and has experts",
-    "llada_moe": "it has experts",
-    "lladamoe": "it has experts",
-    "LLaDAMoEModelLM": "it has experts",
     "mmada": "it writes images, too",
     "diffusion_gemma": "it starts from random tokens, not from masks: use transformers",
 }

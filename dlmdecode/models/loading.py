@@ -22,7 +22,7 @@ from dlmdecode.models.weights import check, fill, headers, reconcile, weight_fil
 
 # They register their families, in the order in which messages list them.
 # isort: off
-from dlmdecode.models import llada, dream, sdar, illada  # noqa: F401
+from dlmdecode.models import llada, dream, sdar, illada, llada_moe  # noqa: F401
 # isort: on
 
 DTYPES = {

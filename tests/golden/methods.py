@@ -403,3 +403,15 @@ def illada(case: Case, folder: Path) -> Setup:
         end = (quirks.EndWithBlock(tuple(params.get("stop_tokens") or ())),)
         setup = replace(setup, leaf=quirks.NothingBehind, quirks=lambda forward: end, cut=True)
     return setup
+
+
+@method("llada-moe")
+def llada_moe(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    length = params["gen_length"]
+    recipe = scheduled(params, length, params["block_length"])
+    if params["file"] == "llada":
+        return Setup(recipe, length, cfg_scale=params.get("cfg_scale", 0.0))
+    if params["threshold"] is not None:
+        recipe = replace(recipe, select=Threshold(params["threshold"]))
+    return Setup(recipe, length, dtype=torch.float64)
