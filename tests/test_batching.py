@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import EOS, FAMILIES, fond_of, micro, prompts
+from toy import EOS, FAMILIES, FULL_ATTENTION, fond_of, micro, prompts
 
 import dlmdecode
 
@@ -48,6 +48,14 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(family, name, temperat
 def test_so_it_is_under_caches(family, name, cache):
     options = SAMPLERS[name] | SIZE
     assert_rows_equal_single_runs(micro(family), prompts(3, 17, 8), cache=cache, **options)
+
+
+@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
+@pytest.mark.parametrize("family", FULL_ATTENTION[2:])
+def test_so_it_is_for_the_other_families(family, cache):
+    options = SAMPLERS["threshold"] | SIZE
+    rows = [ids.clamp(min=6) for ids in prompts(3, 17, 8)]  # iLLaDA's special ids lie below
+    assert_rows_equal_single_runs(micro(family), rows, cache=cache, **options)
 
 
 @pytest.mark.parametrize("name", ["vanilla", "threshold"])

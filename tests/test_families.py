@@ -23,6 +23,7 @@ from dlmdecode.models.dream import Dream
 from dlmdecode.models.dream_reasoner import DreamReasoner
 from dlmdecode.models.families import family_of, find_family, list_families, register_family
 from dlmdecode.models.llada import LLaDA
+from dlmdecode.models.llada_moe import LLaDAMoE
 from dlmdecode.models.transformer import Block, RMSNorm, Transformer
 
 SMALL = {"model_type": "plain", "width": 32, "heads": 2, "layers": 2, "vocab": 64, "tied": False}
@@ -188,11 +189,17 @@ def test_families_that_share_a_model_type_are_told_apart(plain):
     assert find_family(Config(model_type="llama")) is find_family(Config()) is None
 
 
+def test_the_class_tells_llada_moe_from_llada_where_the_model_type_does_not():
+    for kind in ("llada_moe", "lladamoe", "llada"):
+        config = Config(model_type=kind, architectures=["LLaDAMoEModelLM"])
+        assert family_of(config) is LLaDAMoE
+
+
 def test_a_family_that_is_registered_is_no_longer_refused(plain):
-    config = Config(model_type="llada_moe", architectures=["LLaDAMoEModelLM"])
-    with pytest.raises(ValueError, match="llada_moe.* is not implemented: it has experts"):
+    config = Config(model_type="sdar_moe")
+    with pytest.raises(ValueError, match="sdar_moe.* is not implemented: .* has experts"):
         family_of(config)
-    register_family("llada_moe", "LLaDAMoEModelLM")(Plain)
+    register_family("sdar_moe")(Plain)
     assert family_of(config) is Plain
 
 

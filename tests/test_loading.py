@@ -7,12 +7,26 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toy import BLOCK_CAUSAL, CHAT, EOS, FAMILIES, MASK, MODELS, give_llada_tokenizer, micro
+from toy import (
+    BLOCK_CAUSAL,
+    CHAT,
+    EOS,
+    FAMILIES,
+    FULL_ATTENTION,
+    MASK,
+    MODELS,
+    VOCAB,
+    give_llada_tokenizer,
+    micro,
+)
 
 import dlmdecode
 from dlmdecode.commands.cli import main
-from dlmdecode.models.families import NOT_IMPLEMENTED, list_families
+from dlmdecode.models.config import Config
+from dlmdecode.models.families import FAMILIES as REGISTERED
+from dlmdecode.models.families import NOT_IMPLEMENTED
 from dlmdecode.models.loading import load
+from dlmdecode.models.special_ids import special_ids
 
 
 @pytest.fixture
@@ -67,8 +81,21 @@ def test_ids_and_eval_mode_come_with_the_model():
         assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_the_published_mask_counts_where_no_file_names_one(tmp_path):
+    folder = copied("illada", tmp_path)
+    assert load(folder).mask_id == 5
+    rewrite(folder / "config.json", mask_token_id=7)
+    assert load(folder).mask_id == 7
+
+
+def test_a_published_mask_outside_the_vocabulary_is_none(folder):
+    config = Config.read(folder / "config.json").but(mask_token_id=None)
+    with pytest.raises(ValueError, match="names a mask token"):
+        special_ids(config, Config(), None, VOCAB, published_mask=VOCAB)
+
+
 def test_the_mask_id_is_the_checkpoints_own(folder):
-    rewrite(folder / "config.json", mask_token_id=5)  # iLLaDA's
+    rewrite(folder / "config.json", mask_token_id=5)
     model = load(folder)
     assert model.mask_id == 5
     out = dlmdecode.generate(model, torch.tensor([1, 2, 3]), max_new_tokens=16, block_length=8)
@@ -661,8 +688,5 @@ def test_dreams_chat_template_is_applied_to_messages(tmp_path):
 
 
 def test_every_family_has_a_micro_checkpoint_in_these_tests():
-    kinds = [
-        json.loads((MODELS / f"{family}-micro" / "config.json").read_text())["model_type"]
-        for family in (*FAMILIES, *BLOCK_CAUSAL)
-    ]
-    assert list(dict.fromkeys(kinds)) == list_families()
+    tested = {type(micro(family)) for family in (*FULL_ATTENTION, *BLOCK_CAUSAL)}
+    assert tested == {one.kind for one in REGISTERED}

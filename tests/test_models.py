@@ -3,9 +3,10 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import FAMILIES, MASK, MODELS, VOCAB, micro, prompts
+from toy import FAMILIES, FULL_ATTENTION, MASK, MODELS, VOCAB, micro, prompts
 
 from dlmdecode.models.config import Config
+from dlmdecode.models.illada import ILLaDA
 from dlmdecode.models.llada import LLaDA
 
 TOLERANCE = 1e-4
@@ -20,6 +21,7 @@ def recorded(family: str) -> dict[str, torch.Tensor]:
     return load_file(MODELS / f"{family}-micro" / "forward.safetensors")
 
 
+@pytest.mark.parametrize("family", FULL_ATTENTION)
 @pytest.mark.parametrize("case", range(4))
 @torch.inference_mode()
 def test_logits_are_those_of_the_published_code(family, case):
@@ -89,6 +91,12 @@ def test_key_value_heads_are_shared_by_groups_of_query_heads():
 def test_only_dream_shifts_its_logits():
     assert micro("llada").shift == 0
     assert micro("dream").shift == 1
+
+
+def test_illada_refuses_a_layer_norm():
+    config = dict(micro("illada").config) | {"layer_norm_eps": 1e-5}
+    with pytest.raises(ValueError, match="layer_norm_eps=1e-05: .*implemented without it"):
+        ILLaDA(config)
 
 
 def test_models_know_their_size_and_context():

@@ -19,6 +19,7 @@ from dlmdecode.models.transformer import Transformer
 
 MODELS = Path(__file__).parent / "golden" / "models"
 FAMILIES = ("llada", "dream")  # of full attention
+FULL_ATTENTION = (*FAMILIES, "illada", "llada-moe")  # all of them: what differs is the network
 BLOCK_CAUSAL = ("sdar", "dream-reasoner", "fast-dllm-v2")
 MASK, EOS, VOCAB = 319, 318, 320
 CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}<assistant>"

@@ -1,1 +1,1 @@
-"""The model families, loading without remote code, and wrapping of anything else."""
+"""Model families, loading without remote code, and wrapping of anything else."""

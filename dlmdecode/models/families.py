@@ -25,10 +25,6 @@ NOT_IMPLEMENTED = {
     "sdar_moe": BLOCK_CAUSAL + " and has experts",
     "StableDiffcoderForCausalLM": BLOCK_CAUSAL,
     "llada2_moe": BLOCK_CAUSAL + " and has experts",
-    "llada_moe": "it has experts",
-    "lladamoe": "it has experts",
-    "LLaDAMoEModelLM": "it has experts",
-    "illada": "its network is not LLaDA's",
     "mmada": "it writes images, too",
     "diffusion_gemma": "it starts from random tokens, not from masks: use transformers",
 }

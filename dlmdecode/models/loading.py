@@ -22,7 +22,15 @@ from dlmdecode.models.weights import check, fill, headers, reconcile, weight_fil
 
 # They register their families, in the order in which messages list them.
 # isort: off
-from dlmdecode.models import llada, dream, sdar, dream_reasoner, fast_dllm  # noqa: F401
+from dlmdecode.models import (  # noqa: F401
+    llada,
+    dream,
+    sdar,
+    dream_reasoner,
+    fast_dllm,
+    illada,
+    llada_moe,
+)
 # isort: on
 
 DTYPES = {
@@ -75,7 +83,7 @@ def load(
     model.folder = folder
     model.tokenizer = load_tokenizer(folder, kind)
     generation = Config.read_if_there(folder / "generation_config.json")
-    names = kind.mask_tokens, kind.end_tokens
+    names = kind.mask_tokens, kind.end_tokens, kind.mask_id
     model.mask_id, model.eos_ids = special_ids(
         config, generation, model.tokenizer, model.vocab_size, *names
     )

@@ -32,7 +32,7 @@ class Denoiser:
     A model gives `mask_id`, `eos_ids`, `device`, `encode` and `head`; the rest has a default.
     """
 
-    mask_id: int = -1  # none yet: `load` and `wrap` set it
+    mask_id: int = -1  # `load` and `wrap` set it; before, the one that a family publishes
     eos_ids: tuple[int, ...] = ()  # the first one fills what an early stop leaves open
     family: str | None = None  # what presets of samplers go by
     vocab_size: int | None = None  # ids that the model takes; None is unknown

@@ -1,6 +1,7 @@
 """The network of Qwen2 and Qwen3 under its checkpoints' names, which several families share.
 
-They differ in biases, in norms of each head's queries and keys, and in what a head's size makes up.
+They differ in biases, in norms of each head's queries and keys, in what a head's size makes up,
+and in what computes the second half of a layer.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class QwenBlock(Block):
         bias: whether queries, keys and values have one.
         out_bias: whether attention's output has one.
         head_norms: whether each head's queries and keys are normed before rotation, as in Qwen3.
+        mlp: the second half behind its norm; None is a gated MLP of `intermediate_size`.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class QwenBlock(Block):
         bias: bool = True,
         out_bias: bool = False,
         head_norms: bool = False,
+        mlp: nn.Module | None = None,
     ):
         heads, kv_heads, _ = head_sizes(config)
         super().__init__(layer, heads, kv_heads)
@@ -66,7 +69,7 @@ class QwenBlock(Block):
         self.input_layernorm = RMSNorm(width, norm_eps(config))
         self.self_attn = QwenAttention(config, bias, out_bias, head_norms)
         self.post_attention_layernorm = RMSNorm(width, norm_eps(config))
-        self.mlp = QwenMLP(width, config.count("intermediate_size"))
+        self.mlp = QwenMLP(width, config.count("intermediate_size")) if mlp is None else mlp
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, attention = self.input_layernorm(x), self.self_attn

@@ -20,6 +20,7 @@ def special_ids(
     vocab_size: int,
     mask_tokens: Iterable[str] = MASKS,
     end_tokens: Iterable[str] = TURN_ENDS,
+    published_mask: int = -1,
 ) -> tuple[int, tuple[int, ...]]:
     """Mask id and end-of-text ids: configurations, then tokenizer; all within the vocabulary.
 
@@ -28,6 +29,7 @@ def special_ids(
     Args:
         mask_tokens: names that the tokenizer may have for the mask, the likeliest first.
         end_tokens: names that it may have for the end of a turn; all of them are ends.
+        published_mask: the mask where neither says; below 0 is none.
 
     Raises:
         ValueError: an id that is none, naming its file and field; no mask; no end of text.
@@ -38,6 +40,8 @@ def special_ids(
             ids_of(file, field, vocab_size)
     masks = [id for file in files for id in ids_of(file, "mask_token_id", vocab_size, one=True)]
     masks += [named[name] for name in ("mask_token", *mask_tokens) if name in named]
+    if not masks and 0 <= published_mask < vocab_size:
+        masks = [published_mask]
     if not masks:
         raise ValueError(f"{folder}: neither config.json nor the tokenizer names a mask token")
     eos = [id for file in files for id in ids_of(file, "eos_token_id", vocab_size)]

@@ -386,3 +386,32 @@ def sdar(case: Case, folder: Path) -> Setup:
     cut = params["function"] == "postprocess_loop"
     length = num_blocks * block - len(case["prompt"])
     return Setup(recipe, length, leaf=leaf, quirks=more, cut=cut)
+
+
+@method("illada")
+def illada(case: Case, folder: Path) -> Setup:
+    params, more = case["params"], ()
+    length, block_length = params["gen_length"], params["block_length"]
+    appended = params["function"] == "var_generate"
+    steps = params["steps"] * (length // block_length if appended else 1)
+    if ids := params.get("end_think_token_ids"):
+        amount, power = params["end_think_logit_boost"], params.get("end_think_boost_power", 2.0)
+        more = (quirks.EndThinkBoost(tuple(ids), amount, power, length),)
+    recipe = scheduled({"steps": steps}, length, block_length, processors=more)
+    setup = Setup(recipe, length, cfg_scale=params.get("cfg_scale", 0.0))
+    if appended:
+        end = (quirks.EndWithBlock(tuple(params.get("stop_tokens") or ())),)
+        setup = replace(setup, leaf=quirks.NothingBehind, quirks=lambda forward: end, cut=True)
+    return setup
+
+
+@method("llada-moe")
+def llada_moe(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    length = params["gen_length"]
+    recipe = scheduled(params, length, params["block_length"])
+    if params["file"] == "llada":
+        return Setup(recipe, length, cfg_scale=params.get("cfg_scale", 0.0))
+    if params["threshold"] is not None:
+        recipe = replace(recipe, select=Threshold(params["threshold"]))
+    return Setup(recipe, length, dtype=torch.float64)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.caches import BlockCache, CommittedCache
+from dlmdecode.caches import BlockCache, CommittedCache, Recompute
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor, Revision, Score, Selection
 from dlmdecode.decoding.positions import Positions, Span
@@ -340,7 +340,7 @@ class SaveLastBlock(Revision):
 
 @dataclass(frozen=True)
 class EndWithBlock(Revision):
-    """SDAR ends after a block that holds a stop id, and leaves what lies behind it masked."""
+    """SDAR and iLLaDA end after a block that holds a stop id; what lies behind it stays masked."""
 
     stop_ids: tuple[int, ...]
 
@@ -348,6 +348,46 @@ class EndWithBlock(Revision):
         ends = torch.isin(canvas.tokens, torch.tensor(self.stop_ids)) & canvas.block
         over = canvas.block_full & ends.any(1)
         canvas.stop = torch.where(over, canvas.hi, canvas.stop)
+
+
+class NothingBehind(Recompute):
+    """iLLaDA's variable length: a block of masks is appended when the one before it is full."""
+
+    def __call__(self, rows: Canvas, wanted: Positions):
+        return super().__call__(replace(rows, stop=wanted.at.amax(1) + 1), wanted)
+
+
+@dataclass(frozen=True)
+class EndThinkBoost(Processor):
+    """iLLaDA's end of thinking: its next id becomes likelier as the leftmost mask moves right."""
+
+    ids: tuple[int, ...]
+    amount: float
+    power: float
+    length: int
+
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
+        logits = logits.clone()
+        leftmost = first(rows.masked & rows.text)
+        for n, (at, start) in enumerate(zip(leftmost.tolist(), rows.start.tolist(), strict=True)):
+            text = rows.tokens[n, start:].tolist()
+            if holds(text, self.ids):
+                continue
+            time = min(1.0, (at - start + 1) / self.length)
+            column = int(positions.column(leftmost[:, None])[n])
+            token = self.ids[matched(text[: at - start], self.ids)]
+            logits[n, column, token] += self.amount * time**self.power
+        return logits
+
+
+def holds(text: list[int], ids: tuple[int, ...]) -> bool:
+    return any(tuple(text[i : i + len(ids)]) == ids for i in range(len(text)))
+
+
+def matched(text: list[int], ids: tuple[int, ...]) -> int:
+    """How many of the ids, short of all, the text ends in."""
+    lengths = range(len(ids) - 1, 0, -1)
+    return next((n for n in lengths if tuple(text[-n:]) == ids[:n]), 0)
 
 
 @dataclass(frozen=True)
