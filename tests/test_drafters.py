@@ -223,10 +223,22 @@ def test_what_a_drafter_may_not_return_is_refused_by_its_name(given, message):
         decode(Giving(given), llama(), PROMPT, max_new_tokens=4)
 
 
-def test_what_only_looks_like_a_drafter_is_told_of_the_base_class():
-    alike = SimpleNamespace(draft=lambda prefix, length: [])
+def test_an_object_that_drafts_needs_no_base_class():
+    resets = []
+    alike = SimpleNamespace(
+        draft=lambda prefix, length: [7] * length, reset=lambda: resets.append(1), eos_ids=(7,)
+    )
+    out = decode(alike, llama(), PROMPT, max_new_tokens=8)
+    none = SimpleNamespace(draft=lambda prefix, length: [])
+    assert torch.equal(out.sequences, decode(none, llama(), PROMPT, max_new_tokens=8).sequences)
+    assert out.stats["num_draft_tokens"] > 0 and resets
+    with pytest.raises(ValueError, match="draft_steps=2: SimpleNamespace has its own"):
+        decode(alike, llama(), PROMPT, max_new_tokens=4, draft_steps=2)
+
+
+def test_what_cannot_draft_is_told_of_the_base_class():
     with pytest.raises(ValueError, match=r"drafter='SimpleNamespace'.*speculation\.Drafter"):
-        decode(alike, llama(), PROMPT, max_new_tokens=4)
+        decode(SimpleNamespace(), llama(), PROMPT, max_new_tokens=4)
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])

@@ -31,17 +31,40 @@ def resolve_drafter(drafter: Any, draft_steps: Any, num_candidates: int) -> Draf
         drafter = named(drafter)
     if (model := as_denoiser(drafter)) is not None:
         return DiffusionDrafter(model, steps, num_candidates)
+    own_class = isinstance(drafter, Drafter)
+    usable = own_class or (
+        not isinstance(drafter, type) and callable(getattr(drafter, "draft", None))
+    )
     require(
-        isinstance(drafter, Drafter),
+        usable,
         "drafter",
         type(drafter).__name__,
-        "it is no diffusion language model and no Drafter; give a name, what dlmdecode.load or "
-        "dlmdecode.wrap give, an object of a subclass of dlmdecode.speculation.Drafter, or "
-        "CausalDrafter(model) for a causal one",
+        "it is no diffusion language model and has no draft(prefix, length); give a name, what "
+        "dlmdecode.load or dlmdecode.wrap give, an object of a subclass of "
+        "dlmdecode.speculation.Drafter, or CausalDrafter(model) for a causal one",
     )
     own = f"{type(drafter).__name__} has its own; it is for a diffusion model as drafter"
     require(steps == 1, "draft_steps", steps, own)
-    return drafter
+    return drafter if own_class else ForeignDrafter(drafter)
+
+
+class ForeignDrafter(Drafter):
+    """Any object with `draft(prefix, length)`, and with what it has of a drafter's attributes."""
+
+    searched = True  # who does not say may return a `TopM`
+
+    def __init__(self, inner: Any):
+        self.inner = inner
+        for name in ("tokenizer", "vocab_size", "eos_ids", "mask_id", "searched"):
+            if hasattr(inner, name):  # it derives from nothing, so that it may lack them
+                setattr(self, name, getattr(inner, name))
+
+    def draft(self, prefix: list[int], length: int) -> Any:
+        return self.inner.draft(prefix, length)
+
+    def reset(self) -> None:
+        if hasattr(self.inner, "reset"):
+            self.inner.reset()
 
 
 def named(name: str | os.PathLike[str]) -> Any:
