@@ -33,7 +33,7 @@ class EntropyBound(Selection):
         return by_rule(canvas, "entropy_bound", gamma=self.gamma, entropy=entropy)
 
 
-@register_sampler("entropy_bound", paper="arXiv 2505.24857")
+@register_sampler("entropy_bound", paper="arXiv 2505.24857", second=("eb-sampler",))
 def entropy_bound(gamma: NonNegative = 0.1, block_length: Count | None = None) -> Sampler:
     """Commit the lowest-entropy positions of the canvas within a budget of `gamma` nats."""
     blocks = WholeCanvas() if block_length is None else blocks_of(block_length)
