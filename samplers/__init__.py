@@ -6,6 +6,7 @@ from dlmdecode.samplers import (  # noqa: F401
     ccd,
     credit,
     dream,
+    edit,
     entropy_bound,
     eoser,
     factor,
