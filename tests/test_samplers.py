@@ -31,6 +31,7 @@ OPTIONS = {
     "pc_sampler": {"frequencies": str(GOLDEN / "aux" / "pc-corpus.json")},
     "klass": {"threshold": 0.4, "kl_threshold": 1.0},
     "threshold": {"threshold": 0.6},
+    "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
 }
 COMPOSITIONS = [
@@ -45,6 +46,7 @@ COMPOSITIONS = [
     "certainty+threshold",
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
+MORE = {"edit": 2 * 3}  # forwards of full blocks
 CACHES = ("none", "prefix", "dual")
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 CACHED = [  # WINO reads committed positions, which a cache does not recompute
@@ -71,7 +73,7 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
         alone = run(recipe, prompt, cache=cache)
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
         assert torch.equal(batch.sequences[i, : len(prompt)], prompt)
-        assert batch.nfe[i] == alone.nfe[0] <= LENGTH
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + MORE.get(recipe, 0)
     assert MASK not in batch.sequences.tolist()[0]
     assert not (batch.sequences == MASK).any()
 
@@ -145,6 +147,8 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("ccd+freedave", "steps"),
         ("wino+freedave", "stays"),
         ("wino+credit", "credits"),
+        ("edit+freedave", "stays"),
+        ("edit+credit", "credits"),
         ("ccd+credit", "twice"),
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
@@ -210,6 +214,7 @@ BAD_OPTIONS = {
     ],
     "freedave": [{"draft_steps": 0}, {"draft_mode": "forest"}, {"threshold": 1.5}],
     "wino": [{"threshold": 7}, {"threshold_back": -1}],
+    "edit": [{"editing_threshold": 7}, {"max_post_steps": -1}, {"max_post_steps": 1.5}],
     "adablock": [
         {"delimiter_threshold": 1.5},
         {"window": 0},

@@ -26,7 +26,8 @@ def denoise(
     """Yield the rows still being written, after every step, until none is left.
 
     Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed.
+    every row, and a revision takes back fewer than the step before committed. Steps of a block that
+    a revision holds open come on top.
     `dtype` is the precision of probabilities, float32 or float64.
     """
     while len(canvas):
