@@ -19,6 +19,7 @@ from dlmdecode.samplers import (  # noqa: F401
     localleap,
     pc_sampler,
     prophet,
+    saber,
     threshold,
     vanilla,
     wino,

@@ -152,6 +152,7 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("ccd+credit", "twice"),
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
+        ("saber+freedave", "stays"),
         ("pc_sampler+threshold", "no probability"),
     ],
 )
@@ -166,6 +167,7 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "saber": [{"block_length": 0}],
     "certainty": [{"sigma": 0}, {"sigma": -1}, {"sigma": "wide"}],
     "pc_sampler": [
         {"decay": -1},

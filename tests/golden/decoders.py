@@ -11,8 +11,9 @@ from harness import Case, Setup
 from methods import method, scheduled
 from torch import Tensor
 
+from dlmdecode.composition import sampler
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.parts import Score
+from dlmdecode.decoding.parts import Processor, Revision, Score
 from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import FixedBlocks
@@ -130,3 +131,43 @@ def d2_pc(case: Case, folder: Path) -> Setup:
     frequencies = Frequencies.load(folder / case["extra"]["corpus"])
     score = Informative(frequencies, params["clip_alpha"])
     return d2(case, TopK(Count(params["num_transfer_tokens"])), score)
+
+
+@dataclass(frozen=True)
+class EosPenalty(Processor):
+    """Saber's code can make an end less likely by a schedule of `steps`, which it does not keep."""
+
+    amount: float
+    steps: int
+    eps: float
+
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
+        time = torch.linspace(1, self.eps, self.steps + 1)[rows.step]
+        penalised = logits.clone()
+        penalised[..., rows.eos_ids[0]] += self.amount * (1 - time + self.eps).log()[:, None]
+        best = penalised.argmax(-1, keepdim=True)
+        prob = logits.softmax(-1).gather(-1, best)[..., 0].double()
+        rows.memory[self] = prob.gather(1, positions.column(rows.position))
+        return penalised
+
+
+@dataclass(frozen=True)
+class WithoutPenalty(Revision):
+    """What is re-masked goes by probabilities without the penalty."""
+
+    penalty: EosPenalty
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        canvas.proposal.prob = canvas.memory[self.penalty]
+
+
+@method("saber")
+def saber(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    recipe = sampler("saber")
+    if params["eos_penalty"]:
+        penalty = EosPenalty(params["eos_penalty"], params["steps"], params["eps"])
+        commits, backtrack = recipe.revisions
+        revisions = (commits, WithoutPenalty(penalty), backtrack)
+        recipe = replace(recipe, processors=(*recipe.processors, penalty), revisions=revisions)
+    return Setup(recipe, params["max_new_tokens"])
