@@ -13,6 +13,7 @@ from dlmdecode.samplers import (  # noqa: F401
     frechet,
     freedave,
     hierarchy,
+    info_gain,
     klass,
     learn2pd,
     localleap,

@@ -46,6 +46,7 @@ COMPOSITIONS = [
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
 CACHES = ("none", "prefix", "dual")
+LOOKS = {"info_gain": LENGTH // BLOCK}  # forwards of a text that commit nothing, at most
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 CACHED = [  # WINO reads committed positions, which a cache does not recompute
     (recipe, cache) for recipe in RECIPES for cache in CACHES if recipe != "wino" or cache == "none"
@@ -71,7 +72,7 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
         alone = run(recipe, prompt, cache=cache)
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
         assert torch.equal(batch.sequences[i, : len(prompt)], prompt)
-        assert batch.nfe[i] == alone.nfe[0] <= LENGTH
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + LOOKS.get(recipe, 0)
     assert MASK not in batch.sequences.tolist()[0]
     assert not (batch.sequences == MASK).any()
 
@@ -149,6 +150,7 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
         ("saber+freedave", "stays"),
+        ("saber+info_gain", "select"),
         ("pc_sampler+threshold", "no probability"),
     ],
 )
@@ -163,6 +165,7 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "info_gain": [{"candidates": 0}, {"threshold": 2}, {"objective": "loss"}, {"spread": -1}],
     "saber": [{"block_length": 0}],
     "certainty": [{"sigma": 0}, {"sigma": -1}, {"sigma": "wide"}],
     "pc_sampler": [

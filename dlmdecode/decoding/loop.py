@@ -25,8 +25,9 @@ def denoise(
 ) -> Iterator[Canvas]:
     """Yield the rows still being written, after every step, until none is left.
 
-    Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed.
+    Ends after at most as many steps as there are masks, besides those in which verification only
+    looks: every other step commits at least one token of every row, and a revision takes back fewer
+    than the step before committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
     while len(canvas):
@@ -47,7 +48,7 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = choose(sampler, canvas)
+    where = choose(sampler, canvas) & ~sampler.verify.looks(canvas)[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)

@@ -171,3 +171,18 @@ def saber(case: Case, folder: Path) -> Setup:
         revisions = (commits, WithoutPenalty(penalty), backtrack)
         recipe = replace(recipe, processors=(*recipe.processors, penalty), revisions=revisions)
     return Setup(recipe, params["max_new_tokens"])
+
+
+@method("info-gain")
+def info_gain(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    shape = {"block_length": params["block_size"], "max_new_tokens": params["max_new_tokens"]}
+    recipe = sampler(
+        "info_gain",
+        candidates=params["candidate_number"],
+        threshold=params["threshold"] or None,
+        objective=params["variant"],
+        spread=0.0,
+        **shape,
+    )
+    return Setup(recipe, params["max_new_tokens"])
