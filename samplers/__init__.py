@@ -20,6 +20,7 @@ from dlmdecode.samplers import (  # noqa: F401
     pc_sampler,
     prophet,
     saber,
+    sched,
     slowfast,
     threshold,
     vanilla,
