@@ -17,6 +17,7 @@ from dlmdecode.samplers import (  # noqa: F401
     klass,
     learn2pd,
     localleap,
+    lopa,
     pc_sampler,
     prophet,
     saber,

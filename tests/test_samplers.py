@@ -151,6 +151,7 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
         ("saber+freedave", "stays"),
+        ("saber+lopa", "stays"),
         ("slowfast+freedave", "skip"),
         ("saber+info_gain", "select"),
         ("pc_sampler+threshold", "no probability"),
@@ -167,6 +168,7 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "lopa": [{"branches": 0}, {"weight": 2}, {"worst": 0}],
     "sched": [{"low": -1}, {"high": 1}, {"schedule": "steep"}, {"rate": 2.0}],
     "slowfast": [{"threshold": 2}, {"explore": 0}, {"reach": -1}, {"window": 1}, {"deviation": -1}],
     "info_gain": [{"candidates": 0}, {"threshold": 2}, {"objective": "loss"}, {"spread": -1}],
