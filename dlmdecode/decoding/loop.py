@@ -36,9 +36,9 @@ def denoise(
 
     Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
 
-    Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed. Steps of a block that
-    a revision holds open come on top.
+    Ends after at most as many steps as there are masks, besides those in which verification only
+    looks and those of a block that a revision holds open: every other step commits at least one
+    token of every row, and a revision takes back fewer than the step before committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
     while len(canvas := admit(canvas)):
@@ -59,7 +59,7 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = choose(sampler, canvas)
+    where = choose(sampler, canvas) & ~sampler.verify.looks(canvas)[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)
