@@ -198,7 +198,8 @@ class Run:
             opening(canvas)
         forward = leaf = forward_of(model, recipe, settings)
         if settings.cfg_scale != 0:
-            forward = Guided(leaf, settings.cfg_scale, negative_rows(settings, prompts, model))
+            negative = negative_rows(settings, prompts, model)
+            forward = Guided(leaf, settings.cfg_scale, negative=negative)
         tokens, nfe = canvas.tokens.clone(), canvas.nfe.clone()
         return cls(model, recipe, settings, canvas, forward, leaf.work, tokens, nfe)
 

@@ -204,7 +204,7 @@ def test_guidance_leads_away_from_a_negative_prompt(cache):
 def test_a_negative_prompt_of_masks_is_guidance_without_one():
     model, prompt = talking(), "w5 w6 w7"
     guided = dlmdecode.decoding.guidance.Guided(
-        dlmdecode.caches.cache_policy(model, "none"), 1.5, [torch.full((3,), MASK)]
+        dlmdecode.caches.cache_policy(model, "none"), 1.5, negative=[torch.full((3,), MASK)]
     )
     plain = dlmdecode.decoding.guidance.Guided(dlmdecode.caches.cache_policy(model, "none"), 1.5)
     ids = torch.tensor(model.tokenizer(prompt)["input_ids"])

@@ -13,14 +13,20 @@ from dlmdecode.decoding.positions import Positions, Span
 class Guided:
     """Logits `u + (1 + scale)(z − u)`, u from a canvas with a masked prompt (arXiv 2502.09992).
 
-    With `negative` prompts, one for each sequence, u comes from the same text behind these. One
-    call of twice the rows. The unconditional rows have row numbers of their own, so a key/value
-    cache keeps them apart.
+    With `negative` prompts, by row, u comes from the same text behind these. One call of twice the
+    rows. The unconditional rows have row numbers of their own, `num_rows` and up, so a key/value
+    cache keeps them apart; 0 takes as many as the first call has.
     """
 
-    def __init__(self, forward: Forward, scale: float, negative: list[Tensor] | None = None):
+    def __init__(
+        self,
+        forward: Forward,
+        scale: float,
+        num_rows: int = 0,
+        negative: list[Tensor] | None = None,
+    ):
         self.forward, self.work = forward, forward.work
-        self.scale, self.num_rows = scale, 0
+        self.scale, self.num_rows = scale, num_rows
         self.negative = None if negative is None else Negative(negative)
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
