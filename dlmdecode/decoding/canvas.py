@@ -134,6 +134,11 @@ class Canvas:
         return (self.tokens == self.mask_id) & self.text
 
     @property
+    def standing(self) -> Tensor:
+        """Positions that hold a token, prompt and text, (B, L) bool."""
+        return (self.position < self.stop[:, None]) & ~self.masked
+
+    @property
     def block(self) -> Tensor:
         """Positions of the open block, (B, L) bool."""
         return Span(self.lo, self.hi).contains(self.position)

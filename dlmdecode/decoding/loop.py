@@ -116,7 +116,10 @@ def propose(
 
 
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
-    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends."""
+    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends.
+
+    Where the rule names too few positions, the most confident ones are added.
+    """
     assert sampler.select is not None, COMPLETE
     confidence = canvas.proposal.prob
     for score in sampler.scores:
@@ -124,6 +127,18 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
     canvas.confidence = confidence
     open = canvas.open
     where = sampler.select(canvas) & open
-    most_confident = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
-    stuck = open.any(1) & ~where.any(1)
-    return where | (torch.zeros_like(where).scatter(1, most_confident, True) & stuck[:, None])
+    least = max(sampler.min_tokens_per_step, 1)
+    short = open.any(1) & (where.sum(1) < least)
+    return where | (most_confident(confidence, open, least) & short[:, None])
+
+
+def most_confident(confidence: Tensor, open: Tensor, count: int) -> Tensor:
+    """The `count` most confident of the `open` positions, or all; ties to the lowest, (B, L) bool.
+
+    Where there is none open, the first position may be named.
+    """
+    ranked = confidence.masked_fill(~open, -torch.inf)
+    if count == 1:
+        return torch.zeros_like(open).scatter(1, ranked.argmax(1, keepdim=True), True)
+    best = ranked.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(open).scatter(1, best, True) & open
