@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import Count, conform, require
+from dlmdecode.checks import Count, OneOf, conform, require
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
+from dlmdecode.models.quantize import KINDS
 from dlmdecode.speculation.diffuspec.lattice import TopM, top_m
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.registry import register_drafter
@@ -159,7 +161,11 @@ def blend(old: TopM, new: TopM, where: Tensor) -> TopM:
 
 @register_drafter("diffusion", paper="arXiv 2510.02358")
 def diffusion(
-    model: str, steps: Count = 1, num_candidates: Count = 15, prefix_cache: bool = True
+    model: str,
+    steps: Count = 1,
+    num_candidates: Count = 15,
+    prefix_cache: bool = True,
+    quantize: Annotated[str, OneOf(KINDS)] | None = None,
 ) -> DiffusionDrafter:
     """A diffusion language model: name, hub id or folder. A model's name alone means this, too."""
-    return DiffusionDrafter(load(model), steps, num_candidates, prefix_cache)
+    return DiffusionDrafter(load(model, quantize=quantize), steps, num_candidates, prefix_cache)
