@@ -7,45 +7,39 @@ then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dlmdecode import ops
 from dlmdecode.decoding.positions import Positions, Scattered, Span
-from dlmdecode.ops import Proposed
+from dlmdecode.decoding.proposal import Proposal
+from dlmdecode.ops import Row, Survey
 
-
-@dataclass
-class Proposal:
-    """What the model would write at each position and how sure it is; all (B, L).
-
-    A forward overwrites the entries it computed, the others keep their last value.
-    """
-
-    token: Tensor  # int64, the best token (or the sampled one)
-    prob: Tensor  # float64, its probability
-    margin: Tensor  # float32, logit gap between best and second best
-    entropy: Tensor  # float32, nats
-
-    def take(self, index: Tensor) -> Proposal:
-        """Rows `index`, repeats allowed."""
-        return Proposal(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def put(self, positions: Positions, need: Tensor, new: Proposed) -> None:
-        """Overwrite `positions` where `need` (B, L); `new` holds (B, positions.width) values."""
-        every = torch.arange(need.shape[1], device=need.device).expand_as(need)
-        index, where = positions.column(every), need & positions.contains(every)
-        values = (new.token, new.log_prob.double().exp(), new.margin, new.entropy)
-        for mine, value in zip(fields(self), values, strict=True):
-            old = getattr(self, mine.name)
-            fresh = value.view(len(need), -1).gather(1, index).to(old.dtype)
-            setattr(self, mine.name, torch.where(where, fresh, old))
+WRITTEN = ("masked", "open", "block_full", "done", "survey", "seen")
+FOLLOWS = {  # facts that each field decides
+    "tokens": WRITTEN,
+    "start": ("text", "text_span", *WRITTEN),
+    "stop": ("text", "text_span", "rest_span", *WRITTEN),
+    "lo": ("block", "block_span", "rest_span", *WRITTEN),
+    "hi": ("block", "block_span", *WRITTEN),
+    "row": ("survey", "seen"),
+    "branch": ("survey", "seen"),
+}
 
 
 @dataclass
 class Canvas:
-    """The state of a batch being decoded. Parts read it; only the loop and revisions write it."""
+    """The state of a batch being decoded. Parts read it; only the loop and revisions write it.
+
+    What follows from the fields (`masked`, `open`, `seen`, …) is computed when it is first asked
+    for, and kept until a field that decides it is assigned. So whoever changes a field assigns a
+    new tensor to it, and never writes into the old one.
+    """
 
     tokens: Tensor  # (B, L) int64
     start: Tensor  # (B,) the text being written is [start, stop)
@@ -108,43 +102,89 @@ class Canvas:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    @property
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a field, and forget what followed from its old value."""
+        known = self.__dict__
+        facts = FOLLOWS.get(name, ())
+        if name == "tokens" and name in known and value.shape != known[name].shape:
+            facts = (*facts, "position", "text", "block")
+        for fact in facts:
+            known.pop(fact, None)
+        known[name] = value
+
+    @cached_property
     def position(self) -> Tensor:
         """0, 1, 2, … for each row, (B, L)."""
         return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
 
-    @property
+    @cached_property
     def text(self) -> Tensor:
         """Positions of the text being written, (B, L) bool."""
         return Span(self.start, self.stop).contains(self.position)
 
-    @property
-    def masked(self) -> Tensor:
-        """Positions still to be written, (B, L) bool."""
-        return (self.tokens == self.mask_id) & self.text
-
-    @property
+    @cached_property
     def block(self) -> Tensor:
         """Positions of the open block, (B, L) bool."""
         return Span(self.lo, self.hi).contains(self.position)
 
-    @property
+    @cached_property
+    def survey(self) -> Survey:
+        bounds = (self.row, self.branch, self.start, self.stop, self.lo, self.hi)
+        return ops.survey(self.tokens, self.proposal.token, *bounds, self.eos, self.mask_id)
+
+    @cached_property
+    def masked(self) -> Tensor:
+        """Positions still to be written, (B, L) bool."""
+        return self.survey.masked
+
+    @cached_property
     def open(self) -> Tensor:
         """Positions of the open block still to be written, (B, L) bool."""
-        return self.masked & self.block
+        return self.survey.open
 
-    @property
+    @cached_property
     def block_full(self) -> Tensor:
         """Rows whose open block has nothing left to write, (B,) bool."""
         return ~self.open.any(1)
 
-    @property
+    @cached_property
     def done(self) -> Tensor:
         """Rows with nothing left to write, (B,) bool."""
         return ~self.masked.any(1)
 
+    @cached_property
+    def seen(self) -> list[Row]:
+        """What the host knows of each row: where a step waits for the device, once."""
+        return [Row(*numbers) for numbers in self.survey.rows.tolist()]
+
+    @cached_property
+    def text_span(self) -> Span:
+        """The text being written, as positions."""
+        return Span(self.start, self.stop).of_width(row.stop - row.start for row in self.seen)
+
+    @cached_property
+    def block_span(self) -> Span:
+        """The open block, as positions."""
+        return Span(self.lo, self.hi).of_width(row.hi - row.lo for row in self.seen)
+
+    @cached_property
+    def rest_span(self) -> Span:
+        """The open block and what is behind it, as positions."""
+        return Span(self.lo, self.stop).of_width(row.stop - row.lo for row in self.seen)
+
+    @cached_property
+    def eos(self) -> Tensor:
+        """The end tokens, (E,) int64."""
+        return torch.tensor(self.eos_ids, device=self.tokens.device)
+
     def is_eos(self, tokens: Tensor) -> Tensor:
-        return torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))
+        return torch.isin(tokens, self.eos)
+
+    def copy(self) -> Canvas:
+        """One that can be changed while this one stays: tensors are shared, none is written to."""
+        other = copy(self)
+        other.memory, other.proposal = dict(self.memory), copy(self.proposal)
+        return other
 
     def take(self, index: Tensor) -> Canvas:
         """Rows `index` in that order, repeats allowed: drafting, picking and dropping rows."""
@@ -183,7 +223,8 @@ class Canvas:
 
         `blocks` says how long the block that starts at `lo` is, (B,) int64.
         """
-        while (full := self.block_full & ~self.done).any():
+        while any(row.full and not row.done for row in self.seen):
+            full = self.block_full & ~self.done
             self.lo = torch.where(full, self.hi, self.lo)
             self.hi = torch.where(full, self.lo + blocks(self), self.hi).minimum(self.stop)
             self.block_step = self.block_step.masked_fill(full, 0)

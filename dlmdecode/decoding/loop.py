@@ -30,7 +30,7 @@ def denoise(
     `dtype` is the precision of probabilities, float32 or float64.
     """
     while len(canvas):
-        canvas = step(forward, canvas, sampler, dtype)
+        canvas = step(forward, canvas.copy(), sampler, dtype)
         yield canvas
         canvas = unfinished(canvas)
 
@@ -53,20 +53,26 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     canvas.commit(where)
     for revise in sampler.revisions:
         revise(canvas, where)
+    check(canvas)
     return canvas
 
 
 @torch.inference_mode()
 def unfinished(canvas: Canvas) -> Canvas:
     """The rows with something left to write."""
-    return canvas.take((~canvas.done).nonzero()[:, 0])
+    going = [i for i, row in enumerate(canvas.seen) if not row.done]
+    if len(going) == len(canvas):
+        return canvas
+    return canvas.take(torch.tensor(going, dtype=torch.int64, device=canvas.lo.device))
 
 
 def wanted(sampler: Sampler, rows: Canvas) -> Span:
     """The positions whose logits the recipe will read next."""
     assert sampler.blocks is not None, COMPLETE
     if sampler.reads_canvas:
-        return Span(rows.start, rows.stop)
+        return rows.text_span
+    if not any(row.full for row in rows.seen):
+        return rows.block_span
     full = rows.block_full & (rows.branch == 0)
     ahead = torch.minimum(rows.hi + sampler.blocks.reach(rows), rows.stop)
     return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
@@ -75,11 +81,9 @@ def wanted(sampler: Sampler, rows: Canvas) -> Span:
 def propose(
     sampler: Sampler, rows: Canvas, logits: Tensor, positions: Positions, dtype: torch.dtype
 ) -> None:
-    """Turn logits (N, W, V) at `positions` into the rows' proposals there.
-
-    Raises `FloatingPointError`, naming step and row, for NaN or infinite logits.
-    """
+    """Turn logits (N, W, V) at `positions` into the rows' proposals there."""
     need = rows.text if sampler.reads_committed else rows.masked
+    drawn = sampler.temperature > 0
     try:
         proposed = sampler.estimate(
             logits,
@@ -88,20 +92,29 @@ def propose(
             need.gather(1, positions.at),
             exclude=rows.mask_id,
             temperature=sampler.temperature,
-            stream=rows.stream[:, None].expand_as(positions.at).flatten(),
-            position=positions.at.flatten(),
+            stream=rows.stream[:, None].expand_as(positions.at).flatten() if drawn else None,
+            position=positions.at.flatten() if drawn else None,
             dtype=dtype,
+            wait=False,  # `check` looks, with all else that is read of the device
         )
-        if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
-            ops.check(proposed)
     except ops.NoProposal as error:
-        bad = error.rows[0] // positions.width
-        raise FloatingPointError(
-            f"step {int(rows.nfe[bad])}, row {int(rows.row[bad])}: the model's logits are NaN or "
-            "infinite, or ban every token"
-        ) from error
+        raise no_proposal(rows, error.rows[0] // positions.width) from error
     rows.proposal.put(positions, need, proposed)
     rows.fresh = positions
+
+
+def check(canvas: Canvas) -> None:
+    """Raise `FloatingPointError`, naming step and row, where logits were NaN or infinite."""
+    for i, row in enumerate(canvas.seen):
+        if row.bad:
+            raise no_proposal(canvas, i)
+
+
+def no_proposal(rows: Canvas, i: int) -> FloatingPointError:
+    return FloatingPointError(
+        f"step {int(rows.nfe[i])}, row {int(rows.row[i])}: the model's logits are NaN or "
+        "infinite, or ban every token"
+    )
 
 
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
@@ -111,8 +124,7 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
     for score in sampler.scores:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
-    open = canvas.open
-    where = sampler.select(canvas) & open
-    most_confident = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
-    stuck = open.any(1) & ~where.any(1)
-    return where | (torch.zeros_like(where).scatter(1, most_confident, True) & stuck[:, None])
+    where = sampler.select(canvas) & canvas.open
+    best = confidence.masked_fill(~canvas.open, -torch.inf).argmax(1, keepdim=True)
+    stuck = ~where.any(1, keepdim=True)
+    return where.scatter(1, best, where.gather(1, best) | stuck) & canvas.open
