@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from dlmdecode.decoding.loop import choose, denoise
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
+GOLDEN = Path(__file__).parent / "golden"
 DELIMITERS = {"delimiters": (194, 84, 191, 34, 208), "delimiter_threshold": 0.1}
 
 
@@ -26,8 +28,10 @@ def learned() -> AcceptanceFilter:
 OPTIONS = {
     "adablock": DELIMITERS,
     "learn2pd": {"filter": learned(), "threshold": 0.5},
+    "pc_sampler": {"frequencies": str(GOLDEN / "aux" / "pc-corpus.json")},
     "klass": {"threshold": 0.4, "kl_threshold": 1.0},
     "threshold": {"threshold": 0.6},
+    "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
 }
 COMPOSITIONS = [
@@ -39,8 +43,10 @@ COMPOSITIONS = [
     "credit+frechet",
     "prophet+factor",
     "adablock+hierarchy",
+    "certainty+threshold",
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
+MORE = {"edit": 2 * 3}  # forwards of full blocks
 CACHES = ("none", "prefix", "dual")
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 CACHED = [  # WINO reads committed positions, which a cache does not recompute
@@ -67,7 +73,7 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
         alone = run(recipe, prompt, cache=cache)
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
         assert torch.equal(batch.sequences[i, : len(prompt)], prompt)
-        assert batch.nfe[i] == alone.nfe[0] <= LENGTH
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + MORE.get(recipe, 0)
     assert MASK not in batch.sequences.tolist()[0]
     assert not (batch.sequences == MASK).any()
 
@@ -141,9 +147,13 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("ccd+freedave", "steps"),
         ("wino+freedave", "stays"),
         ("wino+credit", "credits"),
+        ("edit+freedave", "stays"),
+        ("edit+credit", "credits"),
         ("ccd+credit", "twice"),
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
+        ("saber+freedave", "stays"),
+        ("pc_sampler+threshold", "no probability"),
     ],
 )
 def test_what_cannot_be_combined_is_refused_with_the_reason(recipe, why):
@@ -157,6 +167,14 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "saber": [{"block_length": 0}],
+    "certainty": [{"sigma": 0}, {"sigma": -1}, {"sigma": "wide"}],
+    "pc_sampler": [
+        {"decay": -1},
+        {"clip": 5, "frequencies": None},
+        {"frequencies": "nowhere.json"},
+        {"frequencies": 3},
+    ],
     "threshold": [
         {"threshold": 7},
         {"threshold": -0.1},
@@ -198,6 +216,7 @@ BAD_OPTIONS = {
     ],
     "freedave": [{"draft_steps": 0}, {"draft_mode": "forest"}, {"threshold": 1.5}],
     "wino": [{"threshold": 7}, {"threshold_back": -1}],
+    "edit": [{"editing_threshold": 7}, {"max_post_steps": -1}, {"max_post_steps": 1.5}],
     "adablock": [
         {"delimiter_threshold": 1.5},
         {"window": 0},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -17,19 +17,31 @@ from dlmdecode.decoding.sampler import Sampler
 COMPLETE = "a complete recipe has a selection and blocks: build it with sampler()"
 
 
+class BadLogits(FloatingPointError):
+    """A model's logits were NaN or infinite, or banned every token, for `rows` (`Canvas.row`)."""
+
+    def __init__(self, message: str, rows: list[int]):
+        super().__init__(message)
+        self.rows = rows
+
+
 def denoise(
     forward: Forward,
     canvas: Canvas,
     sampler: Sampler,
     dtype: torch.dtype = torch.float32,
+    admit: Callable[[Canvas], Canvas] = lambda rows: rows,
 ) -> Iterator[Canvas]:
     """Yield the rows still being written, after every step, until none is left.
 
+    Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
+
     Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed.
+    every row, and a revision takes back fewer than the step before committed. Steps of a block that
+    a revision holds open come on top.
     `dtype` is the precision of probabilities, float32 or float64.
     """
-    while len(canvas):
+    while len(canvas := admit(canvas)):
         canvas = step(forward, canvas.copy(), sampler, dtype)
         yield canvas
         canvas = unfinished(canvas)
@@ -98,23 +110,24 @@ def propose(
             wait=False,  # `check` looks, with all else that is read of the device
         )
     except ops.NoProposal as error:
-        raise no_proposal(rows, error.rows[0] // positions.width) from error
+        bad = dict.fromkeys(row // positions.width for row in error.rows)
+        raise no_proposal(rows, list(bad)) from error
     rows.proposal.put(positions, need, proposed)
     rows.fresh = positions
 
 
 def check(canvas: Canvas) -> None:
-    """Raise `FloatingPointError`, naming step and row, where logits were NaN or infinite."""
-    for i, row in enumerate(canvas.seen):
-        if row.bad:
-            raise no_proposal(canvas, i)
+    """Raise `BadLogits` where the model's were NaN or infinite."""
+    bad = [i for i, row in enumerate(canvas.seen) if row.bad]
+    if bad:
+        raise no_proposal(canvas, bad)
 
 
-def no_proposal(rows: Canvas, i: int) -> FloatingPointError:
-    return FloatingPointError(
-        f"step {int(rows.nfe[i])}, row {int(rows.row[i])}: the model's logits are NaN or "
-        "infinite, or ban every token"
-    )
+def no_proposal(rows: Canvas, bad: list[int]) -> BadLogits:
+    """The error that names the step, and the rows of that canvas."""
+    message = f"step {int(rows.nfe[bad[0]])}, row {int(rows.row[bad[0]])}: the model's logits are "
+    message += "NaN or infinite, or ban every token"
+    return BadLogits(message, rows.row[bad].tolist())
 
 
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:

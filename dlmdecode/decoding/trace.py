@@ -26,6 +26,7 @@ class Step:
         start, stop: (n,) the text being written is [start, stop).
         lo, hi: (n,) the open block after the step.
         masks_left: (n,) how many positions are still to be written.
+        held: (n,) bool, the open block is full and may still change.
         nfe: (n,) forwards of each row so far.
     """
 
@@ -39,6 +40,7 @@ class Step:
     stop: Tensor
     lo: Tensor
     hi: Tensor
+    held: Tensor
     nfe: Tensor
 
     @cached_property
@@ -63,6 +65,7 @@ class Step:
             canvas.stop,
             canvas.lo,
             canvas.hi,
+            canvas.held,
             canvas.nfe,
         )
 
