@@ -13,6 +13,8 @@ from dlmdecode.ops.extension import is_available
 from dlmdecode.ops.path_search import path_search
 from dlmdecode.ops.propose import propose
 from dlmdecode.ops.proposed import BAD, UNNEEDED, NoProposal, Proposed, check
+from dlmdecode.ops.put import put
+from dlmdecode.ops.survey import Row, Survey, survey
 from dlmdecode.ops.topm import topm
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "UNNEEDED",
     "NoProposal",
     "Proposed",
+    "Row",
+    "Survey",
     "candidates",
     "check",
     "commit",
@@ -28,5 +32,7 @@ __all__ = [
     "is_available",
     "path_search",
     "propose",
+    "put",
+    "survey",
     "topm",
 ]
