@@ -115,8 +115,9 @@ def resolve_source(
     Raises:
         ValueError: an argument out of range, or without effect beside the others.
     """
-    search, lengths = resolve_search(path_search), resolve_length(draft_length)
+    search = resolve_search(path_search)
     drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
+    lengths = resolve_length(drafter.draft_length if draft_length is None else draft_length)
     drafter.check(lengths.longest)
     one = f"{type(drafter).__name__} drafts one path, there is nothing to search; leave it out"
     require(drafter.searched or path_search == "cps", "path_search", path_search, one)
