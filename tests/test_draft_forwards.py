@@ -8,6 +8,7 @@ from dlmdecode.speculation import (
     DiffusionDrafter,
     Draft,
     FailFast,
+    LatticeTree,
     Observation,
     ThresholdDrafter,
     TopM,
@@ -120,3 +121,13 @@ def test_failfast_ends_with_the_block_that_has_an_end():
 def test_options_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [{}, {"lam": 1.0}, {"nodes": 5, "num_candidates": 2}], ids=str)
+def test_a_tree_of_the_lattice_is_verified(kind):
+    model, tree = llama(), LatticeTree(**kind)
+    how = dict(max_new_tokens=20, vocabulary="identity", draft_length=6, path_search=tree)
+    out = decode(micro("dream"), model, PROMPT, **how)
+    assert torch.equal(out.sequences, Verifier(model).generate(PROMPT, 20).sequences)
+    assert max(len(step.draft) for step in out.trace) <= tree.nodes
+    assert any(step.parent.count(-1) > 1 for step in out.trace)

@@ -1,6 +1,7 @@
 """Speculation: a diffusion model drafts, a causal model verifies, the text is the latter's."""
 
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
+from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree
 from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
@@ -38,6 +39,7 @@ __all__ = [
     "Fused",
     "Hierarchy",
     "Lattice",
+    "LatticeTree",
     "LogitSpec",
     "NGram",
     "Observation",

@@ -57,7 +57,7 @@ def speculate(
         prompt: as in `generate`, in the verifier's vocabulary and chat template.
         max_new_tokens: at most this many tokens per prompt.
         temperature: 0 for greedy decoding; above, sampling from the verifier's distribution.
-        path_search: "cps", "argmax", or a `PathSearch` with other settings.
+        path_search: "cps", "argmax", "tree", or a `PathSearch` or `LatticeTree` of one's own.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
             `Proxy`; None counts the prompt and the text as it grows.
         draft_length: "adaptive", a number of tokens, or an `AdaptiveLength` with other settings;
