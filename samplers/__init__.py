@@ -7,6 +7,7 @@ from dlmdecode.samplers import (  # noqa: F401
     certainty,
     credit,
     dream,
+    edit,
     entropy_bound,
     eoser,
     factor,

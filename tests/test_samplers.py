@@ -32,6 +32,7 @@ OPTIONS = {
     "pc_sampler": {"frequencies": str(GOLDEN / "aux" / "pc-corpus.json")},
     "klass": {"threshold": 0.4, "kl_threshold": 1.0},
     "threshold": {"threshold": 0.6},
+    "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
 }
 COMPOSITIONS = [
@@ -46,8 +47,11 @@ COMPOSITIONS = [
     "certainty+threshold",
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
+MORE = {  # forwards that commit nothing, at most
+    "edit": 2 * 3,
+    "info_gain": LENGTH // BLOCK,
+}
 CACHES = ("none", "prefix", "dual")
-LOOKS = {"info_gain": LENGTH // BLOCK}  # forwards of a text that commit nothing, at most
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 CACHED = [  # WINO reads committed positions, which a cache does not recompute
     (recipe, cache) for recipe in RECIPES for cache in CACHES if recipe != "wino" or cache == "none"
@@ -73,7 +77,7 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
         alone = run(recipe, prompt, cache=cache)
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
         assert torch.equal(batch.sequences[i, : len(prompt)], prompt)
-        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + LOOKS.get(recipe, 0)
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + MORE.get(recipe, 0)
     assert MASK not in batch.sequences.tolist()[0]
     assert not (batch.sequences == MASK).any()
 
@@ -147,6 +151,8 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("ccd+freedave", "steps"),
         ("wino+freedave", "stays"),
         ("wino+credit", "credits"),
+        ("edit+freedave", "stays"),
+        ("edit+credit", "credits"),
         ("ccd+credit", "twice"),
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
@@ -221,6 +227,7 @@ BAD_OPTIONS = {
     ],
     "freedave": [{"draft_steps": 0}, {"draft_mode": "forest"}, {"threshold": 1.5}],
     "wino": [{"threshold": 7}, {"threshold_back": -1}],
+    "edit": [{"editing_threshold": 7}, {"max_post_steps": -1}, {"max_post_steps": 1.5}],
     "adablock": [
         {"delimiter_threshold": 1.5},
         {"window": 0},

@@ -4,12 +4,14 @@ from dlmdecode.caches.base import Recompute, ShownUntil, attention_mask, gather_
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.committed import CommittedCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
+from dlmdecode.caches.store import Store
 
 __all__ = [
     "BlockCache",
     "CommittedCache",
     "Recompute",
     "ShownUntil",
+    "Store",
     "attention_mask",
     "cache_policy",
     "gather_states",

@@ -13,13 +13,13 @@ from dlmdecode.decoding.positions import Positions
 class Guided:
     """Logits `u + (1 + scale)(z − u)`, u from a canvas with a masked prompt (arXiv 2502.09992).
 
-    One call of twice the rows. The unconditional rows have row numbers of their own, so a key/value
-    cache keeps them apart.
+    One call of twice the rows. The unconditional rows have row numbers of their own, `num_rows` and
+    up, so a key/value cache keeps them apart; 0 takes as many as the first call has.
     """
 
-    def __init__(self, forward: Forward, scale: float):
+    def __init__(self, forward: Forward, scale: float, num_rows: int = 0):
         self.forward, self.work = forward, forward.work
-        self.scale, self.num_rows = scale, 0
+        self.scale, self.num_rows = scale, num_rows
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.num_rows = max(self.num_rows, int(rows.row.max()) + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -17,20 +17,31 @@ from dlmdecode.decoding.sampler import Sampler
 COMPLETE = "a complete recipe has a selection and blocks: build it with sampler()"
 
 
+class BadLogits(FloatingPointError):
+    """A model's logits were NaN or infinite, or banned every token, for `rows` (`Canvas.row`)."""
+
+    def __init__(self, message: str, rows: list[int]):
+        super().__init__(message)
+        self.rows = rows
+
+
 def denoise(
     forward: Forward,
     canvas: Canvas,
     sampler: Sampler,
     dtype: torch.dtype = torch.float32,
+    admit: Callable[[Canvas], Canvas] = lambda rows: rows,
 ) -> Iterator[Canvas]:
     """Yield the rows still being written, after every step, until none is left.
 
-    Ends after at most as many steps as there are masks, besides those in which verification only
-    looks: every other step commits at least one token of every row, and a revision takes back fewer
-    than the step before committed.
+    Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
+
+    Ends after at most as many steps as there are masks: every step commits at least one token of
+    every row, and a revision takes back fewer than the step before committed. Steps in which
+    verification only looks, and those of a block that a revision holds open, come on top.
     `dtype` is the precision of probabilities, float32 or float64.
     """
-    while len(canvas):
+    while len(canvas := admit(canvas)):
         canvas = step(forward, canvas, sampler, dtype)
         yield canvas
         canvas = unfinished(canvas)
@@ -78,7 +89,7 @@ def propose(
 ) -> None:
     """Turn logits (N, W, V) at `positions` into the rows' proposals there.
 
-    Raises `FloatingPointError`, naming step and row, for NaN or infinite logits.
+    Raises `BadLogits`, naming step and row, for NaN or infinite logits.
     """
     need = rows.text if sampler.reads_committed else rows.masked
     try:
@@ -96,11 +107,10 @@ def propose(
         if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
             ops.check(proposed)
     except ops.NoProposal as error:
-        bad = error.rows[0] // positions.width
-        raise FloatingPointError(
-            f"step {int(rows.nfe[bad])}, row {int(rows.row[bad])}: the model's logits are NaN or "
-            "infinite, or ban every token"
-        ) from error
+        bad = list(dict.fromkeys(row // positions.width for row in error.rows))
+        message = f"step {int(rows.nfe[bad[0]])}, row {int(rows.row[bad[0]])}: the model's logits "
+        message += "are NaN or infinite, or ban every token"
+        raise BadLogits(message, rows.row[bad].tolist()) from error
     rows.proposal.put(positions, need, proposed)
     rows.fresh = positions
 

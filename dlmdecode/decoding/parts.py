@@ -39,7 +39,7 @@ class Part(ABC):  # noqa: B024  (the methods that a part must have are its slot'
     gives_way: bool = False  # any other part may take its slot
     reads_canvas: bool = False  # it reads proposals outside the open block
     reads_committed: bool = False  # it reads proposals at positions already written
-    takes_back: bool = False  # it re-masks tokens of the open block
+    takes_back: bool = False  # it re-masks or replaces tokens of the open block
     stateful: bool = False  # what it does depends on earlier steps
     compares_steps: bool = False  # it needs to have seen the forward of every single step
 
@@ -181,7 +181,10 @@ class Revision(Part):
     @abstractmethod
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         """Re-mask by `canvas.remask`, fewer than the step before committed, or end the text by
-        `canvas.truncate`; `committed` (B, L) bool is what this step wrote."""
+        `canvas.truncate`; `committed` (B, L) bool is what this step wrote.
+
+        `canvas.held` (B,) keeps a full block open for another forward, so often at most.
+        """
 
 
 class Verification(Part):

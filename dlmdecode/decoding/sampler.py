@@ -17,7 +17,8 @@ Each slot answers one question, once per denoising step:
 
 `parts.py` has the class that a part of each slot derives from. Parts are immutable and hashable;
 what they must remember lives in `canvas.memory[self]`, batch-first, so that it is drafted, picked
-and dropped with its row. Whatever changes how logits are computed (caches, guidance, a model's
+and dropped with its row; a row that joins others reads zeros there, which must mean nothing
+remembered. Whatever changes how logits are computed (caches, guidance, a model's
 shift) wraps the model instead and is invisible here.
 """
 

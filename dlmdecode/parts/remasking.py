@@ -25,5 +25,5 @@ class EndOfSequence(Revision):
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         eos = first(canvas.is_eos(canvas.tokens) & canvas.text)
-        settled = eos < first(canvas.masked)
+        settled = (eos < first(canvas.masked)) & ~canvas.held
         canvas.truncate(torch.where(settled, eos + 1, canvas.stop))
