@@ -36,9 +36,9 @@ def denoise(
 
     Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
 
-    Ends after at most as many steps as there are masks, besides those in which verification only
-    looks and those of a block that a revision holds open: every other step commits at least one
-    token of every row, and a revision takes back fewer than the step before committed.
+    Ends after at most as many steps as there are masks: every step commits at least one token of
+    every row, and a revision takes back fewer than the step before committed. Steps in which
+    verification only looks, and those of a block that a revision holds open, come on top.
     `dtype` is the precision of probabilities, float32 or float64.
     """
     while len(canvas := admit(canvas)):
