@@ -95,9 +95,7 @@ def check(size: str, home: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("size", nargs="*", help=f"of {', '.join(PUBLISHED)}; all if none is given")
-    parser.add_argument(
-        "--folder", type=Path, help="where to write, temporarily"
-    )
+    parser.add_argument("--folder", type=Path, help="where to write, temporarily")
     arguments = parser.parse_args()
     print(f"{'size':20} {'10^6':>8} {'cpu s':>8} {'forwards':>9} {'own GiB':>9}")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as home:

@@ -175,7 +175,7 @@ class PackedDrafts(BlockCache):
         attend = self.model.attention(packed, torch.cat([position, packed], 1), shown)
 
         def extend(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            old = [one[rows.row[head]] for one in self.store[layer]]
+            old = self.store.read(layer, rows.row[head], position.shape[1])
             return torch.cat([old[0], k], 2), torch.cat([old[1], v], 2)
 
         tokens = pack(rows.tokens.gather(1, query.at), rows.eos_ids[0])

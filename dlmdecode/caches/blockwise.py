@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dlmdecode.caches.base import attention_mask, gather_states, require_hook
 from dlmdecode.caches.registry import register_cache
+from dlmdecode.caches.store import Store
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
@@ -33,7 +34,7 @@ class BlockCache:
         fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
         require(model.block_length is None, "cache", name, fix)
         self.model, self.dual, self.work = model, dual, Work()
-        self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
+        self.store = Store()
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         due = rows.block_full & (rows.branch == 0)
@@ -51,14 +52,11 @@ class BlockCache:
 
     def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            if layer not in self.store:
-                num_rows, (_, heads, _, dim) = int(rows.row.max()) + 1, k.shape
-                shape = (num_rows, heads, rows.tokens.shape[1], dim)
-                self.store[layer] = k.new_zeros(shape), v.new_zeros(shape)
-            for kept, new in zip(self.store[layer], (k, v), strict=True):
+            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
                 kept[rows.row, :, : new.shape[2]] = new
             return k, v
 
+        self.store.fit(rows)
         length = int(rows.stop.max())
         tokens = rows.tokens[:, :length]
         self.work.add(tokens)
@@ -81,18 +79,22 @@ class BlockCache:
 
     def encode(self, rows: Canvas, window: Span, query: Span) -> Tensor:
         """States (N, W, D) of the query positions, each row against its own keys and values."""
-        whole = bool((rows.branch == 0).all()) and len(rows) == len(self.store[0][0])
+        whole = bool((rows.branch == 0).all()) and len(rows) == self.store.num_rows
+        length = rows.tokens.shape[1]
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-            kept = self.store[layer] if whole else [old[rows.row] for old in self.store[layer]]
+            if whole:  # rows stand in order: what they keep need not be copied
+                kept = [old[:, :, :length] for old in self.store.of(layer, k)]
+            else:
+                kept = self.store.read(layer, rows.row, length)
             new = (k[:, :, self.model.shift :], v[:, :, self.model.shift :])
             k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
             return k, v
 
         tokens = rows.tokens.gather(1, query.at)
         self.work.add(tokens)
-        attend = attention_mask(self.model, rows, query.at, rows.tokens.shape[1])
+        attend = attention_mask(self.model, rows, query.at, length)
         return self.model.encode(tokens, query.at, attend, mix)
 
 

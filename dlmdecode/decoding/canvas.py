@@ -6,13 +6,15 @@ then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.decoding.positions import Positions, Scattered, Span
+from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positions
 from dlmdecode.ops import Proposed
 
 
@@ -56,7 +58,7 @@ class Canvas:
     block_step: Tensor  # (B,) commits since the block was opened
     block_masks: Tensor  # (B,) masks in the block when it was opened
     nfe: Tensor  # (B,) forwards this row took part in
-    row: Tensor  # (B,) which input sequence this row continues
+    row: Tensor  # (B,) which place of the batch this row has: where a store keeps what is its own
     branch: Tensor  # (B,) 0 for the sequence itself, j for its j-th draft
     held: Tensor  # (B,) bool, a revision wants another forward of the open block, full or not
     stream: Tensor  # (B,) int64 key of this sequence's noise: seed and prompt
@@ -71,25 +73,31 @@ class Canvas:
     def of(
         cls,
         prompts: list[Tensor],
-        length: int,
+        length: int | Sequence[int],
         mask_id: int,
         eos_ids: tuple[int, ...],
         stream: Tensor | None = None,
     ) -> Canvas:
-        """Masks directly after each prompt, padding after the masks: no row's positions shift."""
+        """Masks directly after each prompt, padding after the masks: no row's positions shift.
+
+        `length` is the number of masks, of every row or of each.
+        """
         device = prompts[0].device
-        start = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        tokens = torch.full((len(prompts), int(start.max()) + length), eos_ids[0], device=device)
-        for row, prompt in zip(tokens, prompts, strict=True):
+        starts = [len(prompt) for prompt in prompts]
+        lengths = [length] * len(prompts) if isinstance(length, int) else length
+        stops = [a + n for a, n in zip(starts, lengths, strict=True)]
+        start, stop = torch.tensor([starts, stops], device=device)
+        tokens = torch.full((len(prompts), max(stops)), eos_ids[0], device=device)
+        for row, prompt, end in zip(tokens, prompts, stops, strict=True):
             row[: len(prompt)] = prompt
-            row[len(prompt) : len(prompt) + length] = mask_id
+            row[len(prompt) : end] = mask_id
         zero = torch.zeros_like(start)
         blank = torch.zeros(tokens.shape, dtype=torch.float32, device=device)
         proposal = Proposal(torch.full_like(tokens, eos_ids[0]), blank.double(), blank, blank)
         return cls(
             tokens=tokens,
             start=start,
-            stop=start + length,
+            stop=stop,
             lo=start,
             hi=start,
             step=zero,
@@ -124,6 +132,11 @@ class Canvas:
     def masked(self) -> Tensor:
         """Positions still to be written, (B, L) bool."""
         return (self.tokens == self.mask_id) & self.text
+
+    @property
+    def standing(self) -> Tensor:
+        """Positions that hold a token, prompt and text, (B, L) bool."""
+        return (self.position < self.stop[:, None]) & ~self.masked
 
     @property
     def block(self) -> Tensor:
@@ -162,6 +175,50 @@ class Canvas:
 
         return replace(self, **{f.name: pick(getattr(self, f.name)) for f in fields(self)})
 
+    def resize(self, length: int) -> Canvas:
+        """The same rows with `length` positions: the last ones left out, or padding behind them."""
+        old = self.tokens.shape[1]
+
+        def fit(value: Any, fill: int = 0) -> Any:
+            if isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == old:
+                return F.pad(value, (0, 0) * (value.dim() - 2) + (0, length - old), value=fill)
+            if isinstance(value, Proposal):
+                return Proposal(*(fit(getattr(value, f.name)) for f in fields(value)))
+            if isinstance(value, Scattered):
+                return Scattered(fit(value.where))
+            return {key: fit(kept) for key, kept in value.items()} if type(value) is dict else value
+
+        resized = {f.name: fit(getattr(self, f.name)) for f in fields(self)}
+        return replace(self, **resized | {"tokens": fit(self.tokens, self.eos_ids[0])})
+
+    @classmethod
+    def join(cls, parts: Sequence[Canvas]) -> Canvas:
+        """The rows of several, in the order of `row`, as long as the longest text needs.
+
+        What a part remembers of some rows only is zero for the others.
+        """
+        length = max(int(part.stop.max()) for part in parts)
+        parts = [part.resize(length) for part in parts]
+
+        def cat(values: list[Any]) -> Any:
+            first = values[0]
+            if isinstance(first, Tensor):
+                return stack(values)
+            if isinstance(first, Proposal):
+                return Proposal(*(cat([getattr(v, f.name) for v in values]) for f in fields(first)))
+            if isinstance(first, Span | Scattered):
+                return join_positions(values, length)
+            return first
+
+        joined = {f.name: cat([getattr(part, f.name) for part in parts]) for f in fields(cls)}
+        known = {key: kept for part in parts for key, kept in part.memory.items()}
+        joined["memory"] = {
+            key: stack([p.memory.get(key, like.new_zeros(len(p), *like.shape[1:])) for p in parts])
+            for key, like in known.items()
+        }
+        whole = replace(parts[0], **joined)
+        return whole.take(whole.row.argsort())
+
     def commit(self, where: Tensor) -> None:
         """Write the proposals at `where` (B, L)."""
         self.tokens = torch.where(where, self.proposal.token, self.tokens)
@@ -190,3 +247,12 @@ class Canvas:
             self.hi = torch.where(full, self.lo + blocks(self), self.hi).minimum(self.stop)
             self.block_step = self.block_step.masked_fill(full, 0)
             self.block_masks = torch.where(full, self.open.sum(1), self.block_masks)
+
+
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of several tensors, with zeros behind where another one is larger."""
+    sizes = [max(size) for size in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = parts[0].new_zeros(sum(map(len, parts)), *sizes)
+    for part, rows in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+        rows[tuple(slice(size) for size in part.shape)] = part
+    return whole

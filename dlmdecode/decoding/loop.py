@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -17,20 +17,31 @@ from dlmdecode.decoding.sampler import Sampler
 COMPLETE = "a complete recipe has a selection and blocks: build it with sampler()"
 
 
+class BadLogits(FloatingPointError):
+    """A model's logits were NaN or infinite, or banned every token, for `rows` (`Canvas.row`)."""
+
+    def __init__(self, message: str, rows: list[int]):
+        super().__init__(message)
+        self.rows = rows
+
+
 def denoise(
     forward: Forward,
     canvas: Canvas,
     sampler: Sampler,
     dtype: torch.dtype = torch.float32,
+    admit: Callable[[Canvas], Canvas] = lambda rows: rows,
 ) -> Iterator[Canvas]:
     """Yield the rows still being written, after every step, until none is left.
 
-    Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed. Steps of a block that
-    a revision holds open come on top.
+    Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
+
+    Ends after at most as many steps as there are masks, besides those in which verification only
+    looks and those of a block that a revision holds open: every other step commits at least one
+    token of every row, and a revision takes back fewer than the step before committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
-    while len(canvas):
+    while len(canvas := admit(canvas)):
         canvas = step(forward, canvas, sampler, dtype)
         yield canvas
         canvas = unfinished(canvas)
@@ -48,7 +59,7 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = choose(sampler, canvas)
+    where = choose(sampler, canvas) & ~sampler.verify.looks(canvas)[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)
@@ -78,7 +89,7 @@ def propose(
 ) -> None:
     """Turn logits (N, W, V) at `positions` into the rows' proposals there.
 
-    Raises `FloatingPointError`, naming step and row, for NaN or infinite logits.
+    Raises `BadLogits`, naming step and row, for NaN or infinite logits.
     """
     need = rows.text if sampler.reads_committed else rows.masked
     try:
@@ -96,17 +107,19 @@ def propose(
         if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
             ops.check(proposed)
     except ops.NoProposal as error:
-        bad = error.rows[0] // positions.width
-        raise FloatingPointError(
-            f"step {int(rows.nfe[bad])}, row {int(rows.row[bad])}: the model's logits are NaN or "
-            "infinite, or ban every token"
-        ) from error
+        bad = list(dict.fromkeys(row // positions.width for row in error.rows))
+        message = f"step {int(rows.nfe[bad[0]])}, row {int(rows.row[bad[0]])}: the model's logits "
+        message += "are NaN or infinite, or ban every token"
+        raise BadLogits(message, rows.row[bad].tolist()) from error
     rows.proposal.put(positions, need, proposed)
     rows.fresh = positions
 
 
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
-    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends."""
+    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends.
+
+    Where the rule names too few positions, the most confident ones are added.
+    """
     assert sampler.select is not None, COMPLETE
     confidence = canvas.proposal.prob
     for score in sampler.scores:
@@ -114,6 +127,18 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
     canvas.confidence = confidence
     open = canvas.open
     where = sampler.select(canvas) & open
-    most_confident = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
-    stuck = open.any(1) & ~where.any(1)
-    return where | (torch.zeros_like(where).scatter(1, most_confident, True) & stuck[:, None])
+    least = max(sampler.min_tokens_per_step, 1)
+    short = open.any(1) & (where.sum(1) < least)
+    return where | (most_confident(confidence, open, least) & short[:, None])
+
+
+def most_confident(confidence: Tensor, open: Tensor, count: int) -> Tensor:
+    """The `count` most confident of the `open` positions, or all; ties to the lowest, (B, L) bool.
+
+    Where there is none open, the first position may be named.
+    """
+    ranked = confidence.masked_fill(~open, -torch.inf)
+    if count == 1:
+        return torch.zeros_like(open).scatter(1, ranked.argmax(1, keepdim=True), True)
+    best = ranked.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(open).scatter(1, best, True) & open

@@ -103,3 +103,11 @@ class Scattered:
 Positions = Span | Scattered
 """Some positions of each row, ascending. Both have `lo`, `hi`, `width`, `at`, `contains`, `column`,
 `within`, `take` and `cat`."""
+
+
+def join_positions(parts: Sequence[Positions], length: int) -> Positions:
+    """The rows of several, which may be of either kind, on a canvas of `length` positions."""
+    if all(isinstance(part, Span) for part in parts):
+        return Span.cat([part for part in parts if isinstance(part, Span)])
+    every = torch.arange(length, device=parts[0].lo.device)
+    return Scattered(torch.cat([part.contains(every.expand(len(part.lo), -1)) for part in parts]))

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from dlmdecode import ops
-from dlmdecode.checks import Count, conform, require
+from dlmdecode.checks import Count, OneOf, conform, require
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
-from dlmdecode.speculation.diffuspec.lattice import TopM
+from dlmdecode.models.quantize import KINDS
+from dlmdecode.speculation.diffuspec.lattice import TopM, top_m
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.registry import register_drafter
-
-FUSED = 32  # candidates that `ops.topm` finds in one read
-
-
-def top_m(logits: Tensor, num: int) -> TopM:
-    """The `num` best tokens of logits (K, V) with their log probabilities, best first."""
-    if num <= FUSED:
-        return TopM(*ops.topm(logits, num))
-    best, ids = logits.topk(min(num, logits.shape[-1]), -1)
-    return TopM(ids, (best.float() - logits.float().logsumexp(-1, keepdim=True)))
 
 
 class PrefixCache:
@@ -170,7 +161,11 @@ def blend(old: TopM, new: TopM, where: Tensor) -> TopM:
 
 @register_drafter("diffusion", paper="arXiv 2510.02358")
 def diffusion(
-    model: str, steps: Count = 1, num_candidates: Count = 15, prefix_cache: bool = True
+    model: str,
+    steps: Count = 1,
+    num_candidates: Count = 15,
+    prefix_cache: bool = True,
+    quantize: Annotated[str, OneOf(KINDS)] | None = None,
 ) -> DiffusionDrafter:
     """A diffusion language model: name, hub id or folder. A model's name alone means this, too."""
-    return DiffusionDrafter(load(model), steps, num_candidates, prefix_cache)
+    return DiffusionDrafter(load(model, quantize=quantize), steps, num_candidates, prefix_cache)
