@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import time
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import cache_policy
-from dlmdecode.checks import conform, require
-from dlmdecode.composition import Composition
+from dlmdecode.call import Call
+from dlmdecode.checks import Count, conform, require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Forward, Work
-from dlmdecode.decoding.guidance import Guided
-from dlmdecode.decoding.loop import denoise
-from dlmdecode.decoding.noise import streams
-from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
-from dlmdecode.models.loading import load
-from dlmdecode.models.protocol import Denoiser
-from dlmdecode.models.wrap import as_denoiser, wrap
-from dlmdecode.parts.blocks import check_blocks
-from dlmdecode.parts.remasking import EndOfSequence
-from dlmdecode.prompts import check_context, encode_prompts
-from dlmdecode.settings import DEFAULT_SAMPLER, Settings, takes_settings
+from dlmdecode.flight import Flight
+from dlmdecode.request import Request, longest_first
+from dlmdecode.result import Generation
+from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
-
-
-@dataclass
-class Generation:
-    """What `generate` returns.
-
-    Attributes:
-        sequences: (B, P+G) int64, each row prompt then text, right-padded with EOS.
-        texts: the generated text of each row without prompt and special tokens; None without a
-            tokenizer.
-        nfe: forwards each row took part in (number of function evaluations).
-        new_tokens: tokens of each row's text, up to but without its first EOS.
-        stats: totals: nfe (model calls), forward_rows and forward_positions (rows and token
-            positions over all calls), new_tokens, seconds, tokens_per_forward (new tokens over the
-            sum of the rows' nfe), tokens_per_second.
-        trace: what was committed when; None unless asked for.
-        prompt_lengths: tokens of each prompt.
-    """
-
-    sequences: Tensor
-    texts: list[str] | None
-    nfe: list[int]
-    new_tokens: list[int]
-    stats: dict[str, float]
-    trace: Trace | None = None
-    prompt_lengths: list[int] = field(default_factory=list)
 
 
 @takes_settings
@@ -63,6 +28,7 @@ def generate(
     prompt: Any,
     sampler: Any = DEFAULT_SAMPLER,
     *,
+    batch_size: int | None = None,
     streamer: Any = None,
     on_step: Callable[[Step], None] | None = None,
     trace: bool = False,
@@ -81,6 +47,8 @@ def generate(
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
         {settings}
+        batch_size: prompts in flight at a time, the longest first: one that is finished makes room
+            for the next. None decodes all together.
         streamer: transformers' protocol: `put(prompt)`, `put_draft(ids)` after each step if it has
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
             case. One prompt only.
@@ -107,15 +75,18 @@ def generate(
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
         trace = conform("trace", trace, bool)
-        run = Run.prepare(model, prompt, sampler, attention_mask, options)
-        shown.begin(run.canvas, run.sampler)
-        steps_taken = Trace(run.sampler)
-        for step in run:
+        run = Run(model, prompt, sampler, attention_mask, batch_size, options)
+        shown.begin(run.call, run.requests)
+        steps_taken = Trace(run.call.sampler)
+        looked_at = trace or on_step is not None or streamer is not None
+        for step in run if looked_at else ():
             if trace:
                 steps_taken.append(step)
             if on_step is not None:
                 on_step(step)
             shown.show(step)
+        while not looked_at and run.advance():
+            pass
     return run.result(steps_taken if trace else None)
 
 
@@ -125,6 +96,7 @@ def stream(
     prompt: Any,
     sampler: Any = DEFAULT_SAMPLER,
     *,
+    batch_size: int | None = None,
     attention_mask: Any = None,
     **options: Any,
 ) -> Iterator[Step]:
@@ -134,109 +106,57 @@ def stream(
     """
     for name in ("streamer", "on_step", "trace"):
         require(name not in options, name, options.get(name), "it belongs to generate, not stream")
-    return iter(Run.prepare(model, prompt, sampler, attention_mask, options))
+    return iter(Run(model, prompt, sampler, attention_mask, batch_size, options))
 
 
-def resolve_model(model: Any) -> Denoiser:
-    if isinstance(model, (str, os.PathLike)):
-        return load(model)
-    found = as_denoiser(model)
-    if found is not None:
-        return found
-    configured = isinstance(model, torch.nn.Module) and hasattr(model, "config")  # transformers'
-    fix = (
-        "give a name, what load gives, a Denoiser, or dlmdecode.wrap(module, mask_id=…, eos_ids=…)"
-    )
-    require(configured, "model", type(model).__name__, fix)
-    return wrap(model)
-
-
-@dataclass
 class Run:
     """One call of `generate`: everything checked and built, nothing forwarded yet."""
 
-    model: Denoiser
-    sampler: Sampler
-    canvas: Canvas
-    forward: Forward
-    work: Work
-    dtype: torch.dtype
-    sequences: Tensor
-    nfe: Tensor
-    seconds: float = 0.0
+    def __init__(
+        self,
+        model: Any,
+        prompt: Any,
+        sampler: Any,
+        mask: Any,
+        batch_size: int | None,
+        options: Mapping[str, Any],
+    ):
+        places = conform("batch_size", batch_size, Count | None)
+        self.call = Call.of(model, sampler, options)
+        self.requests = self.call.requests(prompt, mask)
+        most = len(self.requests)
+        places = min(places or most, most)
+        self.waiting = deque(longest_first(self.requests) if places < most else self.requests)
+        self.flight = Flight(self.call, places, self.next)
 
-    @classmethod
-    def prepare(
-        cls, model: Any, prompt: Any, sampler: Any, mask: Any, options: Mapping[str, Any]
-    ) -> Run:
-        composition, options = Composition.read(sampler, options)
-        settings, options = Settings.of(options)
-        model = resolve_model(model)
-        check_blocks(settings.block_length, settings.steps, settings.max_new_tokens, model)
-        facts = settings.facts
-        recipe = composition.build(model.family, facts, options, model.block_length)
-        recipe = tempered(recipe.bind(model), settings.temperature)
-        if settings.eos == "stop":
-            recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
-        prompts = encode_prompts(prompt, mask, model)
-        check_context(prompts, settings.max_new_tokens, model)
-        noise = streams(prompts, settings.seed or 0)
-        canvas = Canvas.of(prompts, settings.max_new_tokens, model.mask_id, model.eos_ids, noise)
-        for opening in recipe.openings:
-            opening(canvas)
-        forward = leaf = forward_of(model, recipe, settings)
-        if settings.cfg_scale != 0:
-            forward = Guided(leaf, settings.cfg_scale)
-        tokens, nfe = canvas.tokens.clone(), canvas.nfe.clone()
-        return cls(model, recipe, canvas, forward, leaf.work, settings.dtype, tokens, nfe)
+    def next(self, most: int) -> list[Request]:
+        return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
+
+    def advance(self) -> bool:
+        """Take a step; whether there is another one. Raises the error of a row."""
+        for request in self.flight.advance():
+            request.result()
+        return bool(self.waiting or self.flight.rows)
 
     def __iter__(self) -> Iterator[Step]:
-        began = time.perf_counter()
-        number, before = 0, self.canvas.tokens
-        rows = denoise(self.forward, self.canvas, self.sampler, self.dtype)
-        for number, canvas in enumerate(rows, 1):
-            before = self.sequences[canvas.row]
-            self.sequences[canvas.row] = canvas.tokens
-            self.nfe[canvas.row] = canvas.nfe
-            self.seconds = time.perf_counter() - began
-            yield Step.of(number, canvas, before, self.sequences)
+        """Every step of the whole batch, as it is taken."""
+        sequences = self.call.canvas(self.requests).tokens.clone()
+        steps, number = list[Step](), itertools.count(1)
+
+        def see(canvas: Canvas, before: Tensor, requests: list[Request]) -> None:
+            rows = torch.tensor([request.index for request in requests], device=before.device)
+            canvas = replace(canvas.resize(sequences.shape[1]), row=rows)
+            before = sequences[rows]
+            sequences[rows] = canvas.tokens
+            steps.append(Step.of(next(number), canvas, before, sequences))
+
+        self.flight.watch = see
+        goes_on = True
+        while goes_on:
+            goes_on = self.advance()
+            yield steps.pop()
 
     def result(self, trace: Trace | None) -> Generation:
-        start, stop = self.canvas.start.tolist(), self.canvas.stop.tolist()
-        spans = [row[a:b] for row, a, b in zip(self.sequences, start, stop, strict=True)]
-        ends = [first_eos(span, self.model.eos_ids) for span in spans]
-        texts = None
-        if self.model.tokenizer is not None:
-            texts = [
-                self.model.tokenizer.decode(span[:end], skip_special_tokens=True)
-                for span, end in zip(spans, ends, strict=True)
-            ]
-        nfe, total = self.nfe.tolist(), sum(ends)
-        stats = {
-            "nfe": self.work.calls,
-            "forward_rows": self.work.rows,
-            "forward_positions": self.work.positions,
-            "new_tokens": total,
-            "seconds": self.seconds,
-            "tokens_per_forward": total / max(sum(nfe), 1),
-            "tokens_per_second": total / self.seconds if self.seconds else 0.0,
-        }
-        return Generation(self.sequences, texts, nfe, ends, stats, trace, start)
-
-
-def first_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> int:
-    """Tokens before the first EOS of `ids` (n,)."""
-    where = torch.isin(ids, torch.tensor(eos_ids, device=ids.device)).nonzero()
-    return int(where[0]) if len(where) else len(ids)
-
-
-def tempered(recipe: Sampler, temperature: float) -> Sampler:
-    """The recipe at the temperature of the call, unless it has read that already."""
-    return replace(recipe, temperature=recipe.temperature or temperature)
-
-
-def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
-    """The leaf forward: the recipe's own, or the cache policy's."""
-    if recipe.evaluate is not None:
-        return recipe.evaluate(model, settings)
-    return cache_policy(model, settings.cache)
+        """Of all rows, in the caller's order."""
+        rows = [request.result() for request in self.requests]
+        return replace(Generation.join(self.call.model, rows, self.flight.cost), trace=trace)

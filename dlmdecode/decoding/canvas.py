@@ -168,9 +168,16 @@ class Canvas:
 
         return replace(self, **{f.name: pick(getattr(self, f.name)) for f in fields(self)})
 
+    def copy(self) -> Canvas:
+        """A canvas that what is done to this one leaves alone; tensors are shared, for none of them
+        is written to."""
+        return replace(self, proposal=replace(self.proposal), memory=dict(self.memory))
+
     def resize(self, length: int) -> Canvas:
         """The same rows with `length` positions: the last ones left out, or padding behind them."""
         old = self.tokens.shape[1]
+        if length == old:
+            return self
 
         def fit(value: Any, fill: int = 0) -> Any:
             if isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == old:

@@ -18,10 +18,11 @@ COMPLETE = "a complete recipe has a selection and blocks: build it with sampler(
 
 
 class BadLogits(FloatingPointError):
-    """A model's logits were NaN or infinite, or banned every token, for `rows` (`Canvas.row`)."""
+    """NaN or infinite logits in a row's `step`, for `rows` (`Canvas.row`), the first one named."""
 
-    def __init__(self, message: str, rows: list[int]):
-        super().__init__(message)
+    def __init__(self, step: int, rows: list[int]):
+        reason = "the model's logits are NaN or infinite, or ban every token"
+        super().__init__(f"step {step}, row {rows[0]}: {reason}")
         self.rows = rows
 
 
@@ -106,10 +107,8 @@ def propose(
         if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
             ops.check(proposed)
     except ops.NoProposal as error:
-        bad = list(dict.fromkeys(row // positions.width for row in error.rows))
-        message = f"step {int(rows.nfe[bad[0]])}, row {int(rows.row[bad[0]])}: the model's logits "
-        message += "are NaN or infinite, or ban every token"
-        raise BadLogits(message, rows.row[bad].tolist()) from error
+        bad = [row // positions.width for row in error.rows]
+        raise BadLogits(int(rows.nfe[bad[0]]), rows.row[bad].unique().tolist()) from error
     rows.proposal.put(positions, need, proposed)
     rows.fresh = positions
 
