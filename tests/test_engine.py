@@ -10,8 +10,8 @@ from dataclasses import fields
 import pytest
 import torch
 from test_samplers import CACHED, options
-from toy import BLOCK_CAUSAL, EOS, FAMILIES, altered, counted_forwards, fond_of, micro, prompts
 from torch import Tensor
+from toy import BLOCK_CAUSAL, EOS, altered, counted_forwards, fond_of, micro, prompts
 
 import dlmdecode
 from dlmdecode.caches import BlockCache, CommittedCache
@@ -41,15 +41,21 @@ def assert_single_runs(model, batch, results, sampler="threshold", **options):
         assert (result.nfe, result.new_tokens) == (alone.nfe, alone.new_tokens)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name, cache", CACHED)
-def test_rows_that_come_late_equal_their_single_runs(name, cache, family):
-    if name == "wino" and family == "dream":
-        pytest.skip("wino is refused where logits are shifted")
+def assert_late_rows_equal_single_runs(name, cache, family):
     model, given = fond_of(micro(family), EOS, 2.0), options(name) | SIZE | {"cache": cache}
     engine = dlmdecode.Engine(model, name, batch_size=2, **given)
-    batch = prompts(*LENGTHS)
+    batch = prompts(9, 4, 12)
     assert_single_runs(model, batch, late(engine, batch), name, **given)
+
+
+@pytest.mark.parametrize("name, cache", CACHED)
+def test_rows_that_come_late_equal_their_single_runs(name, cache):
+    assert_late_rows_equal_single_runs(name, cache, "llada")
+
+
+@pytest.mark.parametrize("name", ["threshold", "klass", "adablock+credit+localleap"])
+def test_so_it_is_where_logits_are_shifted(name):
+    assert_late_rows_equal_single_runs(name, "dual", "dream")
 
 
 @pytest.mark.parametrize("cache", ["none", "block"])
@@ -83,9 +89,11 @@ def test_generate_in_places_gives_what_it_gives_all_at_once(cache):
     assert (out.nfe, out.new_tokens, out.texts) == (whole.nfe, whole.new_tokens, whole.texts)
     assert out.stats["forward_rows"] == whole.stats["forward_rows"]
     assert out.sequences[0].tolist() != out.sequences[5].tolist()  # equal prompts, other noise
-    assert [step.number for step in steps] == list(range(1, len(steps) + 1)) == [
-        step.number for step in out.trace.steps
-    ]
+    assert (
+        [step.number for step in steps]
+        == list(range(1, len(steps) + 1))
+        == [step.number for step in out.trace.steps]
+    )
     assert torch.equal(steps[-1].sequences, out.sequences)
     assert max(len(step.rows) for step in steps) == 2
     assert steps[0].rows.tolist() == [4, 1]  # the longest first
@@ -93,17 +101,20 @@ def test_generate_in_places_gives_what_it_gives_all_at_once(cache):
 
 def test_a_place_that_is_free_is_taken_at_the_next_step():
     batch = prompts(*[4] * 12)
-    steps = list(dlmdecode.stream(micro("llada"), batch, "vanilla", batch_size=4, **SIZE))
+    steps = list(
+        dlmdecode.stream(micro("llada"), batch, "vanilla", batch_size=4, eos="ignore", **SIZE)
+    )
     assert [len(step.rows) for step in steps] == [4] * 48
 
 
 def test_run_yields_requests_as_they_finish():
-    engine = dlmdecode.Engine(micro("llada"), "vanilla", batch_size=2, **SIZE)
+    given = SIZE | {"eos": "ignore"}
+    engine = dlmdecode.Engine(micro("llada"), "vanilla", batch_size=2, **given)
     batch = prompts(*LENGTHS)
     found = list(engine.run(batch))
     assert [request.index for request in found] == [4, 1, 2, 3, 0]
     results = [request.result() for request in sorted(found, key=lambda r: r.index)]
-    assert_single_runs(micro("llada"), batch, results, "vanilla", **SIZE)
+    assert_single_runs(micro("llada"), batch, results, "vanilla", **given)
     assert engine.cost.rows == sum(result.stats["forward_rows"] for result in results) == 80
     seconds = sum(result.stats["seconds"] for result in results)
     assert engine.cost.seconds == pytest.approx(seconds)
@@ -161,9 +172,6 @@ def test_a_length_that_the_sampler_is_not_built_for_is_refused():
 def test_bad_logits_end_their_own_request_only(name):
     batch = prompts(4, 9, 6)
     poisoned = int(batch[1][0])
-
-    class Poisoned:
-        """A model that has nothing to say beside one token."""
 
     model = altered(micro("llada"), lambda logits: logits)
     encode = model.encode
@@ -249,7 +257,7 @@ def test_an_error_of_on_step_is_the_requests_own():
         raise KeyError("mine")
 
     engine = dlmdecode.Engine(micro("llada"), "threshold", batch_size=2, **SIZE)
-    first, second = (engine.submit(p, on_step=f) for p, f in zip(prompts(3, 4), (fails, None)))
+    first, second = engine.submit(prompts(3)[0], on_step=fails), engine.submit(prompts(4)[0])
     assert engine.step() == [first] and isinstance(first.exception(), KeyError)
     while not second.done():
         engine.step()
