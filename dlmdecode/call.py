@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dlmdecode.caches import cache_policy
 from dlmdecode.checks import Count, conform, require
@@ -22,8 +21,8 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.parts.blocks import check_blocks
-from dlmdecode.parts.remasking import EndOfSequence
 from dlmdecode.prompts import check_context, encode_prompts
+from dlmdecode.recipe import negative_rows, recipe_of
 from dlmdecode.request import Request
 from dlmdecode.settings import Settings
 
@@ -54,56 +53,64 @@ class Call:
     settings: Settings
     composition: Composition
     options: dict[str, Any]  # the sampler's
-    lengths: set[int] = field(default_factory=set)  # of texts, that the recipe is known to be for
+    lengths: set[int]  # of texts, for which the composition gives this sampler
 
     @classmethod
-    def of(cls, model: Any, sampler: Any, options: Mapping[str, Any]) -> Call:
+    def of(
+        cls, model: Any, sampler: Any, options: Mapping[str, Any], logits_processor: Any = None
+    ) -> Call:
         composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
-        model = resolve_model(model)
-        recipe = recipe_of(model, composition, settings, options)
-        recipe = tempered(recipe.bind(model), settings.temperature)
-        if settings.eos == "stop":
-            recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
-        return cls(model, recipe, settings, composition, options, {settings.max_new_tokens})
+        model, length = resolve_model(model), settings.max_new_tokens
+        check_blocks(settings.block_length, settings.steps, length, model)
+        recipe = recipe_of(model, composition, options, settings, logits_processor)
+        return cls(model, recipe, settings, composition, options, {length})
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed or 0
 
     def length(self, max_new_tokens: int | None) -> int:
         """Positions of a text of its own length, None for that of the call.
 
-        Raises `ValueError` where other settings do not allow it or the recipe depends on it.
+        Raises `ValueError` where other settings do not allow it, or the sampler depends on it.
         """
         length = conform("max_new_tokens", max_new_tokens, Count | None)
         if length is None:
             return self.settings.max_new_tokens
         if length not in self.lengths:
             own = replace(self.settings, max_new_tokens=length)
+            check_blocks(own.block_length, own.steps, length, self.model)
             mine, theirs = (
-                recipe_of(self.model, self.composition, settings, self.options)
+                self.composition.build(
+                    self.model.family, settings.facts, self.options, self.model.block_length
+                )
                 for settings in (self.settings, own)
             )
-            fix = f"the sampler is built for {self.settings.max_new_tokens}: texts share it"
+            fix = f"the sampler is built for {self.settings.max_new_tokens}: all texts share it"
             require(mine == theirs, "max_new_tokens", length, fix)
             self.lengths.add(length)
         return length
 
-    def prompts(self, prompt: Any, mask: Any, length: int) -> list[Tensor]:
-        """The ids of each prompt, each with room for a text of `length` positions."""
-        prompts = encode_prompts(prompt, mask, self.model)
+    def requests(
+        self, prompt: Any, mask: Any = None, length: int | None = None, seed: int | None = None
+    ) -> list[Request]:
+        """A request for each text, numbered; those of equal prompts get noise of their own.
+
+        Raises `ValueError` for a prompt that cannot be decoded.
+        """
+        length = self.length(length)
+        given = encode_prompts(prompt, mask, self.model, may_be_empty=True)
+        prompts = [row for row in given for _ in range(self.settings.num_return_sequences)]
         check_context(prompts, length, self.model)
+        noise = streams(prompts, self.seed if seed is None else seed)
+        own = replace(self.settings, max_new_tokens=length)
+        negative = negative_rows(own, prompts, self.model) or [None] * len(prompts)
+        rows = enumerate(zip(prompts, noise, negative, strict=True))
+        found = [Request(i, ids, length, key, other) for i, (ids, key, other) in rows]
         if self.sampler.openings:  # what does not fit there is an error now
-            self.canvas([Request(0, prompts[0], length, torch.zeros_like(prompts[0][0]))])
-        return prompts
-
-    @property
-    def seed(self) -> int:
-        return self.settings.seed or 0
-
-    def requests(self, prompt: Any, mask: Any) -> list[Request]:
-        """A request for each prompt, numbered; equal prompts get noise of their own."""
-        length = self.settings.max_new_tokens
-        prompts = self.prompts(prompt, mask, length)
-        rows = zip(prompts, streams(prompts, self.seed), strict=True)
-        return [Request(i, ids, length, noise) for i, (ids, noise) in enumerate(rows)]
+            self.canvas(found[:1])
+        return found
 
     @torch.inference_mode()
     def canvas(self, requests: Sequence[Request]) -> Canvas:
@@ -120,20 +127,9 @@ class Call:
         forward = forward_of(self.model, self.sampler, self.settings)
         if self.settings.cfg_scale == 0:
             return forward
-        return Guided(forward, self.settings.cfg_scale, num_rows)
-
-
-def recipe_of(
-    model: Denoiser, composition: Composition, settings: Settings, options: Mapping[str, Any]
-) -> Sampler:
-    """What the composition means for this model and these settings, unbound."""
-    check_blocks(settings.block_length, settings.steps, settings.max_new_tokens, model)
-    return composition.build(model.family, settings.facts, options, model.block_length)
-
-
-def tempered(recipe: Sampler, temperature: float) -> Sampler:
-    """The recipe at the temperature of the call, unless it has read that already."""
-    return replace(recipe, temperature=recipe.temperature or temperature)
+        nothing = torch.empty(0, dtype=torch.int64, device=self.model.device)
+        negative = None if self.settings.negative_prompt is None else [nothing] * num_rows
+        return Guided(forward, self.settings.cfg_scale, num_rows, negative)
 
 
 def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:

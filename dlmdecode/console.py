@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import unicodedata
+from dataclasses import fields
+from functools import partial
 from typing import Any, TextIO
+
+from dlmdecode.settings import SETTINGS, Settings, parse
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
 """What the library raises for a bad argument, file or model: a line for the user, no traceback."""
@@ -64,3 +68,22 @@ def load_model(arguments: argparse.Namespace) -> Any:
     from dlmdecode import load
 
     return load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Give a command one option for each setting; what is not given stays out of its arguments."""
+    for setting in fields(Settings):
+        names = (setting.name, *setting.metadata["aliases"])
+        parser.add_argument(
+            *(f"--{name.replace('_', '-')}" for name in names),
+            dest=setting.name,
+            type=partial(parse, setting.name),
+            default=argparse.SUPPRESS,
+            metavar="X",
+            help=f"{setting.metadata['help']} ({str(setting.default).lower()})",
+        )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that a command was given."""
+    return {name: value for name, value in vars(arguments).items() if name in SETTINGS}

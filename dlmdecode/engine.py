@@ -25,7 +25,6 @@ from torch import Tensor
 from dlmdecode.call import Call
 from dlmdecode.checks import conform, require, whole
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.noise import streams
 from dlmdecode.decoding.trace import Step
 from dlmdecode.flight import Flight
 from dlmdecode.request import Request, longest_first
@@ -42,7 +41,13 @@ class Engine:
 
     @takes_settings
     def __init__(
-        self, model: Any, sampler: Any = DEFAULT_SAMPLER, *, batch_size: int = 8, **options: Any
+        self,
+        model: Any,
+        sampler: Any = DEFAULT_SAMPLER,
+        *,
+        batch_size: int = 8,
+        logits_processor: Any = None,
+        **options: Any,
     ):
         """Everything is checked here, and nothing forwarded.
 
@@ -50,13 +55,14 @@ class Engine:
             model, sampler: as for `generate`.
             batch_size: prompts in flight at a time.
             {settings}
+            logits_processor: as for `generate`.
             **options: options of the sampler's components.
 
         Raises:
             ValueError, TypeError: as `generate`.
         """
         self.batch_size = whole("batch_size", batch_size)
-        self.call = Call.of(model, sampler, options)
+        self.call = Call.of(model, sampler, options, logits_processor)
         self.flight = Flight(self.call, self.batch_size, self.next, self.show)
         self.changed = threading.Condition()  # guards the two below
         self.waiting: deque[Request] = deque()
@@ -96,11 +102,12 @@ class Engine:
         seed = conform("seed", seed, Seed | None)
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
-        length = self.call.length(max_new_tokens)
-        prompts = self.call.prompts(prompt, None, length)
-        require(len(prompts) == 1, "prompt", prompt, "give a single one; run takes several")
-        noise = streams(prompts, self.call.seed if seed is None else seed)
-        request = Request(next(self.numbers), prompts[0], length, noise[0], on_step)
+        several = self.call.settings.num_return_sequences
+        require(several == 1, "num_return_sequences", several, "run gives several; submit, one")
+        requests = self.call.requests(prompt, None, max_new_tokens, seed)
+        require(len(requests) == 1, "prompt", prompt, "give a single one; run takes several")
+        (request,) = requests
+        request.index, request.on_step = next(self.numbers), on_step
         self.line_up([request])
         return request
 

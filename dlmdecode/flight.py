@@ -14,6 +14,7 @@ from torch import Tensor
 from dlmdecode.call import Call
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.loop import BadLogits, denoise
 from dlmdecode.request import Request
 from dlmdecode.result import Cost, Generation
@@ -62,6 +63,8 @@ class Flight:
         if new:
             fresh = self.call.canvas(list(new.values()))
             fresh.row = torch.tensor(list(new), device=fresh.row.device)
+            if isinstance(self.forward, Guided):
+                self.forward.admit({place: r.negative for place, r in new.items()})
             canvas = Canvas.join([canvas, fresh]) if len(canvas) else fresh
         self.canvas = canvas.copy()
         return canvas
@@ -116,7 +119,8 @@ class Flight:
         row = canvas.tokens[index, :width]
         row = F.pad(row, (0, width - len(row)), value=canvas.eos_ids[0])  # a copy in any case
         nfe = int(canvas.nfe[index])
-        return Generation.of(self.call.model, row, len(request.prompt), nfe, request.cost)
+        stops = self.call.settings.stop_strings or ()
+        return Generation.of(self.call.model, row, len(request.prompt), nfe, request.cost, stops)
 
     def fail(self, error: BadLogits) -> list[Request]:
         """The error of a step is that of the requests with bad logits; the others take it again."""

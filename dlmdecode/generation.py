@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ def generate(
     on_step: Callable[[Step], None] | None = None,
     trace: bool = False,
     attention_mask: Any = None,
+    logits_processor: Any = None,
     **options: Any,
 ) -> Generation:
     """Decode a diffusion language model.
@@ -43,7 +44,8 @@ def generate(
         model: what `load` or `wrap` give, a name or path for `load`, or a bare module whose
             `config` names its mask token.
         prompt: text, chat messages, token ids (a tensor, an array or a list), a list of these, a
-            padded batch (B, P) with `attention_mask`, or what a tokenizer returns.
+            padded batch (B, P) with `attention_mask`, or what a tokenizer returns. An empty one is
+            the tokenizer's BOS, or nothing where there is none.
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
         {settings}
@@ -55,6 +57,9 @@ def generate(
         on_step: called with a `Step` after every step.
         trace: keep every `Step` in `out.trace`.
         attention_mask: (B, P) for a batch of ids, 1 for a prompt's tokens.
+        logits_processor: a function `(input_ids (n, T), scores (n, V)) -> scores` or a list of
+            these, such as transformers'. Its `input_ids` are all that stands in the row, without
+            the masks between, the same for each of the n positions.
         **options: options of the sampler's components; of two components that share one, as
             `**{"credit.gamma": 0.3}`.
 
@@ -75,7 +80,8 @@ def generate(
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
         trace = conform("trace", trace, bool)
-        run = Run(model, prompt, sampler, attention_mask, batch_size, options)
+        call = Call.of(model, sampler, options, logits_processor)
+        run = Run(call, call.requests(prompt, attention_mask), batch_size)
         shown.begin(run.call, run.requests)
         steps_taken = Trace(run.call.sampler)
         looked_at = trace or on_step is not None or streamer is not None
@@ -98,6 +104,7 @@ def stream(
     *,
     batch_size: int | None = None,
     attention_mask: Any = None,
+    logits_processor: Any = None,
     **options: Any,
 ) -> Iterator[Step]:
     """Decode as `generate` does with the same arguments, yielding a `Step` after every step.
@@ -106,24 +113,16 @@ def stream(
     """
     for name in ("streamer", "on_step", "trace"):
         require(name not in options, name, options.get(name), "it belongs to generate, not stream")
-    return iter(Run(model, prompt, sampler, attention_mask, batch_size, options))
+    call = Call.of(model, sampler, options, logits_processor)
+    return iter(Run(call, call.requests(prompt, attention_mask), batch_size))
 
 
 class Run:
     """One call of `generate`: everything checked and built, nothing forwarded yet."""
 
-    def __init__(
-        self,
-        model: Any,
-        prompt: Any,
-        sampler: Any,
-        mask: Any,
-        batch_size: int | None,
-        options: Mapping[str, Any],
-    ):
+    def __init__(self, call: Call, requests: list[Request], batch_size: int | None):
+        self.call, self.requests = call, requests
         places = conform("batch_size", batch_size, Count | None)
-        self.call = Call.of(model, sampler, options)
-        self.requests = self.call.requests(prompt, mask)
         most = len(self.requests)
         places = min(places or most, most)
         self.waiting = deque(longest_first(self.requests) if places < most else self.requests)

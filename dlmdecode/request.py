@@ -30,11 +30,12 @@ class Request(Future[Generation]):
         prompt: Tensor,
         length: int,
         stream: Tensor,
-        on_step: Callable[[Step], None] | None = None,
+        negative: Tensor | None = None,
     ):
         super().__init__()
         self.index, self.prompt, self.length = index, prompt, length
-        self.stream, self.on_step = stream, on_step
+        self.stream, self.negative = stream, negative  # the key of its noise; a negative prompt
+        self.on_step: Callable[[Step], None] | None = None
         self.steps, self.cost = 0, Cost()
         self.settling = threading.RLock()
 

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dlmdecode.decoding.trace import Trace
 from dlmdecode.models.protocol import Denoiser
+from dlmdecode.parts.remasking import before_match
 
 
 @dataclass
@@ -19,10 +20,12 @@ class Generation:
 
     Attributes:
         sequences: (B, P+G) int64, each row prompt then text, right-padded with EOS.
-        texts: the generated text of each row without prompt and special tokens; None without a
-            tokenizer.
+        texts: the generated text of each row without prompt and special tokens, cut before a stop
+            string; None without a tokenizer. With `num_return_sequences` the rows of a prompt
+            follow each other.
         nfe: forwards each row took part in (number of function evaluations).
-        new_tokens: tokens of each row's text, up to but without its first EOS.
+        new_tokens: tokens of each row's text, up to but without its first EOS; those of a stop
+            string count.
         stats: totals: nfe (model calls), forward_rows and forward_positions (rows and token
             positions over all calls), new_tokens, seconds, tokens_per_forward (new tokens over the
             sum of the rows' nfe), tokens_per_second. Of an engine's prompt, forward_rows,
@@ -41,13 +44,16 @@ class Generation:
     prompt_lengths: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, model: Denoiser, row: Tensor, start: int, nfe: int, cost: Cost) -> Generation:
-        """That of one row (P+G,) whose text begins at `start`."""
+    def of(
+        cls, model: Denoiser, row: Tensor, start: int, nfe: int, cost: Cost, stops: Sequence[str]
+    ) -> Generation:
+        """That of one row (P+G,) whose text begins at `start` and ends before one of `stops`."""
         text = row[start:]
         end = first_eos(text, model.eos_ids)
         texts = None
         if model.tokenizer is not None:
-            texts = [model.tokenizer.decode(text[:end], skip_special_tokens=True)]
+            whole = model.tokenizer.decode(text[:end], skip_special_tokens=True)
+            texts = [before_match(whole, stops)]
         return cls(row[None], texts, [nfe], [end], cost.stats(end, nfe), None, [start])
 
     @classmethod

@@ -67,7 +67,7 @@ class Streaming:
         """Tokens of the text that are written for good."""
         masks = (i for i, token in enumerate(ids) if token == self.mask_id)
         final = next(masks, len(ids))
-        if self.takes_back and int(step.masks_left[0]):
+        if self.takes_back and (int(step.masks_left[0]) or bool(step.held[0])):
             final = min(final, int(step.lo[0]) - self.start)
         ends = (i + 1 for i, token in enumerate(ids[:final]) if token in self.eos_ids)
         return next(ends, final)

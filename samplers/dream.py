@@ -66,6 +66,7 @@ class GridQuota:
 class RandomShare(Selection):
     """Each position on its own with the probability of this step of the grid ("origin")."""
 
+    draws = True
     steps: int
     eps: float = 1e-3
 
@@ -88,6 +89,7 @@ class Jitter(Score):
     """Draw positions with probability softmax(score / temperature) instead of taking the best."""
 
     signed = True
+    draws = True
     temperature: float
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
@@ -95,7 +97,7 @@ class Jitter(Score):
         return confidence / self.temperature + noise
 
 
-@register_sampler("dream", paper="arXiv 2508.15487")
+@register_sampler("dream", paper="arXiv 2508.15487", recorded=("dream-vanilla",))
 def dream(
     steps: Count | None = None,
     alg: Annotated[str, OneOf(ALGORITHMS)] = "entropy",

@@ -25,6 +25,7 @@ class RandomOrder(Score):
     """Confidences that are random instead: a fresh order at every step, fixed by the seed."""
 
     replaces = True
+    draws = True
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
         return uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None])
@@ -50,7 +51,7 @@ class EndLast(Score):
         return torch.where(canvas.is_eos(canvas.proposal.token), confidence - 1, confidence)
 
 
-@register_sampler("vanilla", paper="arXiv 2502.09992")
+@register_sampler("vanilla", paper="arXiv 2502.09992", recorded=("llada-vanilla",))
 def vanilla(
     steps: Count | None = None,
     remasking: Annotated[str, OneOf(REMASKING)] = "low_confidence",

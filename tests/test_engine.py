@@ -77,6 +77,15 @@ def test_so_it_is_with_guidance_and_with_noise(more, cache):
 
 
 @pytest.mark.parametrize("cache", ["none", "dual"])
+def test_negative_prompts_follow_their_rows_into_other_places(cache):
+    batch, negative = prompts(3, 9, 5, 7), prompts(2, 12, 4, 9, seed=1)
+    given = dict(negative_prompt=negative, cfg_scale=0.8, cache=cache, **SIZE)
+    whole = dlmdecode.generate(micro("llada"), batch, **given)
+    out = dlmdecode.generate(micro("llada"), batch, batch_size=2, **given)
+    assert torch.equal(out.sequences, whole.sequences) and out.nfe == whole.nfe
+
+
+@pytest.mark.parametrize("cache", ["none", "dual"])
 def test_generate_in_places_gives_what_it_gives_all_at_once(cache):
     batch = [*prompts(*LENGTHS), prompts(3)[0]]
     given = dict(temperature=0.8, seed=1, cache=cache, **SIZE)
@@ -139,18 +148,17 @@ def test_what_cannot_be_decoded_is_refused_when_it_is_submitted():
     request = engine.submit(good)
     with counted_forwards(model) as forwards:
         for prompt, more, message in (
-            (good[:0], {}, "prompt='row 0': it is empty"),
+            (good + 1000, {}, "prompt='row 0: id"),
             ([good, good], {}, "prompt=.*give a single one; run takes several"),
             (good, {"max_new_tokens": 0}, "max_new_tokens=0"),
-            (good, {"max_new_tokens": 10**6}, "max_new_tokens=1000000"),
-            (good, {"max_new_tokens": 9, "seed": None}, "max_new_tokens=9|steps=16"),
+            (good, {"max_new_tokens": 9}, "steps=16: .*max_new_tokens=9"),
             (good, {"seed": 1.5}, "seed=1.5"),
             (good, {"on_step": 3}, "on_step=3: give a function, or None"),
         ):
             with pytest.raises(ValueError, match=message):
                 engine.submit(prompt, **more)
         with pytest.raises(ValueError, match="row 1"):
-            engine.run([good, good[:0]])
+            engine.run([good, good + 1000])
     assert forwards.calls == 0
     while not request.done():
         engine.step()
@@ -163,7 +171,7 @@ def test_what_cannot_be_decoded_is_refused_when_it_is_submitted():
 
 
 def test_a_length_that_the_sampler_is_not_built_for_is_refused():
-    engine = dlmdecode.Engine(micro("llada"), "ass", max_new_tokens=16, block_length=None)
+    engine = dlmdecode.Engine(micro("llada"), "dream", max_new_tokens=16, block_length=None)
     with pytest.raises(ValueError, match="max_new_tokens=64: the sampler is built for 16"):
         engine.submit(prompts(3)[0], max_new_tokens=64)
 
@@ -184,7 +192,7 @@ def test_bad_logits_end_their_own_request_only(name):
 
     model.encode = spoilt
     found = {r.index: r for r in dlmdecode.Engine(model, name, batch_size=3, **SIZE).run(batch)}
-    with pytest.raises(FloatingPointError, match="step 5, row 1: the model's logits are NaN"):
+    with pytest.raises(FloatingPointError, match="step [4-9], row 1: the model's logits are NaN"):
         found[1].result()
     others = [found[0].result(), found[2].result()]
     assert_single_runs(micro("llada"), [batch[0], batch[2]], others, name, **SIZE)
@@ -321,19 +329,18 @@ def test_memory_does_not_grow_with_requests(cache):
             engine.submit(prompt)
         while engine.step():
             pass
-        gc.collect()
-        tensors = [one for one in gc.get_objects() if isinstance(one, Tensor)]
-        held.append((len(tensors), bytes_of(tensors), bytes_of(store_of(engine.flight.forward))))
-    assert len(set(held[1:])) == 1 and held[0][2] == held[1][2]
+        held.append(live_tensors())
+    assert len(set(held[1:])) == 1
+    shapes = {kept.shape for layer in engine.flight.forward.store.layers.values() for kept in layer}
+    assert [(shape[0], shape[2]) for shape in shapes] == [(100, 41)]
     assert next(engine.numbers) == 2000
 
 
-def bytes_of(tensors):
-    return sum(one.untyped_storage().nbytes() for one in tensors)
-
-
-def store_of(cache):
-    return [tensor for layer in cache.store.layers.values() for tensor in layer]
+def live_tensors():
+    """How many tensors there are, and their bytes."""
+    gc.collect()
+    found = [one for one in gc.get_objects() if issubclass(type(one), Tensor)]
+    return len(found), sum(one.untyped_storage().nbytes() for one in found)
 
 
 @pytest.mark.parametrize("cache", [BlockCache, CommittedCache])

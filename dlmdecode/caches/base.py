@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions
 from dlmdecode.models.protocol import Denoiser
 
@@ -59,3 +62,14 @@ class Recompute:
         hidden = self.model.encode(tokens, position, attend)
         at = (wanted.at - self.model.shift).clamp(min=0)
         return self.model.head(gather_states(hidden, at)), wanted
+
+
+class ShownUntil:
+    """Another forward, shown nothing at or behind the positions (N,) that `stop` gives its rows."""
+
+    def __init__(self, forward: Forward, stop: Callable[[Canvas], Tensor]):
+        self.forward, self.stop, self.work = forward, stop, forward.work
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        stop = torch.minimum(self.stop(rows), rows.stop)
+        return self.forward(replace(rows, stop=stop), wanted.within(rows.start, stop))

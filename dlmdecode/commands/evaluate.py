@@ -18,7 +18,7 @@ from typing import Any
 
 from dlmdecode.checks import Count, conform
 from dlmdecode.composition import Composition
-from dlmdecode.console import add_model
+from dlmdecode.console import add_model, add_settings, given_settings
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.registry import RegisteredTask, registered_tasks
 from dlmdecode.evals.report import compare, section
@@ -27,7 +27,7 @@ from dlmdecode.evals.runner import Engine, Worker, evaluate, local, resumable
 from dlmdecode.evals.summary import Run
 from dlmdecode.evals.task import Task
 from dlmdecode.options import SYNTAX
-from dlmdecode.settings import Settings, add_settings, given_settings
+from dlmdecode.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

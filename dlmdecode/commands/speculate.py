@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +106,16 @@ class Progress:
 
     def show(self, step: Any) -> None:
         accepted, own = step.written[: step.accepted], step.written[step.accepted :]
+        rejected = [id for node, id in enumerate(step.draft) if node not in step.path]
         count = f"{step.number:3}  {step.accepted:2} of {len(step.draft):2}  "
         parts = [
             self.paint(accepted, GREEN, ""),
             self.paint(own, BOLD, "+"),
-            self.paint(step.draft[step.accepted :], RED, "-"),
+            self.paint(rejected, RED, "-"),
         ]
         print(count + "".join(parts), flush=True)
 
-    def paint(self, ids: tuple[int, ...], style: str, sign: str) -> str:
+    def paint(self, ids: Sequence[int], style: str, sign: str) -> str:
         """Text of ids; without colours, +[the verifier's own] and -[rejected]."""
         if not ids:
             return ""

@@ -60,6 +60,7 @@ class Canvas:
     nfe: Tensor  # (B,) forwards this row took part in
     row: Tensor  # (B,) which place of the batch this row has: where a store keeps what is its own
     branch: Tensor  # (B,) 0 for the sequence itself, j for its j-th draft
+    held: Tensor  # (B,) bool, a revision wants another forward of the open block, full or not
     stream: Tensor  # (B,) int64 key of this sequence's noise: seed and prompt
     proposal: Proposal
     confidence: Tensor  # (B, L) float64, what rules rank and compare
@@ -105,6 +106,7 @@ class Canvas:
             nfe=zero,
             row=torch.arange(len(prompts), device=device),
             branch=zero,
+            held=zero.bool(),
             stream=zero if stream is None else stream,
             proposal=proposal,
             confidence=proposal.prob,
@@ -132,6 +134,11 @@ class Canvas:
         return (self.tokens == self.mask_id) & self.text
 
     @property
+    def standing(self) -> Tensor:
+        """Positions that hold a token, prompt and text, (B, L) bool."""
+        return (self.position < self.stop[:, None]) & ~self.masked
+
+    @property
     def block(self) -> Tensor:
         """Positions of the open block, (B, L) bool."""
         return Span(self.lo, self.hi).contains(self.position)
@@ -143,13 +150,13 @@ class Canvas:
 
     @property
     def block_full(self) -> Tensor:
-        """Rows whose open block has nothing left to write, (B,) bool."""
-        return ~self.open.any(1)
+        """Rows whose open block has nothing left to write, and is not held open, (B,) bool."""
+        return ~self.open.any(1) & ~self.held
 
     @property
     def done(self) -> Tensor:
-        """Rows with nothing left to write, (B,) bool."""
-        return ~self.masked.any(1)
+        """Rows with nothing left to write, and no block held open, (B,) bool."""
+        return ~self.masked.any(1) & ~self.held
 
     def is_eos(self, tokens: Tensor) -> Tensor:
         return torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))

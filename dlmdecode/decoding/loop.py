@@ -37,8 +37,9 @@ def denoise(
 
     Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
 
-    Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed.
+    Ends after at most as many steps as there are masks, besides those in which verification only
+    looks and those of a block that a revision holds open: every other step commits at least one
+    token of every row, and a revision takes back fewer than the step before committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
     while len(canvas := admit(canvas)):
@@ -59,7 +60,7 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = choose(sampler, canvas)
+    where = choose(sampler, canvas) & ~sampler.verify.looks(canvas)[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)
@@ -114,7 +115,10 @@ def propose(
 
 
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
-    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends."""
+    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends.
+
+    Where the rule names too few positions, the most confident ones are added.
+    """
     assert sampler.select is not None, COMPLETE
     confidence = canvas.proposal.prob
     for score in sampler.scores:
@@ -122,6 +126,18 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
     canvas.confidence = confidence
     open = canvas.open
     where = sampler.select(canvas) & open
-    most_confident = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
-    stuck = open.any(1) & ~where.any(1)
-    return where | (torch.zeros_like(where).scatter(1, most_confident, True) & stuck[:, None])
+    least = max(sampler.min_tokens_per_step, 1)
+    short = open.any(1) & (where.sum(1) < least)
+    return where | (most_confident(confidence, open, least) & short[:, None])
+
+
+def most_confident(confidence: Tensor, open: Tensor, count: int) -> Tensor:
+    """The `count` most confident of the `open` positions, or all; ties to the lowest, (B, L) bool.
+
+    Where there is none open, the first position may be named.
+    """
+    ranked = confidence.masked_fill(~open, -torch.inf)
+    if count == 1:
+        return torch.zeros_like(open).scatter(1, ranked.argmax(1, keepdim=True), True)
+    best = ranked.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(open).scatter(1, best, True) & open

@@ -23,6 +23,7 @@ class Step:
         start, stop: (n,) the text being written is [start, stop).
         lo, hi: (n,) the open block after the step.
         masks_left: (n,) positions still to be written.
+        held: (n,) bool, the open block is full and may still change.
         nfe: (n,) forwards of each row so far.
     """
 
@@ -36,6 +37,7 @@ class Step:
     lo: Tensor
     hi: Tensor
     masks_left: Tensor
+    held: Tensor
     nfe: Tensor
 
     @classmethod
@@ -51,6 +53,7 @@ class Step:
             canvas.lo,
             canvas.hi,
             canvas.masked.sum(1),
+            canvas.held,
             canvas.nfe,
         )
 

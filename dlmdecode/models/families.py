@@ -23,8 +23,6 @@ BLOCK_CAUSAL = "it writes block by block under a block-causal mask"
 # Diffusion families that nobody has registered yet, by model_type or architecture class.
 NOT_IMPLEMENTED = {
     "sdar_moe": BLOCK_CAUSAL + " and has experts",
-    "StableDiffcoderForCausalLM": BLOCK_CAUSAL,
-    "llada2_moe": BLOCK_CAUSAL + " and has experts",
     "mmada": "it writes images, too",
     "diffusion_gemma": "it starts from random tokens, not from masks: use transformers",
 }

@@ -30,6 +30,8 @@ from dlmdecode.models import (  # noqa: F401
     fast_dllm,
     illada,
     llada_moe,
+    llada2_moe,
+    stable_diffcoder,
 )
 # isort: on
 

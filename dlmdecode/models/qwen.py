@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlmdecode.models.config import LARGEST_VOCABULARY, Config
-from dlmdecode.models.rotary import rope_theta
+from dlmdecode.models.rotary import rope_theta, rotary_dim
 from dlmdecode.models.transformer import Block, RMSNorm, Transformer
 
 
@@ -94,18 +94,21 @@ class Qwen(Transformer):
     layer_names = "model.layers."
     embedding_name = "model.embed_tokens.weight"
     head_name = "lm_head.weight"
+    partial_rotation = False  # whether a configuration may rotate a part of each head only
 
     def assemble(self) -> None:
         """Everything that has weights, by the model's `config`."""
         config, width = self.config, self.config.count("hidden_size")
         _, self.num_kv_heads, self.head_dim = head_sizes(config)
-        self.rope_theta = rope_theta(config)
+        self.rope_theta = rope_theta(config, self.partial_rotation)
+        if self.partial_rotation:
+            self.rotary_dim = rotary_dim(config, self.head_dim)
         self.max_length = config.count_or_none("max_position_embeddings")
         vocab = config.count("vocab_size", most=LARGEST_VOCABULARY)
         layers = [self.layer(i) for i in range(config.count("num_hidden_layers"))]
         self.model = nn.ModuleDict(
             {
-                "embed_tokens": nn.Embedding(vocab, width),
+                self.embedding_name.split(".")[1]: nn.Embedding(vocab, width),
                 "layers": nn.ModuleList(layers),
                 "norm": RMSNorm(width, norm_eps(config)),
             }
@@ -114,12 +117,12 @@ class Qwen(Transformer):
         if not self.tied:
             self.lm_head = nn.Linear(width, vocab, bias=False)
 
-    def layer(self, index: int) -> QwenBlock:
+    def layer(self, index: int) -> Block:
         raise NotImplementedError
 
     @property
     def embedding(self) -> nn.Embedding:
-        return self.model["embed_tokens"]  # type: ignore[return-value]
+        return self.model[self.embedding_name.split(".")[1]]  # type: ignore[return-value]
 
     @property
     def blocks(self) -> Iterable[Block]:

@@ -95,6 +95,7 @@ class Transformer(nn.Module, Denoiser):
     head_name: ClassVar[str]
     mask_tokens: ClassVar[tuple[str, ...]] = MASKS
     end_tokens: ClassVar[tuple[str, ...]] = TURN_ENDS
+    float32_names: ClassVar[tuple[str, ...]] = ()  # last names of tensors that stay in float32
 
     num_kv_heads: int
     head_dim: int

@@ -184,7 +184,12 @@ def fill(
     model: Transformer, stored: dict[str, Stored], device: torch.device, dtype: torch.dtype | None
 ) -> None:
     """Give a model made on the meta device its tensors, as `dtype` or as they are stored."""
+    exact = {name for name in stored if name.rpartition(".")[2] in model.float32_names}
     model.load_state_dict(
-        {name: value.to(dtype or value.dtype) for name, value in read(stored, device)}, assign=True
+        {
+            name: value.to(torch.float32 if name in exact else dtype or value.dtype)
+            for name, value in read(stored, device)
+        },
+        assign=True,
     )
     model.requires_grad_(False)

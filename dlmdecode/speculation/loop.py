@@ -22,9 +22,10 @@ from dlmdecode.settings import Seed
 from dlmdecode.speculation.drafters import Observation
 from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.source import Source, resolve_source
+from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
 from dlmdecode.speculation.verifier.options import check_options, text_options
-from dlmdecode.speculation.verifier.verification import choices, verify
+from dlmdecode.speculation.verifier.verification import Choices, walk
 from dlmdecode.speculation.verifier.verifier import pad, resolve_verifier
 
 
@@ -152,16 +153,16 @@ class Loop:
             length = int(min(self.source.lengths.length, room))
             draft, generated = self.source.draft(text, length)
             began = time.perf_counter()
-            tokens = list(draft.token)
-            scores = cached(text, tokens)
-            chosen = choices(scores, text + tokens, logits_processor, self.noise(len(tokens)))
-            accepted, written, done = verify(tokens, chosen, partial(ending, text))
-            cached.keep(len(text) + accepted)
+            draft = cached.fits(len(text), draft)
+            scores = cached(text, draft)
+            chosen = Choices(scores, text, logits_processor, self.noise(len(draft)))
+            path, written, done = walk(draft, chosen, partial(ending, text))
+            cached.keep(len(text), path)
             self.verify_seconds += time.perf_counter() - began
-            self.source.observe(Observation(text, draft, scores, list(range(accepted)), written))
+            self.source.observe(Observation(text, draft, scores, path, written))
             text += written
-            self.source.lengths.update(generated, accepted)
-            self.record(length, tokens, accepted, written)
+            self.source.lengths.update(generated, len(path))
+            self.record(length, draft, path, written)
         self.forwards = cached.calls
         return torch.tensor([self.tokens], device="cpu")
 
@@ -173,9 +174,10 @@ class Loop:
         position = torch.arange(start, start + length + 1, device=self.key.device)
         return uniform(self.key, position)
 
-    def record(self, length: int, draft: list[int], accepted: int, written: list[int]) -> None:
-        about = (self.row, len(self.steps) + 1, length, tuple(draft), accepted, tuple(written))
-        self.steps.append(Step(*about))
+    def record(self, length: int, draft: Draft, path: list[int], written: list[int]) -> None:
+        number, ids, parent = len(self.steps) + 1, tuple(draft.token), tuple(draft.parent)
+        more = len(path), tuple(written), parent, tuple(path)
+        self.steps.append(Step(self.row, number, length, ids, *more))
         if self.on_step is not None:
             self.on_step(self.steps[-1])
 

@@ -20,6 +20,8 @@ from torch import Tensor
 from dlmdecode.speculation.diffuspec.lattice import TopM
 from dlmdecode.speculation.tree import Draft
 
+Proposal = TopM | list[int] | Draft
+
 
 class Observation(NamedTuple):
     """What became of a draft of n nodes. Ids are the verifier's."""
@@ -52,7 +54,7 @@ class Drafter(ABC):
     forwards: int = 0
 
     @abstractmethod
-    def draft(self, prefix: list[int], length: int) -> TopM | list[int] | Draft:
+    def draft(self, prefix: list[int], length: int) -> Proposal:
         """What may follow `prefix` (P,), which is not empty; ids are the drafter's own.
 
         Args:
@@ -74,6 +76,10 @@ class Drafter(ABC):
     def check(self, longest: int) -> None:
         """Raise `ValueError` for an option without effect on drafts of at most `longest` tokens."""
         del longest
+
+    def read_with(self, read: Callable[[Proposal, list[int]], Draft]) -> None:
+        """Learn how a part's proposal after a prefix becomes a draft, for drafters of drafters."""
+        del read
 
     def observe(self, seen: Observation) -> None:
         """Look at a verification, after each of them, a step without draft included."""

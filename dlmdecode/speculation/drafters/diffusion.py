@@ -7,23 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dlmdecode import ops
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
-from dlmdecode.speculation.diffuspec.lattice import TopM
+from dlmdecode.speculation.diffuspec.lattice import TopM, top_m
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.registry import register_drafter
-
-FUSED = 32  # candidates that `ops.topm` finds in one read
-
-
-def top_m(logits: Tensor, num: int) -> TopM:
-    """The `num` best tokens of logits (K, V) with their log probabilities, best first."""
-    if num <= FUSED:
-        return TopM(*ops.topm(logits, num))
-    best, ids = logits.topk(min(num, logits.shape[-1]), -1)
-    return TopM(ids, (best.float() - logits.float().logsumexp(-1, keepdim=True)))
 
 
 class PrefixCache:

@@ -1,0 +1,43 @@
+"""Stable-DiffCoder (arXiv 2601.15892): Llama's network, attention causal between blocks.
+
+Configuration and parameter names are those of the published checkpoints, whose `model_type` is
+"llama": the architecture class tells them from Llama. Blocks are counted from position 0. The
+logits at i predict the token at i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlmdecode.models.families import register_family
+from dlmdecode.models.qwen import Qwen, QwenBlock
+
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "mlp_bias": (False,),
+    "quantization_config": (),
+}
+BLOCK = 4  # of the published generation code; config.json has no field for it
+
+
+@register_family("StableDiffcoderForCausalLM")
+class StableDiffCoder(Qwen):
+    """`config` is the checkpoint's config.json as a dict.
+
+    `block_length` is 4, as published, unless the configuration has a `block_size`.
+    """
+
+    family = "stable_diffcoder"
+    mask_id = 5  # of the published vocabulary; config.json names none
+
+    def __init__(self, config: Mapping[str, Any]):
+        super().__init__(config)
+        config = self.config
+        config.refuse_unsupported(SUPPORTED)
+        self.block_length = config.count("block_size", BLOCK)
+        self.assemble()
+
+    def layer(self, index: int) -> QwenBlock:
+        bias = self.config.flag("attention_bias")
+        return QwenBlock(index, self.config, bias=bias, out_bias=bias)
