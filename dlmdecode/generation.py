@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dlmdecode.caches import cache_policy
-from dlmdecode.checks import conform, require
-from dlmdecode.composition import Composition
+from dlmdecode.call import Call
+from dlmdecode.checks import Count, conform, require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Forward, Work
-from dlmdecode.decoding.guidance import Guided
-from dlmdecode.decoding.loop import denoise
-from dlmdecode.decoding.noise import streams
-from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
-from dlmdecode.models.loading import load
-from dlmdecode.models.protocol import Denoiser
-from dlmdecode.models.wrap import as_denoiser, wrap
-from dlmdecode.parts.blocks import check_blocks
-from dlmdecode.parts.remasking import before_match
-from dlmdecode.prompts import check_context, encode_prompts
-from dlmdecode.recipe import negative_rows, recipe_of
-from dlmdecode.settings import DEFAULT_SAMPLER, Settings, takes_settings
+from dlmdecode.flight import Flight
+from dlmdecode.request import Request, longest_first
+from dlmdecode.result import Generation
+from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
-
-
-@dataclass
-class Generation:
-    """What `generate` returns.
-
-    Attributes:
-        sequences: (B, P+G) int64, each row prompt then text, right-padded with EOS.
-        texts: the generated text of each row without prompt and special tokens, cut before a stop
-            string; None without a tokenizer. With `num_return_sequences` the rows of a prompt
-            follow each other.
-        nfe: forwards each row took part in (number of function evaluations).
-        new_tokens: tokens of each row's text, up to but without its first EOS; those of a stop
-            string count.
-        stats: totals: nfe (model calls), forward_rows and forward_positions (rows and token
-            positions over all calls), new_tokens, seconds, tokens_per_forward (new tokens over the
-            sum of the rows' nfe), tokens_per_second.
-        trace: what was committed when; None unless asked for.
-        prompt_lengths: tokens of each prompt.
-    """
-
-    sequences: Tensor
-    texts: list[str] | None
-    nfe: list[int]
-    new_tokens: list[int]
-    stats: dict[str, float]
-    trace: Trace | None = None
-    prompt_lengths: list[int] = field(default_factory=list)
 
 
 @takes_settings
@@ -66,6 +28,7 @@ def generate(
     prompt: Any,
     sampler: Any = DEFAULT_SAMPLER,
     *,
+    batch_size: int | None = None,
     streamer: Any = None,
     on_step: Callable[[Step], None] | None = None,
     trace: bool = False,
@@ -86,6 +49,8 @@ def generate(
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
         {settings}
+        batch_size: prompts in flight at a time, the longest first: one that is finished makes room
+            for the next. None decodes all together.
         streamer: transformers' protocol: `put(prompt)`, `put_draft(ids)` after each step if it has
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
             case. One prompt only.
@@ -115,15 +80,19 @@ def generate(
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
         trace = conform("trace", trace, bool)
-        run = Run.prepare(model, prompt, sampler, attention_mask, options, logits_processor)
-        shown.begin(run.canvas, run.sampler)
-        steps_taken = Trace(run.sampler)
-        for step in run:
+        call = Call.of(model, sampler, options, logits_processor)
+        run = Run(call, call.requests(prompt, attention_mask), batch_size)
+        shown.begin(run.call, run.requests)
+        steps_taken = Trace(run.call.sampler)
+        looked_at = trace or on_step is not None or streamer is not None
+        for step in run if looked_at else ():
             if trace:
                 steps_taken.append(step)
             if on_step is not None:
                 on_step(step)
             shown.show(step)
+        while not looked_at and run.advance():
+            pass
     return run.result(steps_taken if trace else None)
 
 
@@ -133,6 +102,7 @@ def stream(
     prompt: Any,
     sampler: Any = DEFAULT_SAMPLER,
     *,
+    batch_size: int | None = None,
     attention_mask: Any = None,
     logits_processor: Any = None,
     **options: Any,
@@ -143,114 +113,49 @@ def stream(
     """
     for name in ("streamer", "on_step", "trace"):
         require(name not in options, name, options.get(name), "it belongs to generate, not stream")
-    return iter(Run.prepare(model, prompt, sampler, attention_mask, options, logits_processor))
+    call = Call.of(model, sampler, options, logits_processor)
+    return iter(Run(call, call.requests(prompt, attention_mask), batch_size))
 
 
-def resolve_model(model: Any) -> Denoiser:
-    if isinstance(model, (str, os.PathLike)):
-        return load(model)
-    found = as_denoiser(model)
-    if found is not None:
-        return found
-    configured = isinstance(model, torch.nn.Module) and hasattr(model, "config")  # transformers'
-    fix = (
-        "give a name, what load gives, a Denoiser, or dlmdecode.wrap(module, mask_id=…, eos_ids=…)"
-    )
-    require(configured, "model", type(model).__name__, fix)
-    return wrap(model)
-
-
-@dataclass
 class Run:
     """One call of `generate`: everything checked and built, nothing forwarded yet."""
 
-    model: Denoiser
-    sampler: Sampler
-    settings: Settings
-    canvas: Canvas
-    forward: Forward
-    work: Work
-    sequences: Tensor
-    nfe: Tensor
-    seconds: float = 0.0
+    def __init__(self, call: Call, requests: list[Request], batch_size: int | None):
+        self.call, self.requests = call, requests
+        places = conform("batch_size", batch_size, Count | None)
+        most = len(self.requests)
+        places = min(places or most, most)
+        self.waiting = deque(longest_first(self.requests) if places < most else self.requests)
+        self.flight = Flight(self.call, places, self.next)
 
-    @classmethod
-    def prepare(
-        cls,
-        model: Any,
-        prompt: Any,
-        sampler: Any,
-        mask: Any,
-        options: Mapping[str, Any],
-        logits_processor: Any = None,
-    ) -> Run:
-        composition, options = Composition.read(sampler, options)
-        settings, options = Settings.of(options)
-        model, length = resolve_model(model), settings.max_new_tokens
-        check_blocks(settings.block_length, settings.steps, length, model)
-        recipe = recipe_of(model, composition, options, settings, logits_processor)
-        given = encode_prompts(prompt, mask, model, may_be_empty=True)
-        prompts = [row for row in given for _ in range(settings.num_return_sequences)]
-        check_context(prompts, length, model)
-        noise = streams(prompts, settings.seed or 0)
-        canvas = Canvas.of(prompts, length, model.mask_id, model.eos_ids, noise)
-        for opening in recipe.openings:
-            opening(canvas)
-        forward = leaf = forward_of(model, recipe, settings)
-        if settings.cfg_scale != 0:
-            negative = negative_rows(settings, prompts, model)
-            forward = Guided(leaf, settings.cfg_scale, negative=negative)
-        begun = canvas.tokens, canvas.nfe
-        return cls(model, recipe, settings, canvas, forward, leaf.work, *begun)
+    def next(self, most: int) -> list[Request]:
+        return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
+
+    def advance(self) -> bool:
+        """Take a step; whether there is another one. Raises the error of a row."""
+        for request in self.flight.advance():
+            request.result()
+        return bool(self.waiting or self.flight.rows)
 
     def __iter__(self) -> Iterator[Step]:
-        began = time.perf_counter()
-        rows = denoise(self.forward, self.canvas, self.sampler, self.settings.dtype)
-        for number, canvas in enumerate(rows, 1):
-            before = self.sequences
-            self.sequences = placed(canvas.tokens, canvas.row, before)
-            self.nfe = placed(canvas.nfe, canvas.row, self.nfe)
-            self.seconds = time.perf_counter() - began
-            yield Step.of(number, canvas, before, self.sequences)
+        """Every step of the whole batch, as it is taken."""
+        sequences = self.call.canvas(self.requests).tokens
+        steps, number = list[Step](), itertools.count(1)
+
+        def see(canvas: Canvas, before: Tensor, requests: list[Request]) -> None:
+            nonlocal sequences
+            rows = torch.tensor([request.index for request in requests], device=before.device)
+            canvas = replace(canvas.resize(sequences.shape[1]), row=rows)
+            whole, sequences = sequences, sequences.index_copy(0, rows, canvas.tokens)
+            steps.append(Step.of(next(number), canvas, whole, sequences))
+
+        self.flight.watch = see
+        goes_on = True
+        while goes_on:
+            goes_on = self.advance()
+            yield steps.pop()
 
     def result(self, trace: Trace | None) -> Generation:
-        start, stop = self.canvas.start.tolist(), self.canvas.stop.tolist()
-        spans = [row[a:b] for row, a, b in zip(self.sequences, start, stop, strict=True)]
-        ends = [first_eos(span, self.model.eos_ids) for span in spans]
-        texts = None
-        if self.model.tokenizer is not None:
-            decode = self.model.tokenizer.decode
-            stops: Any = self.settings.stop_strings or ()
-            pairs = zip(spans, ends, strict=True)
-            whole = (decode(span[:end], skip_special_tokens=True) for span, end in pairs)
-            texts = [before_match(text, stops) for text in whole]
-        nfe, total = self.nfe.tolist(), sum(ends)
-        stats = {
-            "nfe": self.work.calls,
-            "forward_rows": self.work.rows,
-            "forward_positions": self.work.positions,
-            "new_tokens": total,
-            "seconds": self.seconds,
-            "tokens_per_forward": total / max(sum(nfe), 1),
-            "tokens_per_second": total / self.seconds if self.seconds else 0.0,
-        }
-        sequences = self.sequences.clone()  # a tensor that can be written to: no step's own
-        return Generation(sequences, texts, nfe, ends, stats, trace, start)
-
-
-def placed(rows: Tensor, where: Tensor, every: Tensor) -> Tensor:
-    """`every` row (B, …) with `rows` (n, …) at `where` (n,); all of them stand in order."""
-    return rows if len(rows) == len(every) else every.index_copy(0, where, rows)
-
-
-def first_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> int:
-    """Tokens before the first EOS of `ids` (n,)."""
-    where = torch.isin(ids, torch.tensor(eos_ids, device=ids.device)).nonzero()
-    return int(where[0]) if len(where) else len(ids)
-
-
-def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
-    """The leaf forward: the recipe's own, or the cache policy's."""
-    if recipe.evaluate is not None:
-        return recipe.evaluate(model, settings)
-    return cache_policy(model, settings.cache)
+        """Of all rows, in the caller's order."""
+        rows = [request.result() for request in self.requests]
+        return replace(Generation.join(self.call.model, rows, self.flight.cost), trace=trace)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from dlmdecode.call import Call
 from dlmdecode.checks import require
-from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step
+from dlmdecode.request import Request
 
 
 @runtime_checkable
@@ -39,15 +40,16 @@ class Streaming:
         if self.streamer is not None:
             self.streamer.end()
 
-    def begin(self, canvas: Canvas, recipe: Sampler) -> None:
+    def begin(self, call: Call, requests: Sequence[Request]) -> None:
         """Put the prompt."""
         if self.streamer is None:
             return
-        require(len(canvas) == 1, "streamer", self.streamer, "a streamer takes a single prompt")
-        self.mask_id, self.eos_ids = canvas.mask_id, canvas.eos_ids
-        self.start, self.stop = int(canvas.start[0]), int(canvas.stop[0])
-        self.takes_back, self.shown = recipe.takes_back, 0
-        self.streamer.put(canvas.tokens[:, : self.start].cpu())
+        require(len(requests) == 1, "streamer", self.streamer, "a streamer takes a single prompt")
+        self.mask_id, self.eos_ids = call.model.mask_id, call.model.eos_ids
+        prompt = requests[0].prompt
+        self.start, self.stop = len(prompt), len(prompt) + requests[0].length
+        self.takes_back, self.shown = call.sampler.takes_back, 0
+        self.streamer.put(prompt[None].cpu())
 
     def show(self, step: Step) -> None:
         """Put what has become final, and the draft."""

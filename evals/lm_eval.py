@@ -30,6 +30,7 @@ import torch
 from tqdm import tqdm
 
 import dlmdecode
+from dlmdecode.call import resolve_model
 from dlmdecode.checks import conform, require, whole
 from dlmdecode.console import EXPECTED, fail
 from dlmdecode.evals.encoding import Encoder, Ids
@@ -41,7 +42,6 @@ from dlmdecode.evals.lm_eval_options import (
     read_settings,
     rows_of,
 )
-from dlmdecode.generation import resolve_model
 from dlmdecode.settings import DEFAULT_SAMPLER, Seed, Settings
 
 try:

@@ -51,7 +51,7 @@ class DependencyGraph(Evaluation):
 
     def __call__(self, model: Denoiser, settings: Settings) -> Forward:
         fix = "DAWN reads the attention of whole canvases: use cache='none'"
-        require(settings.cache == "none", "cache", settings.cache, fix)
+        require(settings.cache in ("none", "auto"), "cache", settings.cache, fix)
         fix = "DAWN reads the attention of the text itself: give 0"
         require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
         full = model.supports_cache and model.block_length is None and model.num_layers

@@ -121,6 +121,8 @@ class Canvas(Facts):
     def resize(self, length: int) -> Canvas:
         """The same rows with `length` positions: the last ones left out, or padding behind them."""
         old = self.tokens.shape[1]
+        if length == old:
+            return self
 
         def fit(value: Any, fill: int = 0) -> Any:
             if isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == old:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
@@ -29,6 +32,12 @@ class Guided:
         self.scale, self.num_rows = scale, num_rows
         self.negative = None if negative is None else Negative(negative)
 
+    def admit(self, prompts: Mapping[int, Tensor | None]) -> None:
+        """Take in other sequences, whose negative prompts these are, by place."""
+        for row, prompt in prompts.items():
+            if self.negative is not None and prompt is not None:
+                self.negative.place(row, prompt)
+
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.num_rows = max(self.num_rows, int(rows.row.max()) + 1)
         n = torch.arange(len(rows), device=rows.tokens.device)
@@ -53,9 +62,15 @@ class Negative:
         device = prompts[0].device
         self.length = torch.tensor([len(prompt) for prompt in prompts], device=device)
         self.ids = self.length.new_zeros(len(prompts), max(int(self.length.max()), 1))
-        for row, prompt in zip(self.ids, prompts, strict=True):
-            row[: len(prompt)] = prompt
+        for row, prompt in enumerate(prompts):
+            self.ids[row, : len(prompt)] = prompt
         self.width = 0  # of the canvas, which must not shrink under a cache when rows drop out
+
+    def place(self, row: int, prompt: Tensor) -> None:
+        """Give the place `row` to another sequence with a negative prompt of its own, (P,)."""
+        more = len(prompt) - self.ids.shape[1]
+        self.ids = F.pad(self.ids, (0, max(more, 0)))
+        self.ids[row, : len(prompt)], self.length[row] = prompt, len(prompt)
 
     def put(self, rows: Canvas, where: Tensor, wanted: Positions) -> Positions:
         """Change the prompts of `rows` `where` (N,); gives the positions that `wanted` are now."""

@@ -18,10 +18,11 @@ COMPLETE = "a complete recipe has a selection and blocks: build it with sampler(
 
 
 class BadLogits(FloatingPointError):
-    """A model's logits were NaN or infinite, or banned every token, for `rows` (`Canvas.row`)."""
+    """NaN or infinite logits in a row's `step`, for `rows` (`Canvas.row`), the first one named."""
 
-    def __init__(self, message: str, rows: list[int]):
-        super().__init__(message)
+    def __init__(self, step: int, rows: list[int]):
+        reason = "the model's logits are NaN or infinite, or ban every token"
+        super().__init__(f"step {step}, row {rows[0]}: {reason}")
         self.rows = rows
 
 
@@ -111,7 +112,7 @@ def propose(
         )
     except ops.NoProposal as error:
         bad = dict.fromkeys(row // positions.width for row in error.rows)
-        raise no_proposal(rows, list(bad)) from error
+        raise bad_logits(rows, list(bad)) from error
     rows.proposal.put(positions, need, proposed)
     rows.fresh = positions
 
@@ -120,14 +121,12 @@ def check(canvas: Canvas) -> None:
     """Raise `BadLogits` where the model's were NaN or infinite."""
     bad = [i for i, row in enumerate(canvas.seen) if row.bad]
     if bad:
-        raise no_proposal(canvas, bad)
+        raise bad_logits(canvas, bad)
 
 
-def no_proposal(rows: Canvas, bad: list[int]) -> BadLogits:
-    """The error that names the step, and the rows of that canvas."""
-    message = f"step {int(rows.nfe[bad[0]])}, row {int(rows.row[bad[0]])}: the model's logits are "
-    message += "NaN or infinite, or ban every token"
-    return BadLogits(message, rows.row[bad].tolist())
+def bad_logits(rows: Canvas, bad: list[int]) -> BadLogits:
+    """The error of these rows of a canvas."""
+    return BadLogits(int(rows.nfe[bad[0]]), rows.row[bad].unique().tolist())
 
 
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
