@@ -137,7 +137,4 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
     for score in sampler.scores:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
-    where = sampler.select(canvas) & canvas.open
-    best = confidence.masked_fill(~canvas.open, -torch.inf).argmax(1, keepdim=True)
-    stuck = ~where.any(1, keepdim=True)
-    return where.scatter(1, best, where.gather(1, best) | stuck) & canvas.open
+    return ops.choose(sampler.select(canvas), canvas.open, confidence)
