@@ -46,7 +46,7 @@ class ShadowBlock:
         self.work.add(tokens)
         attend = self.model.attention(position, position, self.shown(rows, block))
         hidden = self.model.encode(tokens, position, attend)
-        prob = self.model.head(hidden[:, length:]).float().softmax(-1)
+        prob = self.model.head(hidden[:, length:]).softmax(-1, dtype=torch.float32)
         standing = rows.tokens.gather(1, block.at)[..., None]
         rows.memory[SHADOW] = torch.ones_like(rows.tokens, dtype=prob.dtype).scatter(
             1, block.at, prob.gather(2, standing)[..., 0]
@@ -55,9 +55,9 @@ class ShadowBlock:
 
     def shown(self, rows: Canvas, block: Span) -> Tensor:
         """(B, 1, L + W, L + W) bool."""
-        text = (rows.position < rows.stop[:, None])[:, None]
-        others = text & (block.at[..., None] != rows.position[:, None])
-        length, width = rows.position.shape[1], block.width
+        position, (length, width) = rows.position[:, None], (rows.position.shape[1], block.width)
+        text = position < rows.stop[:, None, None]
+        others = text & (block.at[..., None] != position)
         keys = torch.cat([text.expand(-1, length, -1), others], 1)
         shadows = block.real[:, None].expand(-1, width, -1)
         keys_beside = torch.cat([shadows.new_zeros(len(rows), length, width), shadows], 1)
@@ -101,10 +101,10 @@ class NarrowOut(Revision):
         )
         prob = canvas.memory[SHADOW]
         stands = canvas.block & ~canvas.masked & ~committed
-        doubted = stands & (prob < self.threshold) & (accepted > 1)[:, None]
+        doubted = stands & (prob < self.threshold)
         order = prob.masked_fill(~doubted, torch.inf).argsort(dim=1, stable=True)
         rank = order.argsort(dim=1)
-        count = torch.minimum(doubted.sum(1), limit - 1)
+        count = torch.minimum(doubted.sum(1), limit - 1) * (accepted > 1)
         canvas.remask(rank < count[:, None])
         canvas.memory[self] = accepted
 

@@ -13,6 +13,7 @@ import dlmdecode
 from dlmdecode.caches import cache_policy
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.loop import choose, denoise
+from dlmdecode.decoding.positions import Span
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
@@ -46,7 +47,7 @@ COMPOSITIONS = [
     "certainty+threshold",
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
-MORE = {"edit": 2 * 3}  # forwards of full blocks
+MORE = {"edit": 2 * 3, "info_gain": LENGTH // BLOCK}  # forwards that commit nothing, at most
 CACHES = ("none", "prefix", "dual")
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 CACHED = [  # WINO reads committed positions, which a cache does not recompute
@@ -153,6 +154,9 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
         ("saber+freedave", "stays"),
+        ("saber+lopa", "stays"),
+        ("slowfast+freedave", "skip"),
+        ("saber+info_gain", "select"),
         ("pc_sampler+threshold", "no probability"),
     ],
 )
@@ -167,6 +171,10 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "lopa": [{"branches": 0}, {"weight": 2}, {"worst": 0}],
+    "sched": [{"low": -1}, {"high": 1}, {"schedule": "steep"}, {"rate": 2.0}],
+    "slowfast": [{"threshold": 2}, {"explore": 0}, {"reach": -1}, {"window": 1}, {"deviation": -1}],
+    "info_gain": [{"candidates": 0}, {"threshold": 2}, {"objective": "loss"}, {"spread": -1}],
     "saber": [{"block_length": 0}],
     "certainty": [{"sigma": 0}, {"sigma": -1}, {"sigma": "wide"}],
     "pc_sampler": [
@@ -263,6 +271,24 @@ def test_a_temperature_works_with_every_sampler_or_is_refused(recipe, cache):
         return
     out = run(recipe, prompts(3, 4), cache=cache, temperature=0.7, confidence_dtype="float64")
     assert not (out.sequences == MASK).any()
+
+
+def test_sched_leaves_when_the_mean_gap_of_the_whole_text_reaches_a_falling_threshold():
+    canvas = Canvas.of([torch.tensor([1])], 4, MASK, (EOS,))
+    canvas.open_blocks(lambda rows: rows.stop - rows.start)
+    canvas.fresh = Span(canvas.start, canvas.stop)
+    canvas.proposal.margin = torch.tensor([[9.0, 3, 4, 6, 7]])  # 5 on average over the text
+
+    def leaves(written: int, **options) -> bool:
+        canvas.tokens[0, 1:] = MASK
+        canvas.tokens[0, 1 : 1 + written] = 1
+        (stop,) = dlmdecode.sampler("sched", **options).stops
+        return bool(stop(canvas))
+
+    assert [leaves(n) for n in range(4)] == [False, False, True, True]  # 7.5, 6.25, 5, 3.75
+    assert [leaves(n, schedule="cosine", low=2.4) for n in (1, 2)] == [False, True]
+    assert [leaves(n, schedule="exponential") for n in (0, 1)] == [False, True]  # 7.5, 4.3
+    assert not leaves(3, low=6.0)
 
 
 def test_hierarchy_without_an_upper_rule_writes_the_peaks_and_without_a_bar_all_of_them():

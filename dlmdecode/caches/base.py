@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions
 from dlmdecode.models.protocol import Denoiser
 
@@ -67,3 +71,14 @@ class Recompute:
 def shifted(wanted: Positions, model: Denoiser) -> Tensor:
     """The positions whose states predict the wanted ones, (N, W) int64."""
     return (wanted.at - model.shift).clamp(min=0) if model.shift else wanted.at
+
+
+class ShownUntil:
+    """Another forward, shown nothing at or behind the positions (N,) that `stop` gives its rows."""
+
+    def __init__(self, forward: Forward, stop: Callable[[Canvas], Tensor]):
+        self.forward, self.stop, self.work = forward, stop, forward.work
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        stop = torch.minimum(self.stop(rows), rows.stop)
+        return self.forward(replace(rows, stop=stop), wanted.within(rows.start, stop))

@@ -81,6 +81,11 @@ class Facts:
         """Positions still to be written, (B, L) bool."""
         return self.survey.masked
 
+    @property
+    def standing(self) -> Tensor:
+        """Positions that hold a token, prompt and text, (B, L) bool."""
+        return (self.position < self.stop[:, None]) & ~self.masked
+
     @cached_property
     def open(self) -> Tensor:
         """Positions of the open block still to be written, (B, L) bool."""

@@ -36,9 +36,9 @@ def denoise(
 
     Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
 
-    Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed. Steps of a block that
-    a revision holds open come on top.
+    Ends after at most as many steps as there are masks, besides those in which verification only
+    looks and those of a block that a revision holds open: every other step commits at least one
+    token of every row, and a revision takes back fewer than the step before committed.
     `dtype` is the precision of probabilities, float32 or float64.
     """
     while len(canvas := admit(canvas)):
@@ -59,7 +59,7 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = choose(sampler, canvas)
+    where = choose(sampler, canvas) & ~sampler.verify.looks(canvas)[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)
@@ -131,10 +131,25 @@ def no_proposal(rows: Canvas, bad: list[int]) -> BadLogits:
 
 
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
-    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends."""
+    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends.
+
+    Where the rule names too few positions, the most confident ones are added.
+    """
     assert sampler.select is not None, COMPLETE
     confidence = canvas.proposal.prob
     for score in sampler.scores:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
-    return ops.choose(sampler.select(canvas), canvas.open, confidence)
+    where, least = sampler.select(canvas), sampler.min_tokens_per_step
+    if least > 1:
+        where = where & canvas.open
+        short = where.sum(1, keepdim=True) < least
+        return where | (most_confident(confidence, canvas.open, least) & short)
+    return ops.choose(where, canvas.open, confidence)
+
+
+def most_confident(confidence: Tensor, open: Tensor, count: int) -> Tensor:
+    """The `count` most confident of the `open` positions, ties to the lowest, (B, L) bool."""
+    ranked = confidence.masked_fill(~open, -torch.inf)
+    best = ranked.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(open).scatter(1, best, True) & open

@@ -19,7 +19,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "use_sliding_window": (False,),
     "use_mrope": (False,),
-    "quantization_config": (),
 }
 
 

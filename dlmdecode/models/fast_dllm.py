@@ -16,7 +16,6 @@ from dlmdecode.models.qwen import Qwen, QwenBlock
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "use_sliding_window": (False,),
-    "quantization_config": (),
 }
 
 

@@ -16,7 +16,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "layer_norm_eps": (),  # a LayerNorm with bias in the place of RMSNorm
     "mlp_bias": (False,),
-    "quantization_config": (),
 }
 
 

@@ -31,7 +31,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "scale_logits": (False,),
     "block_group_size": (1,),
     "clip_qkv": (),
-    "quantization_config": (),
 }
 
 

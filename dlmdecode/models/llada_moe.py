@@ -25,7 +25,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "router_num_group": (),
     "router_topk_group": (),
     "shared_expert_intermediate_size": (),
-    "quantization_config": (),
 }
 
 

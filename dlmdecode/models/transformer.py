@@ -101,6 +101,7 @@ class Transformer(nn.Module, Denoiser):
     head_dim: int
     rotary_dim: int | None = None  # numbers of a head that are rotated, the first ones; None is all
     rope_theta: float
+    quantization: Any = None  # the `Quantization` of its weights, where `load` packed some
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__()

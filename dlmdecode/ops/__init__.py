@@ -11,6 +11,7 @@ from dlmdecode.ops.commit import commit
 from dlmdecode.ops.count_ngrams import count_ngrams
 from dlmdecode.ops.credit import credit
 from dlmdecode.ops.extension import is_available
+from dlmdecode.ops.lattice_tree import lattice_tree
 from dlmdecode.ops.path_search import path_search
 from dlmdecode.ops.propose import propose
 from dlmdecode.ops.proposed import BAD, UNNEEDED, NoProposal, Proposed, check
@@ -32,6 +33,7 @@ __all__ = [
     "count_ngrams",
     "credit",
     "is_available",
+    "lattice_tree",
     "path_search",
     "propose",
     "put",

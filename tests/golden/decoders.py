@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dlmdecode.composition import sampler
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.parts import Processor, Revision, Score
-from dlmdecode.decoding.positions import Positions
+from dlmdecode.decoding.parts import Processor, Revision, Score, Selection
+from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import FixedBlocks
+from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import Threshold, TopK, by_rule
 from dlmdecode.samplers.certainty import CertaintyDensity
@@ -24,6 +24,7 @@ from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.pc_sampler import EarlierFirst, Frequencies, Informative
+from dlmdecode.samplers.slowfast import CutBehind, Cycles, SureInStretch
 
 
 @dataclass(frozen=True)
@@ -171,3 +172,91 @@ def saber(case: Case, folder: Path) -> Setup:
         revisions = (commits, WithoutPenalty(penalty), backtrack)
         recipe = replace(recipe, processors=(*recipe.processors, penalty), revisions=revisions)
     return Setup(recipe, params["max_new_tokens"])
+
+
+@method("info-gain")
+def info_gain(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    shape = {"block_length": params["block_size"], "max_new_tokens": params["max_new_tokens"]}
+    recipe = sampler(
+        "info_gain",
+        candidates=params["candidate_number"],
+        threshold=params["threshold"] or None,
+        objective=params["variant"],
+        spread=0.0,
+        **shape,
+    )
+    return Setup(recipe, params["max_new_tokens"])
+
+
+@dataclass(frozen=True, eq=False)
+class ExploreToTheEnd(Revision):
+    """SlowFast's exploration takes all its forwards, also where the block is full before."""
+
+    forward: Any
+    cycles: Cycles
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        steps = int(canvas.memory[self.cycles][0, 2])
+        if canvas.block_full.all() and steps:
+            for _ in range(self.cycles.explore - steps):
+                self.forward(replace(canvas, hi=canvas.lo), Span(canvas.lo, canvas.hi))
+
+
+class DreamCycles(Cycles):
+    """SlowFast's Dream code: estimates begin as zeros, their unbiased variance is compared, and a
+    mean is rounded."""
+
+    def fixed(self, estimates: Tensor, last: Tensor) -> Tensor:
+        known = estimates.clamp(min=0).double()
+        stable = known.var(1) <= self.deviation
+        mean = known.mean(1).round().long().clamp(min=1)
+        return torch.where(stable, estimates[:, -1], mean.masked_fill(~last, -1))
+
+
+@dataclass(frozen=True)
+class TwoThresholds(Selection):
+    """One while it explores, one after."""
+
+    slow: SureInStretch
+    fast: SureInStretch
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        exploring = self.slow.cycles.state(canvas)[2] < self.slow.cycles.explore
+        return torch.where(exploring[:, None], self.slow(canvas), self.fast(canvas))
+
+
+def slowfast_dream(params: dict[str, Any]) -> Setup:
+    cycles = DreamCycles(
+        params["n_cycle_discovery_steps"],
+        params["conf_threshold_cycle_len_pred"],
+        params["stabilize_count"],
+        params["cycle_len_variance_threshold"],
+    )
+    rule = TwoThresholds(
+        SureInStretch(cycles, params["high_conf_for_parallel_decode_discovery"]),
+        SureInStretch(cycles, params["high_conf_for_cycle_decode"]),
+    )
+    recipe = Sampler(rule, WholeCanvas(), revisions=(cycles,), evaluate=CutBehind(cycles))
+    return Setup(recipe, params["max_new_tokens"])
+
+
+@method("slowfast")
+def slowfast(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    if case["model"].startswith("dream"):
+        return slowfast_dream(params)
+    length = params["gen_length"]
+    cycles = Cycles(
+        params["k_exploration_steps"],
+        params["cycle_len_confidence_threshold"],
+        params["cycle_length_stability_window"],
+        params["cycle_length_stability_std_dev_threshold"],
+    )
+    recipe = Sampler(
+        SureInStretch(cycles, params["high_confidence_threshold"]),
+        FixedBlocks(params["block_length"]),
+        revisions=(cycles,),
+        evaluate=CutBehind(cycles),
+    )
+    return Setup(recipe, length, quirks=lambda forward: (ExploreToTheEnd(forward, cycles),))
