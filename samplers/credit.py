@@ -45,17 +45,14 @@ class TraceCredit(Estimator):
     def __call__(
         self, logits: Tensor, rows: Canvas, positions: Positions, need: Tensor, **how: Any
     ) -> ops.Proposed:
-        shape = (*rows.tokens.shape, self.slots)
-        blank = (
-            rows.tokens.new_full(shape, -1),
-            torch.zeros(shape, dtype=torch.float32, device=logits.device),
-        )
-        ids, credits = (
-            rows.memory.get((self, name), new)
-            for name, new in zip(("ids", "credits"), blank, strict=True)
-        )
-        fresh = rows.block_full[:, None, None]  # a new block: forget
-        ids, credits = ids.masked_fill(fresh, -1), credits.masked_fill(fresh, 0)
+        if (self, "ids") not in rows.memory:
+            shape = (*rows.tokens.shape, self.slots)
+            rows.memory[self, "ids"] = rows.tokens.new_full(shape, -1)
+            rows.memory[self, "credits"] = logits.new_zeros(shape, dtype=torch.float32)
+        ids, credits = rows.memory[self, "ids"], rows.memory[self, "credits"]
+        if any(row.full for row in rows.seen):  # a new block: forget
+            fresh = rows.block_full[:, None, None]
+            ids, credits = ids.masked_fill(fresh, -1), credits.masked_fill(fresh, 0)
         index = positions.at[..., None].expand(-1, -1, self.slots)
         proposed, new_ids, new_credits = ops.credit(
             logits.flatten(0, 1),

@@ -44,7 +44,8 @@ class KLHistory(Processor):
             past = before.gather(1, column.expand(-1, -1, now.shape[-1]))
             kl = (now.exp() * (now - past)).sum(-1)
             older = history.gather(1, column.expand(-1, -1, self.length))[..., 1:]
-            older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
+            if any(row.full for row in rows.seen):
+                older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
             moved = torch.cat([older, kl[..., None]], -1)
             moved = moved.masked_fill(~known[..., None], torch.inf)
         number = positions.column(rows.position) + 1  # 0 where there is no distribution

@@ -16,11 +16,16 @@ from dlmdecode.decoding.positions import Positions
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
-def visible(stop: Tensor, length: int) -> Tensor | None:
-    """Keys before `stop` (N,), as a mask (N, 1, 1, length); None where nothing is hidden."""
-    if bool((stop >= length).all()):
+def visible(rows: Canvas, length: int) -> Tensor | None:
+    """Keys before each row's stop, as a mask (N, 1, 1, length); None where nothing is hidden."""
+    if all(row.stop >= length for row in rows.seen):
         return None
-    return (torch.arange(length, device=stop.device) < stop[:, None])[:, None, None]
+    return (first(rows.position, length) < rows.stop[:, None])[:, None, None]
+
+
+def first(value: Tensor, length: int) -> Tensor:
+    """The first `length` columns of `value` (N, ·)."""
+    return value if value.shape[1] == length else value[:, :length]
 
 
 def attention_mask(model: Denoiser, rows: Canvas, query: Tensor, length: int) -> Tensor | None:
@@ -33,7 +38,7 @@ def attention_mask(model: Denoiser, rows: Canvas, query: Tensor, length: int) ->
     Returns:
         A bool mask that broadcasts to (N, 1, W, length), or None where all is seen.
     """
-    return model.attention(query, rows.position[:, :length], visible(rows.stop, length))
+    return model.attention(query, first(rows.position, length), visible(rows, length))
 
 
 def require_hook(model: Denoiser, cache: str) -> None:
@@ -57,13 +62,17 @@ class Recompute:
         self.model, self.work = model, Work()
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        length = int(rows.stop.max())
-        tokens, position = rows.tokens[:, :length], rows.position[:, :length]
+        length = max(row.stop for row in rows.seen)
+        tokens, position = first(rows.tokens, length), first(rows.position, length)
         self.work.add(tokens)
         attend = attention_mask(self.model, rows, position, length)
         hidden = self.model.encode(tokens, position, attend, self.hook)
-        at = (wanted.at - self.model.shift).clamp(min=0)
-        return self.model.head(gather_states(hidden, at)), wanted
+        return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
+
+
+def shifted(wanted: Positions, model: Denoiser) -> Tensor:
+    """The positions whose states predict the wanted ones, (N, W) int64."""
+    return (wanted.at - model.shift).clamp(min=0) if model.shift else wanted.at
 
 
 class ShownUntil:

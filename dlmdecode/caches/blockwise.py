@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.caches.base import attention_mask, gather_states, require_hook
+from dlmdecode.caches.base import attention_mask, first, gather_states, require_hook, shifted
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
 from dlmdecode.checks import require
@@ -37,12 +37,14 @@ class BlockCache:
         self.store = Store()
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        due = rows.block_full & (rows.branch == 0)
-        if due.all():
+        due = [row.full and row.branch == 0 for row in rows.seen]
+        if all(due):
             return self.refresh(rows, wanted)
-        if not due.any():
+        if not any(due):
             return self.recompute(rows, wanted)
-        groups = [index.nonzero()[:, 0] for index in (due, ~due)]
+        every = range(len(rows))
+        chosen = ([i for i in every if due[i]], [i for i in every if not due[i]])
+        groups = [torch.tensor(index, device=rows.lo.device) for index in chosen]
         steps = (self.refresh, self.recompute)
         parts = [
             step(rows.take(index), wanted.take(index))
@@ -57,29 +59,31 @@ class BlockCache:
             return k, v
 
         self.store.fit(rows)
-        length = int(rows.stop.max())
-        tokens = rows.tokens[:, :length]
+        length = max(row.stop for row in rows.seen)
+        tokens, position = first(rows.tokens, length), first(rows.position, length)
         self.work.add(tokens)
-        position = rows.position[:, :length]
         attend = attention_mask(self.model, rows, position, length)
         hidden = self.model.encode(tokens, position, attend, keep)
-        at = (wanted.at - self.model.shift).clamp(min=0)
-        return self.model.head(gather_states(hidden, at)), wanted
+        return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
 
     def window(self, rows: Canvas) -> Span:
         """The positions that are recomputed."""
-        return Span(rows.lo, rows.hi if self.dual else rows.stop)
+        return rows.block_span if self.dual else rows.rest_span
 
     def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         window, shift = self.window(rows), self.model.shift
-        query = Span(rows.lo - shift, window.hi)
+        query = Span(rows.lo - shift, window.hi) if shift else window
         hidden = self.encode(rows, window, query)
-        wanted = wanted.within(window.lo, window.hi)
-        return self.model.head(gather_states(hidden, wanted.at - rows.lo[:, None])), wanted
+        if wanted is not rows.block_span:
+            wanted = wanted.within(window.lo, window.hi)
+        if wanted is not query:  # else all states are wanted
+            hidden = gather_states(hidden, wanted.at - rows.lo[:, None])
+        return self.model.head(hidden), wanted
 
     def encode(self, rows: Canvas, window: Span, query: Span) -> Tensor:
         """States (N, W, D) of the query positions, each row against its own keys and values."""
-        whole = bool((rows.branch == 0).all()) and len(rows) == self.store.num_rows
+        drafts = any(row.branch for row in rows.seen)
+        whole = not drafts and len(rows) == self.store.num_rows
         length = rows.tokens.shape[1]
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

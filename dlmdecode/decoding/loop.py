@@ -139,13 +139,12 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
     for score in sampler.scores:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
-    where, least = sampler.select(canvas) & canvas.open, sampler.min_tokens_per_step
+    where, least = sampler.select(canvas), sampler.min_tokens_per_step
     if least > 1:
+        where = where & canvas.open
         short = where.sum(1, keepdim=True) < least
         return where | (most_confident(confidence, canvas.open, least) & short)
-    best = confidence.masked_fill(~canvas.open, -torch.inf).argmax(1, keepdim=True)
-    stuck = ~where.any(1, keepdim=True)
-    return where.scatter(1, best, where.gather(1, best) | stuck) & canvas.open
+    return ops.choose(where, canvas.open, confidence)
 
 
 def most_confident(confidence: Tensor, open: Tensor, count: int) -> Tensor:

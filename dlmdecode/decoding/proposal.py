@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 from dlmdecode import ops
@@ -30,7 +31,10 @@ class Proposal:
     def put(self, positions: Positions, need: Tensor, new: Proposed) -> None:
         """Overwrite `positions` where `need` (B, L); `new` holds (B, positions.width) values."""
         kept = (self.token, self.prob, self.margin, self.entropy)
-        fresh = (new.token, new.log_prob.double().exp(), new.margin.float(), new.entropy.float())
+        margin, entropy = new.margin, new.entropy
+        if margin.dtype != torch.float32:
+            margin, entropy = margin.float(), entropy.float()
+        fresh = (new.token, new.log_prob.double().exp(), margin, entropy)
         where = need.gather(1, positions.at) & positions.real
         put = ops.put(kept, positions.at, where, fresh)
         self.token, self.prob, self.margin, self.entropy = put

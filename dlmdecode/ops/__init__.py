@@ -6,6 +6,7 @@ what the op means, is the oracle of the tests, and takes the place of the C++ an
 """
 
 from dlmdecode.ops.candidates import candidates
+from dlmdecode.ops.choose import choose
 from dlmdecode.ops.commit import commit
 from dlmdecode.ops.count_ngrams import count_ngrams
 from dlmdecode.ops.credit import credit
@@ -27,6 +28,7 @@ __all__ = [
     "Survey",
     "candidates",
     "check",
+    "choose",
     "commit",
     "count_ngrams",
     "credit",

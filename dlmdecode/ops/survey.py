@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dlmdecode.checks import require
+from dlmdecode.ops.arguments import check_place
+from dlmdecode.ops.extension import register
 from dlmdecode.ops.proposed import BAD
 
 
@@ -78,4 +81,19 @@ def survey(
     tokens, proposed: int64 (N, L). held: bool (N,). numbers: row, branch, start, stop, lo, hi, each
     int64 (N,): the text is [start, stop), its open block [lo, hi). eos: int64 (E,).
     """
-    return Survey(*reference(tokens, proposed, held, list(numbers), eos, mask_id))
+    shape = tuple(tokens.shape)
+    check_place("proposed", proposed, torch.int64, shape, tokens)
+    check_place("held", held, torch.bool, shape[:1], tokens)
+    require(len(numbers) == 6, "numbers", numbers, "give row, branch, start, stop, lo, hi")
+    for number in numbers:
+        check_place("numbers", number, torch.int64, shape[:1], tokens)
+    canvas = (tokens.contiguous(), proposed.contiguous(), held.contiguous())
+    return Survey(*run(*canvas, [number.contiguous() for number in numbers], eos, mask_id))
+
+
+def fake(tokens, proposed, held, numbers, eos, mask_id):
+    rows = tokens.new_empty(len(tokens), len(Row._fields))
+    return *(torch.empty_like(tokens, dtype=torch.bool) for _ in range(2)), rows
+
+
+run = register("survey", reference, fake)
