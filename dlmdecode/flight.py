@@ -66,7 +66,7 @@ class Flight:
             if isinstance(self.forward, Guided):
                 self.forward.admit({place: r.negative for place, r in new.items()})
             canvas = Canvas.join([canvas, fresh]) if len(canvas) else fresh
-        self.canvas = canvas.copy()
+        self.canvas = canvas  # of which each step takes a copy
         return canvas
 
     def advance(self) -> list[Request]:
@@ -89,7 +89,7 @@ class Flight:
         if canvas is None:
             self.begin()
             return []
-        done = canvas.done.tolist()
+        done = [row.done for row in canvas.seen]
         self.count(work, time.perf_counter() - began)
         if self.watch is not None:
             self.watch(canvas, self.canvas.tokens, list(self.rows.values()))

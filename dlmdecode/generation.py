@@ -139,14 +139,14 @@ class Run:
 
     def __iter__(self) -> Iterator[Step]:
         """Every step of the whole batch, as it is taken."""
-        sequences = self.call.canvas(self.requests).tokens.clone()
+        sequences = self.call.canvas(self.requests).tokens
         steps, number = list[Step](), itertools.count(1)
 
         def see(canvas: Canvas, before: Tensor, requests: list[Request]) -> None:
+            nonlocal sequences
             rows = torch.tensor([request.index for request in requests], device=before.device)
             canvas = replace(canvas.resize(sequences.shape[1]), row=rows)
-            before = sequences[rows]
-            sequences[rows] = canvas.tokens
+            before, sequences = sequences, sequences.index_copy(0, rows, canvas.tokens)
             steps.append(Step.of(next(number), canvas, before, sequences))
 
         self.flight.watch = see
