@@ -105,9 +105,11 @@ class Call:
         check_context(prompts, length, self.model)
         noise = streams(prompts, self.seed if seed is None else seed)
         own = replace(self.settings, max_new_tokens=length)
-        negative = negative_rows(own, prompts, self.model) or [None] * len(prompts)
-        rows = enumerate(zip(prompts, noise, negative, strict=True))
-        found = [Request(i, ids, length, key, other) for i, (ids, key, other) in rows]
+        negative = negative_rows(own, prompts, self.model)
+        found = [
+            Request(i, ids, length, noise[i], negative and negative[i])
+            for i, ids in enumerate(prompts)
+        ]
         if self.sampler.openings:  # what does not fit there is an error now
             self.canvas(found[:1])
         return found
