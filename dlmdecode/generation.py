@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,8 +25,9 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.parts.blocks import check_blocks
-from dlmdecode.parts.remasking import EndOfSequence
+from dlmdecode.parts.remasking import before_match
 from dlmdecode.prompts import check_context, encode_prompts
+from dlmdecode.recipe import negative_rows, recipe_of
 from dlmdecode.settings import DEFAULT_SAMPLER, Settings, takes_settings
 from dlmdecode.streaming import Streaming
 
@@ -37,10 +38,12 @@ class Generation:
 
     Attributes:
         sequences: (B, P+G) int64, each row prompt then text, right-padded with EOS.
-        texts: the generated text of each row without prompt and special tokens; None without a
-            tokenizer.
+        texts: the generated text of each row without prompt and special tokens, cut before a stop
+            string; None without a tokenizer. With `num_return_sequences` the rows of a prompt
+            follow each other.
         nfe: forwards each row took part in (number of function evaluations).
-        new_tokens: tokens of each row's text, up to but without its first EOS.
+        new_tokens: tokens of each row's text, up to but without its first EOS; those of a stop
+            string count.
         stats: totals: nfe (model calls), forward_rows and forward_positions (rows and token
             positions over all calls), new_tokens, seconds, tokens_per_forward (new tokens over the
             sum of the rows' nfe), tokens_per_second.
@@ -67,6 +70,7 @@ def generate(
     on_step: Callable[[Step], None] | None = None,
     trace: bool = False,
     attention_mask: Any = None,
+    logits_processor: Any = None,
     **options: Any,
 ) -> Generation:
     """Decode a diffusion language model.
@@ -77,7 +81,8 @@ def generate(
         model: what `load` or `wrap` give, a name or path for `load`, or a bare module whose
             `config` names its mask token.
         prompt: text, chat messages, token ids (a tensor, an array or a list), a list of these, a
-            padded batch (B, P) with `attention_mask`, or what a tokenizer returns.
+            padded batch (B, P) with `attention_mask`, or what a tokenizer returns. An empty one is
+            the tokenizer's BOS, or nothing where there is none.
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
         {settings}
@@ -87,6 +92,9 @@ def generate(
         on_step: called with a `Step` after every step.
         trace: keep every `Step` in `out.trace`.
         attention_mask: (B, P) for a batch of ids, 1 for a prompt's tokens.
+        logits_processor: a function `(input_ids (n, T), scores (n, V)) -> scores` or a list of
+            these, such as transformers'. Its `input_ids` are all that stands in the row, without
+            the masks between, the same for each of the n positions.
         **options: options of the sampler's components; of two components that share one, as
             `**{"credit.gamma": 0.3}`.
 
@@ -107,7 +115,7 @@ def generate(
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
         trace = conform("trace", trace, bool)
-        run = Run.prepare(model, prompt, sampler, attention_mask, options)
+        run = Run.prepare(model, prompt, sampler, attention_mask, options, logits_processor)
         shown.begin(run.canvas, run.sampler)
         steps_taken = Trace(run.sampler)
         for step in run:
@@ -126,6 +134,7 @@ def stream(
     sampler: Any = DEFAULT_SAMPLER,
     *,
     attention_mask: Any = None,
+    logits_processor: Any = None,
     **options: Any,
 ) -> Iterator[Step]:
     """Decode as `generate` does with the same arguments, yielding a `Step` after every step.
@@ -134,7 +143,7 @@ def stream(
     """
     for name in ("streamer", "on_step", "trace"):
         require(name not in options, name, options.get(name), "it belongs to generate, not stream")
-    return iter(Run.prepare(model, prompt, sampler, attention_mask, options))
+    return iter(Run.prepare(model, prompt, sampler, attention_mask, options, logits_processor))
 
 
 def resolve_model(model: Any) -> Denoiser:
@@ -157,47 +166,50 @@ class Run:
 
     model: Denoiser
     sampler: Sampler
+    settings: Settings
     canvas: Canvas
     forward: Forward
     work: Work
-    dtype: torch.dtype
     sequences: Tensor
     nfe: Tensor
     seconds: float = 0.0
 
     @classmethod
     def prepare(
-        cls, model: Any, prompt: Any, sampler: Any, mask: Any, options: Mapping[str, Any]
+        cls,
+        model: Any,
+        prompt: Any,
+        sampler: Any,
+        mask: Any,
+        options: Mapping[str, Any],
+        logits_processor: Any = None,
     ) -> Run:
         composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
-        model = resolve_model(model)
-        check_blocks(settings.block_length, settings.steps, settings.max_new_tokens, model)
-        facts = settings.facts
-        recipe = composition.build(model.family, facts, options, model.block_length)
-        recipe = tempered(recipe.bind(model), settings.temperature)
-        if settings.eos == "stop":
-            recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
-        prompts = encode_prompts(prompt, mask, model)
-        check_context(prompts, settings.max_new_tokens, model)
+        model, length = resolve_model(model), settings.max_new_tokens
+        check_blocks(settings.block_length, settings.steps, length, model)
+        recipe = recipe_of(model, composition, options, settings, logits_processor)
+        given = encode_prompts(prompt, mask, model, may_be_empty=True)
+        prompts = [row for row in given for _ in range(settings.num_return_sequences)]
+        check_context(prompts, length, model)
         noise = streams(prompts, settings.seed or 0)
-        canvas = Canvas.of(prompts, settings.max_new_tokens, model.mask_id, model.eos_ids, noise)
+        canvas = Canvas.of(prompts, length, model.mask_id, model.eos_ids, noise)
         for opening in recipe.openings:
             opening(canvas)
         forward = leaf = forward_of(model, recipe, settings)
         if settings.cfg_scale != 0:
-            forward = Guided(leaf, settings.cfg_scale)
-        tokens, nfe = canvas.tokens.clone(), canvas.nfe.clone()
-        return cls(model, recipe, canvas, forward, leaf.work, settings.dtype, tokens, nfe)
+            negative = negative_rows(settings, prompts, model)
+            forward = Guided(leaf, settings.cfg_scale, negative=negative)
+        begun = canvas.tokens, canvas.nfe
+        return cls(model, recipe, settings, canvas, forward, leaf.work, *begun)
 
     def __iter__(self) -> Iterator[Step]:
         began = time.perf_counter()
-        number, before = 0, self.canvas.tokens
-        rows = denoise(self.forward, self.canvas, self.sampler, self.dtype)
+        rows = denoise(self.forward, self.canvas, self.sampler, self.settings.dtype)
         for number, canvas in enumerate(rows, 1):
-            before = self.sequences[canvas.row]
-            self.sequences[canvas.row] = canvas.tokens
-            self.nfe[canvas.row] = canvas.nfe
+            before = self.sequences
+            self.sequences = placed(canvas.tokens, canvas.row, before)
+            self.nfe = placed(canvas.nfe, canvas.row, self.nfe)
             self.seconds = time.perf_counter() - began
             yield Step.of(number, canvas, before, self.sequences)
 
@@ -207,10 +219,11 @@ class Run:
         ends = [first_eos(span, self.model.eos_ids) for span in spans]
         texts = None
         if self.model.tokenizer is not None:
-            texts = [
-                self.model.tokenizer.decode(span[:end], skip_special_tokens=True)
-                for span, end in zip(spans, ends, strict=True)
-            ]
+            decode = self.model.tokenizer.decode
+            stops: Any = self.settings.stop_strings or ()
+            pairs = zip(spans, ends, strict=True)
+            whole = (decode(span[:end], skip_special_tokens=True) for span, end in pairs)
+            texts = [before_match(text, stops) for text in whole]
         nfe, total = self.nfe.tolist(), sum(ends)
         stats = {
             "nfe": self.work.calls,
@@ -221,18 +234,19 @@ class Run:
             "tokens_per_forward": total / max(sum(nfe), 1),
             "tokens_per_second": total / self.seconds if self.seconds else 0.0,
         }
-        return Generation(self.sequences, texts, nfe, ends, stats, trace, start)
+        sequences = self.sequences.clone()  # a tensor that can be written to: no step's own
+        return Generation(sequences, texts, nfe, ends, stats, trace, start)
+
+
+def placed(rows: Tensor, where: Tensor, every: Tensor) -> Tensor:
+    """`every` row (B, …) with `rows` (n, …) at `where` (n,); all of them stand in order."""
+    return rows if len(rows) == len(every) else every.index_copy(0, where, rows)
 
 
 def first_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> int:
     """Tokens before the first EOS of `ids` (n,)."""
     where = torch.isin(ids, torch.tensor(eos_ids, device=ids.device)).nonzero()
     return int(where[0]) if len(where) else len(ids)
-
-
-def tempered(recipe: Sampler, temperature: float) -> Sampler:
-    """The recipe at the temperature of the call, unless it has read that already."""
-    return replace(recipe, temperature=recipe.temperature or temperature)
 
 
 def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:

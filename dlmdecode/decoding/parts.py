@@ -40,6 +40,7 @@ class Part(ABC):  # noqa: B024  (the methods that a part must have are its slot'
     reads_canvas: bool = False  # it reads proposals outside the open block
     reads_committed: bool = False  # it reads proposals at positions already written
     takes_back: bool = False  # it re-masks or replaces tokens of the open block
+    draws: bool = False  # it reads the row's stream of noise
     stateful: bool = False  # what it does depends on earlier steps
     compares_steps: bool = False  # it needs to have seen the forward of every single step
 

@@ -97,12 +97,15 @@ class Transformer(nn.Module, Denoiser):
     head_name: ClassVar[str]
     mask_tokens: ClassVar[tuple[str, ...]] = MASKS
     end_tokens: ClassVar[tuple[str, ...]] = TURN_ENDS
+    block_field: ClassVar[str | None] = None  # of attention causal between blocks; None is full
+    published_block: ClassVar[int | None] = None  # where a configuration has no such field
     float32_names: ClassVar[tuple[str, ...]] = ()  # last names of tensors that stay in float32
 
     num_kv_heads: int
     head_dim: int
     rotary_dim: int | None = None  # numbers of a head that are rotated, the first ones; None is all
     rope_theta: float
+    quantization: Any = None  # the `Quantization` of its weights, where `load` packed some
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__()
