@@ -5,6 +5,7 @@ from dlmdecode.samplers import (  # noqa: F401
     ass,
     ccd,
     certainty,
+    core,
     credit,
     dawn,
     dream,

@@ -31,6 +31,7 @@ OPTIONS = {
     "adablock": DELIMITERS,
     "learn2pd": {"filter": learned(), "threshold": 0.5},
     "pc_sampler": {"frequencies": str(GOLDEN / "aux" / "pc-corpus.json")},
+    "core": {"every": 1, "candidates": 4, "tail": 0, "floor": 0.0},
     "klass": {"threshold": 0.4, "kl_threshold": 1.0},
     "threshold": {"threshold": 0.6},
     "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
@@ -49,6 +50,7 @@ COMPOSITIONS = [
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
 MORE = {  # forwards that commit nothing, at most
+    "core": LENGTH,
     "edit": 2 * 3,
     "info_gain": LENGTH // BLOCK,
 }
@@ -179,6 +181,14 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "core": [
+        {"every": 0},
+        {"candidates": 0},
+        {"most": 0},
+        {"floor": 2},
+        {"tail": -1},
+        {"joint": 1},
+    ],
     "dawn": [{"threshold": 2}, {"induced": -1}, {"low": 2}, {"edge": 2}, {"first_layer": 3}],
     "lopa": [{"branches": 0}, {"weight": 2}, {"worst": 0}],
     "sched": [{"low": -1}, {"high": 1}, {"schedule": "steep"}, {"rate": 2.0}],

@@ -20,12 +20,14 @@ from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import Threshold, TopK, by_rule
 from dlmdecode.samplers.certainty import CertaintyDensity
+from dlmdecode.samplers.core import AskAgain, OldTokens
 from dlmdecode.samplers.dawn import DependencyGraph, Independent
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.pc_sampler import EarlierFirst, Frequencies, Informative
 from dlmdecode.samplers.slowfast import CutBehind, Cycles, SureInStretch
+from dlmdecode.samplers.vanilla import WithoutEos
 from dlmdecode.settings import Settings
 
 
@@ -330,3 +332,32 @@ def dawn(case: Case, folder: Path) -> Setup:
     recipe = Sampler(rule, blocks, evaluate=graph, revisions=revisions)
     length = params["max_new_tokens" if is_dream else "gen_length"]
     return Setup(recipe, length, dtype=torch.float32 if is_dream else torch.float64)
+
+
+@dataclass(frozen=True)
+class SmallestMargin(AskAgain):
+    """CORE's baseline: whatever the second look is least certain of, changed or not."""
+
+    def worth(self, rows: Canvas, old: Tensor) -> Tensor:
+        return -Margin()(rows.proposal.prob, rows)
+
+
+@method("core")
+def core(case: Case, folder: Path) -> Setup:
+    params, length = case["params"], case["params"]["gen_length"]
+    by_margin = params["remasking"] == "topk_margin" or params.get("base_masking") == "margin"
+    processors: tuple[Any, ...] = (WithoutEos(),) if params.get("logits_eos_inf") else ()
+    scores = (Margin(),) if by_margin else ()
+    recipe = scheduled(params, length, params["block_length"], scores=scores)
+    if params["remasking"] != "topk_margin":
+        kind = SmallestMargin if params["remasking"] == "margin_remask" else AskAgain
+        again = kind(
+            recipe.select.quota,
+            int(params.get("revise_every", 8)),
+            int(params.get("candidate_m", 32)),
+            params.get("remask_k", 1),
+            joint=str(params.get("joint_reeval", 0)) == "1",
+        )
+        processors += (OldTokens(),)
+        recipe = replace(recipe, verify=again)
+    return Setup(replace(recipe, processors=processors), length)
