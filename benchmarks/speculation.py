@@ -45,8 +45,8 @@ from dlmdecode.speculation import (
 from dlmdecode.speculation.diffuspec.counting import build
 
 COUNTED = ("new_tokens", "verifier_forwards", "drafter_forwards", "seconds", "search_seconds")
-CPU = "cpu_seconds"
 COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens")
+CPU = "cpu_seconds"
 Run = Callable[[torch.Tensor], tuple[list[int], dict[str, Any]]]
 
 

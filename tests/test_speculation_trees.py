@@ -19,7 +19,6 @@ from dlmdecode.speculation.verifier.verification import Choices, Verdict, walk
 PROMPT = torch.tensor([5, 90, 33, 7, 61, 5, 12, 8, 44, 21])
 LIMIT = 1e-4
 MORE = {
-    "gemma": ("Gemma", dict(head_dim=8)),
     "qwen3": ("Qwen3", dict(head_dim=8)),
     "bloom": ("Bloom", dict(hidden_size=32, n_layer=2, n_head=4)),
 }
