@@ -19,7 +19,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-@register_family("illada")
+@register_family("illada", checkpoints="iLLaDA-8B", recorded=("illada",))
 class ILLaDA(Qwen):
     """`config` is the checkpoint's config.json as a dict."""
 

@@ -28,7 +28,13 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-@register_family("llada_moe", "lladamoe", "LLaDAMoEModelLM")
+@register_family(
+    "llada_moe",
+    "lladamoe",
+    "LLaDAMoEModelLM",
+    checkpoints="LLaDA-MoE-7B-A1B",
+    recorded=("llada-moe",),
+)
 class LLaDAMoE(Qwen):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
