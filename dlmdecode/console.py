@@ -63,6 +63,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
     add("--revision", help="branch, tag or commit of a hub id")
     add("--quantize", choices=KINDS, help="pack the weights (needs the extra 'quantize')")
+    how = "spread the model over all GPUs (needs the extra 'placement')"
+    add("--device-map", choices=("auto",), help=how)
 
 
 def load_model(arguments: argparse.Namespace) -> Any:
@@ -74,7 +76,8 @@ def load_model(arguments: argparse.Namespace) -> Any:
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `load` beside the name, from those of `add_model`."""
-    return {name: vars(arguments)[name] for name in ("device", "dtype", "revision", "quantize")}
+    names = ("device", "dtype", "revision", "quantize", "device_map")
+    return {name: vars(arguments)[name] for name in names}
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

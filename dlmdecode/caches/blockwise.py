@@ -55,7 +55,7 @@ class BlockCache:
     def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
-                kept[rows.row, :, : new.shape[2]] = new
+                kept[rows.row.to(k.device), :, : new.shape[2]] = new
             return k, v
 
         self.store.fit(rows)
@@ -87,7 +87,8 @@ class BlockCache:
         length = rows.tokens.shape[1]
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            index = window.at.to(k.device)[:, None, :, None]
+            index = index.expand(-1, k.shape[1], -1, k.shape[3])
             if whole:  # rows stand in order: what they keep need not be copied
                 kept = [old[:, :, :length] for old in self.store.of(layer, k)]
             else:

@@ -88,11 +88,12 @@ class CommittedCache:
         own = rows.branch == 0
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            at, row, mine = (one.to(k.device) for one in (window.at, rows.row, own))
+            index = at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
             mixed = []
             for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
-                every = kept[rows.row, :, :length].scatter_(2, index, new)
-                kept[rows.row[own], :, :length] = every[own]
+                every = kept[row, :, :length].scatter_(2, index, new)
+                kept[row[mine], :, :length] = every[mine]
                 mixed.append(every)
             return mixed[0], mixed[1]
 

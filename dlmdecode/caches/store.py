@@ -10,7 +10,8 @@ from dlmdecode.decoding.canvas import Canvas
 class Store:
     """Keys and values of each layer, both (R, H, L, D/H), by `rows.row`.
 
-    It grows to the most places and the longest canvas that were needed, and no further.
+    Each layer's are on the layer's own device. It grows to the most places and the longest canvas
+    that were needed, and no further.
     """
 
     def __init__(self) -> None:
@@ -35,4 +36,4 @@ class Store:
 
     def read(self, layer: int, row: Tensor, length: int) -> list[Tensor]:
         """Copies of what the rows `row` (N,) keep of the first `length` positions."""
-        return [kept[row, :, :length] for kept in self.layers[layer]]
+        return [kept[row.to(kept.device), :, :length] for kept in self.layers[layer]]

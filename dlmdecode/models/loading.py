@@ -9,6 +9,7 @@ model = load("tiny", quantize="int8")         # its blocks' weights packed as th
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,20 @@ import torch
 from dlmdecode.checks import require
 from dlmdecode.models.config import Config
 from dlmdecode.models.families import EMBEDDED, family_of, find_family
-from dlmdecode.models.quantize import check_quantize, plan_quantization, refuse_packed
+from dlmdecode.models.placement import (
+    DeviceMap,
+    attach,
+    check_device_map,
+    devices_of,
+    places_of,
+    spread,
+)
+from dlmdecode.models.quantize import (
+    check_kernels,
+    check_quantize,
+    plan_quantization,
+    refuse_packed,
+)
 from dlmdecode.models.special_ids import special_ids
 from dlmdecode.models.transformer import Transformer
 from dlmdecode.models.weights import check, dtypes_of, fill, headers, reconcile, weight_files
@@ -55,6 +69,8 @@ def load(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
     quantize: str | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
 ) -> Transformer:
     """Load a diffusion language model with its tokenizer.
 
@@ -67,6 +83,11 @@ def load(
         revision: branch, tag or commit of a hub id.
         quantize: "int8" or "int4" packs the blocks' linear layers as they are read, through torchao
             (`pip install "dlmdecode[quantize]"`); `model.quantization` says which. None packs none.
+        device_map: "auto" spreads a model over the GPUs, whole layers on each, through accelerate
+            (`pip install "dlmdecode[placement]"`); or devices by names of modules. Not with
+            `device`. `model.device_map` says what is where.
+        max_memory: under "auto" what each GPU may take, such as {0: "20GiB", 1: "40GiB"}; None is
+            90 % of what is free.
 
     Returns:
         A `Transformer` in eval mode with `.tokenizer` (None if the folder has none), `.mask_id`,
@@ -76,9 +97,12 @@ def load(
         FileNotFoundError: no such folder or hub id, or no `config.json` or safetensors in it.
         ValueError: unknown architecture, device or dtype; a value of a configuration that is none;
             missing or unexpected tensors; pickled weights, or packed ones; `quantize` without
-            torchao, or where it has no kernel for the device or the dtype.
+            torchao, or where it has no kernel for the device or the dtype; a `device_map` without
+            accelerate, that misses a tensor, or that the model does not fit: no layer goes to the
+            CPU beside a GPU.
     """
     check_quantize(quantize)
+    check_device_map(device_map, device, max_memory)
     target = pick_device(device)
     folder = find_folder(name_or_path, revision)
     config = Config.read(folder / "config.json")
@@ -98,9 +122,31 @@ def load(
         config, generation, model.tokenizer, model.vocab_size, *names
     )
     dtypes = dtypes_of(model, stored, converted)
-    model.quantization = plan_quantization(quantize, model, target, dtypes)
-    fill(model, stored, target, dtypes, model.quantization)
+    model.quantization = plan_quantization(quantize, model)
+    place(model, target, device_map, max_memory, dtypes)
+    fill(model, stored, devices_of(model, model.device_map), dtypes, model.quantization)
+    if len(set(model.device_map.values())) > 1:
+        attach(model)
     return model.eval()
+
+
+def place(
+    model: Transformer,
+    target: torch.device,
+    device_map: DeviceMap | None,
+    max_memory: Mapping[int | str, int | str] | None,
+    dtypes: Mapping[str, torch.dtype],
+) -> None:
+    """Give a model its `device_map`, whose devices are there and have what `quantize` needs."""
+    packing = model.quantization
+    if device_map is None:
+        device_map = {"": target}
+    elif isinstance(device_map, str):
+        device_map = spread(model, dtypes, packing, max_memory)
+    places = places_of(model, device_map)
+    model.device_map = {part: pick_device(device) for part, device in places.items()}
+    for device in set(model.device_map.values()) if packing else ():
+        check_kernels(packing.kind, device, {dtypes[name] for name in packing.packed})
 
 
 def find_folder(name_or_path: str | os.PathLike[str], revision: str | None = None) -> Path:

@@ -11,7 +11,7 @@ biases and routers stay in the model's dtype, and so do activations.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -76,33 +76,19 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def plan_quantization(
-    kind: str | None,
-    model: Transformer,
-    device: torch.device,
-    dtypes: Mapping[str, torch.dtype],
-) -> Quantization | None:
-    """What is packed of a model on the meta device.
-
-    Args:
-        device: where its weights will be.
-        dtypes: what each weight is to be packed from.
-
-    Raises:
-        ValueError: a device or a dtype that torchao has no kernel for, or no layer that fits.
-    """
+def plan_quantization(kind: str | None, model: Transformer) -> Quantization | None:
+    """What is packed of a model on the meta device; `ValueError` where int4 fits no layer."""
     if kind is None:
         return None
     weights = linear_weights(model)
     packed = {name for name, one in weights.items() if kind == "int8" or group_of(one) is not None}
     fix = "no layer has a multiple of 32 inputs and of 16 outputs, as int4 needs: give 'int8'"
     require(len(packed) > 0, "quantize", kind, fix)
-    check_kernels(kind, device, {dtypes[name] for name in packed})
     return Quantization(kind, frozenset(packed), tuple(n for n in weights if n not in packed))
 
 
 def check_kernels(kind: str, device: torch.device, dtypes: Iterable[torch.dtype]) -> None:
-    """Refuse weights that torchao has no kernel for."""
+    """Refuse weights that torchao has no kernel for on a device, by `ValueError`."""
     found = set(dtypes)
     fix = f"it packs float32, bfloat16 and float16, not {', '.join(map(str, found))}: give a dtype"
     require(found <= set(PACKABLE), "quantize", kind, fix)
@@ -157,7 +143,7 @@ def pack_linears(module: nn.Module, kind: str, head: nn.Module | None) -> None:
     """Pack the linear layers of a foreign module that is loaded, all but its head, in place.
 
     Raises:
-        ValueError: as `plan_quantization`.
+        ValueError: no layer fits, or torchao has no kernel for them.
     """
     layers = [one for one in module.modules() if type(one) is nn.Linear and one is not head]
     layers = [one for one in layers if kind == "int8" or group_of(one.weight) is not None]

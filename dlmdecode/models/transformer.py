@@ -106,6 +106,7 @@ class Transformer(nn.Module, Denoiser):
     rotary_dim: int | None = None  # numbers of a head that are rotated, the first ones; None is all
     rope_theta: float
     quantization: Any = None  # the `Quantization` of its weights, where `load` packed some
+    device_map: Mapping[str, torch.device] = {}  # where `load` put the embedding, each block, …
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__()
@@ -161,7 +162,7 @@ class Transformer(nn.Module, Denoiser):
         code = rotary(position, self.rotary_dim or self.head_dim, self.rope_theta)
         for block in self.blocks:
             x = block(x, code, attend, cache)
-        return self.final_norm(x)
+        return self.final_norm(x).to(tokens.device)  # where the last block's device is another
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Raw logits (N, L, V) of whole sequences (N, L), as the original checkpoint gives them.

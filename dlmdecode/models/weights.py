@@ -202,19 +202,21 @@ def dtypes_of(
 def fill(
     model: Transformer,
     stored: dict[str, Stored],
-    device: torch.device,
+    devices: Mapping[str, torch.device],
     dtypes: Mapping[str, torch.dtype],
     quantization: Quantization | None = None,
 ) -> None:
-    """Give a model made on the meta device its tensors, each as its dtype, or packed from that.
+    """Give a model made on the meta device its tensors, each on its device and as its dtype.
 
-    A tensor is packed before the next is read: no more than one is held in float.
+    One that is packed is so before the next is read: no more than one is held in float.
     """
     state = {}
-    for name, value in read(stored, device):
-        value = value.to(dtypes[name])
-        if quantization is not None and name in quantization.packed:
-            value = pack(value, quantization.kind)
-        state[name] = value
+    for device in dict.fromkeys(devices.values()):
+        here = {name: one for name, one in stored.items() if devices[name] == device}
+        for name, value in read(here, device):
+            value = value.to(dtypes[name])
+            if quantization is not None and name in quantization.packed:
+                value = pack(value, quantization.kind)
+            state[name] = value
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
