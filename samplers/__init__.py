@@ -6,6 +6,7 @@ from dlmdecode.samplers import (  # noqa: F401
     ccd,
     certainty,
     credit,
+    dawn,
     dream,
     edit,
     entropy_bound,

@@ -13,7 +13,7 @@ from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions
-from dlmdecode.models.protocol import Denoiser
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
 def visible(stop: Tensor, length: int) -> Tensor | None:
@@ -51,6 +51,8 @@ def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
 class Recompute:
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
+    hook: KeyValueHook | None = None  # what a subclass hands to the model
+
     def __init__(self, model: Denoiser):
         self.model, self.work = model, Work()
 
@@ -59,7 +61,7 @@ class Recompute:
         tokens, position = rows.tokens[:, :length], rows.position[:, :length]
         self.work.add(tokens)
         attend = attention_mask(self.model, rows, position, length)
-        hidden = self.model.encode(tokens, position, attend)
+        hidden = self.model.encode(tokens, position, attend, self.hook)
         at = (wanted.at - self.model.shift).clamp(min=0)
         return self.model.head(gather_states(hidden, at)), wanted
 

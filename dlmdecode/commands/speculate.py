@@ -25,7 +25,7 @@ DRAFTER = "diffusion model (name, hub id or folder), or drafter: NAME[,OPTION=VA
 OPTIONS: dict[str, dict[str, Any]] = {
     "max_new_tokens": {"type": int, "metavar": "N"},
     "temperature": {"type": float, "help": "0 is greedy"},
-    "path_search": {"choices": ("cps", "argmax")},
+    "path_search": {"choices": ("cps", "argmax", "tree")},
     "proxy": {"metavar": "FILE", "help": "n-gram of `dlmdecode ngram build`, or a KenLM file"},
     "draft_length": {"type": value_of, "metavar": "N", "help": "'adaptive' or a number"},
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},

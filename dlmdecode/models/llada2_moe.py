@@ -30,7 +30,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "norm_topk_prob": (True,),
     "score_function": ("sigmoid",),
     "moe_router_enable_expert_bias": (True,),
-    "quantization_config": (),
 }
 
 

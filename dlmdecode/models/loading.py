@@ -20,7 +20,7 @@ from dlmdecode.models.families import EMBEDDED, family_of, find_family
 from dlmdecode.models.quantize import check_quantize, plan_quantization, refuse_packed
 from dlmdecode.models.special_ids import special_ids
 from dlmdecode.models.transformer import Transformer
-from dlmdecode.models.weights import FLOATS, check, fill, headers, reconcile, weight_files
+from dlmdecode.models.weights import check, dtypes_of, fill, headers, reconcile, weight_files
 
 # They register their families, in the order in which messages list them.
 # isort: off
@@ -97,12 +97,7 @@ def load(
     model.mask_id, model.eos_ids = special_ids(
         config, generation, model.tokenizer, model.vocab_size, *names
     )
-    dtypes = {
-        name: torch.float32
-        if name.rpartition(".")[2] in kind.float32_names
-        else converted or FLOATS[one.dtype]
-        for name, one in stored.items()
-    }
+    dtypes = dtypes_of(model, stored, converted)
     model.quantization = plan_quantization(quantize, model, target, dtypes)
     fill(model, stored, target, dtypes, model.quantization)
     return model.eval()

@@ -16,7 +16,6 @@ from dlmdecode.models.qwen import Qwen, QwenBlock
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "mlp_bias": (False,),
-    "quantization_config": (),
 }
 
 

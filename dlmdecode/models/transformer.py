@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from dlmdecode.models.config import Config
-from dlmdecode.models.protocol import Denoiser, KeyValueHook
+from dlmdecode.models.protocol import Denoiser, KeyValueHook, Watch
 from dlmdecode.models.rotary import rotary, rotate
 from dlmdecode.models.special_ids import MASKS, TURN_ENDS
 
@@ -74,6 +74,8 @@ class Block(nn.Module):
         q, k = rotate(q, *code), rotate(k, *code)
         if cache is not None:
             k, v = cache(self.layer, k, v)
+        if isinstance(cache, Watch):
+            cache.see(self.layer, q, k, attend)
         grouped = self.num_kv_heads != self.num_heads
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, enable_gqa=grouped)
         x = x + self.attention_out(rearrange(mixed, "n h w d -> n w (h d)"))
@@ -126,7 +128,7 @@ class Transformer(nn.Module, Denoiser):
         raise NotImplementedError
 
     @property
-    def num_layers(self) -> int:
+    def num_layers(self) -> int:  # type: ignore[override]
         return sum(1 for _ in self.blocks)
 
     @property

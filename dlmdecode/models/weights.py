@@ -187,6 +187,18 @@ def check(model: Transformer, config: Config, stored: dict[str, Stored]) -> None
         raise ValueError(f"{config.path.parent}: missing tensors {', '.join(missing[:3])}{more}")
 
 
+def dtypes_of(
+    model: Transformer, stored: Mapping[str, Stored], dtype: torch.dtype | None
+) -> dict[str, torch.dtype]:
+    """What each tensor becomes: `dtype`, or as it is stored; float32 where the family says so."""
+    return {
+        name: torch.float32
+        if name.rpartition(".")[2] in model.float32_names
+        else dtype or FLOATS[one.dtype]
+        for name, one in stored.items()
+    }
+
+
 def fill(
     model: Transformer,
     stored: dict[str, Stored],

@@ -1,6 +1,7 @@
 """Speculation: a diffusion model drafts, a causal model verifies, the text is the latter's."""
 
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
+from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree
 from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
@@ -8,6 +9,7 @@ from dlmdecode.speculation.drafters import (
     CausalDrafter,
     DiffusionDrafter,
     Drafter,
+    FailFast,
     Fused,
     Hierarchy,
     LogitSpec,
@@ -17,6 +19,7 @@ from dlmdecode.speculation.drafters import (
     Recycling,
     Suffix,
     Switch,
+    ThresholdDrafter,
     list_drafters,
     register_drafter,
 )
@@ -31,10 +34,12 @@ __all__ = [
     "DiffusionDrafter",
     "Draft",
     "Drafter",
+    "FailFast",
     "FixedLength",
     "Fused",
     "Hierarchy",
     "Lattice",
+    "LatticeTree",
     "LogitSpec",
     "NGram",
     "Observation",
@@ -47,6 +52,7 @@ __all__ = [
     "Step",
     "Suffix",
     "Switch",
+    "ThresholdDrafter",
     "TopM",
     "Verifier",
     "list_drafters",

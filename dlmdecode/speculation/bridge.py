@@ -47,7 +47,7 @@ class AsCandidates(CandidateGenerator):
         verifier: Any,
         path_search: Any = "cps",
         proxy: Any = None,
-        draft_length: Any = "adaptive",
+        draft_length: Any = None,
         draft_steps: int = 1,
         vocabulary: Any = "auto",
     ):

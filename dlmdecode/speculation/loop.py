@@ -38,7 +38,7 @@ def speculate(
     temperature: float = 0.0,
     path_search: Any = "cps",
     proxy: Any = None,
-    draft_length: Any = "adaptive",
+    draft_length: Any = None,
     seed: int | None = None,
     draft_steps: int = 1,
     vocabulary: Any = "auto",
@@ -57,10 +57,11 @@ def speculate(
         prompt: as in `generate`, in the verifier's vocabulary and chat template.
         max_new_tokens: at most this many tokens per prompt.
         temperature: 0 for greedy decoding; above, sampling from the verifier's distribution.
-        path_search: "cps", "argmax", or a `PathSearch` with other settings.
+        path_search: "cps", "argmax", "tree", or a `PathSearch` or `LatticeTree` of one's own.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
             `Proxy`; None counts the prompt and the text as it grows.
-        draft_length: "adaptive", a number of tokens, or an `AdaptiveLength` with other settings.
+        draft_length: "adaptive", a number of tokens, or an `AdaptiveLength` with other settings;
+            None takes the drafter's own, which is "adaptive" where it says nothing.
         seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
         draft_steps: denoising steps per draft of a diffusion language model.
         vocabulary: "auto" needs identical tokenizers; else "string_match", "retokenize",
@@ -158,8 +159,9 @@ class Loop:
             chosen = Choices(scores, text, logits_processor, self.noise(len(draft)))
             path, written, done = walk(draft, chosen, partial(ending, text))
             cached.keep(len(text), path)
-            self.verify_seconds += time.perf_counter() - began
-            self.source.observe(Observation(text, draft, scores, path, written))
+            seconds = time.perf_counter() - began
+            self.verify_seconds += seconds
+            self.source.observe(Observation(text, draft, scores, path, written, seconds))
             text += written
             self.source.lengths.update(generated, len(path))
             self.record(length, draft, path, written)

@@ -8,12 +8,8 @@ from typing import Any
 
 from dlmdecode.checks import require
 from dlmdecode.speculation.diffuspec.lattice import TopM, draft_end
-from dlmdecode.speculation.diffuspec.path_search import (
-    BestTokens,
-    PathSearch,
-    Proxy,
-    resolve_search,
-)
+from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree, resolve_search
+from dlmdecode.speculation.diffuspec.path_search import BestTokens, PathSearch, Proxy
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
@@ -29,7 +25,7 @@ class Source:
 
     drafter: Drafter
     vocabulary: Vocabulary
-    search: PathSearch | BestTokens
+    search: PathSearch | BestTokens | LatticeTree
     proxy: Proxy
     lengths: AdaptiveLength | FixedLength
     draft_seconds: float = 0.0
@@ -75,9 +71,9 @@ class Source:
             fix = "it drafted a TopM: set searched = True"
             require(drafter.searched, f"{name}.searched", drafter.searched, fix)
             began = time.perf_counter()
-            path = self.search(proposed, prefix, self.proxy, drafter.eos_ids)
+            found = self.search(proposed, prefix, self.proxy, drafter.eos_ids)
             self.search_seconds += time.perf_counter() - began
-            return Draft.chain(path)
+            return found if isinstance(found, Draft) else Draft.chain(found)
         if isinstance(proposed, Draft):
             return proposed
         fix = "it returns a TopM, a list of ids or a Draft"
@@ -115,8 +111,9 @@ def resolve_source(
     Raises:
         ValueError: an argument out of range, or without effect beside the others.
     """
-    search, lengths = resolve_search(path_search), resolve_length(draft_length)
+    search = resolve_search(path_search)
     drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
+    lengths = resolve_length(drafter.draft_length if draft_length is None else draft_length)
     drafter.check(lengths.longest)
     one = f"{type(drafter).__name__} drafts one path, there is nothing to search; leave it out"
     require(drafter.searched or path_search == "cps", "path_search", path_search, one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import Threshold, TopK, by_rule
 from dlmdecode.samplers.certainty import CertaintyDensity
+from dlmdecode.samplers.dawn import DependencyGraph, Independent
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
 from dlmdecode.samplers.pc_sampler import EarlierFirst, Frequencies, Informative
 from dlmdecode.samplers.slowfast import CutBehind, Cycles, SureInStretch
+from dlmdecode.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -260,3 +262,71 @@ def slowfast(case: Case, folder: Path) -> Setup:
         evaluate=CutBehind(cycles),
     )
     return Setup(recipe, length, quirks=lambda forward: (ExploreToTheEnd(forward, cycles),))
+
+
+@dataclass(frozen=True)
+class BothAtOnce(Independent):
+    """DAWN's code leaves out what depends on a position that is sure and induced at once.
+
+    Nothing of the sort is needed of a position that is either, and almost nothing is left out.
+    """
+
+    def tied(self, edges: Tensor, high: Tensor, induced: Tensor) -> Tensor:
+        if high is induced:  # two of the others
+            return super().tied(edges, high, induced)
+        return (edges & (high & induced)[:, None]).any(2)
+
+
+@dataclass(frozen=True)
+class OverwritesThePrompt(BothAtOnce):
+    """DAWN's loop goes on when no candidate is left, picks index 0, and commits it."""
+
+    exhausted: list[bool] = field(default_factory=list, compare=False)  # each row, in this step
+
+    def apart(self, edges: Tensor, others: Tensor, sure: Tensor) -> Tensor:
+        taken = super().apart(edges, others, sure)
+        self.exhausted[:] = (taken != others).any(1).tolist()
+        return taken
+
+
+@dataclass(frozen=True)
+class FirstToken(Revision):
+    """The prompt's first token becomes what the model would write there."""
+
+    rule: OverwritesThePrompt
+
+    def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        if any(self.rule.exhausted):
+            canvas.tokens[:, 0] = canvas.memory["first"]
+
+
+@dataclass(frozen=True)
+class GraphAndFirst(DependencyGraph):
+    """The graph, and the best token at position 0."""
+
+    def __call__(self, model: Any, settings: Settings) -> Any:
+        forward = super().__call__(model, settings)
+        read = forward.read
+
+        def also(rows: Canvas, logits: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+            rows.memory["first"] = logits[:, 0].argmax(-1)
+            return read(rows, logits, mean)
+
+        forward.read = also
+        return forward
+
+
+@method("dawn")
+@method("dream-dawn")
+def dawn(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    is_dream = case["model"].startswith("dream")
+    low = params["conf_threshold"] if is_dream else params["tau_low"]
+    stops = params.get("stop_when_exhausted")
+    rule: Any = (BothAtOnce if stops else OverwritesThePrompt)(0.9, params["tau_induce"], low)
+    graph = GraphAndFirst(params["tau_sink"], params["tau_edge"], params["attention_from_layer"])
+    revisions = () if stops else (FirstToken(rule),)
+    blocks = FixedBlocks(params["block_length"])
+    recipe = Sampler(rule, blocks, evaluate=graph, revisions=revisions)
+    length = params["max_new_tokens" if is_dream else "gen_length"]
+    return Setup(recipe, length, dtype=torch.float32 if is_dream else torch.float64)

@@ -4,6 +4,7 @@ from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.causal import CausalDrafter
 from dlmdecode.speculation.drafters.combined import Fused, Switch
 from dlmdecode.speculation.drafters.diffusion import DiffusionDrafter
+from dlmdecode.speculation.drafters.forwards import FailFast, ThresholdDrafter
 from dlmdecode.speculation.drafters.logitspec import LogitSpec
 from dlmdecode.speculation.drafters.lookup import Hierarchy, PromptLookup
 from dlmdecode.speculation.drafters.observed import ObservedNGrams
@@ -16,6 +17,7 @@ __all__ = [
     "CausalDrafter",
     "DiffusionDrafter",
     "Drafter",
+    "FailFast",
     "Fused",
     "Hierarchy",
     "LogitSpec",
@@ -25,6 +27,7 @@ __all__ = [
     "Recycling",
     "Suffix",
     "Switch",
+    "ThresholdDrafter",
     "list_drafters",
     "register_drafter",
     "resolve_drafter",

@@ -31,6 +31,7 @@ class Observation(NamedTuple):
     scores: Tensor  # (n + 1, V) float32 logits: after the text, and after each node
     accepted: list[int]  # nodes that stand, from the text on
     written: list[int]  # their tokens, then the verifier's own unless the text ended before
+    seconds: float = 0.0  # of the verification
 
 
 class Drafter(ABC):
@@ -43,6 +44,7 @@ class Drafter(ABC):
         eos_ids: ids that end a text for it.
         mask_id: an id that is no text and never reaches it; None if there is none.
         searched: what it drafts is a `TopM`, through which `path_search` looks for the draft.
+        draft_length: the rule of draft lengths where `speculate` is given none.
         forwards: of its model, over all drafts.
     """
 
@@ -51,6 +53,7 @@ class Drafter(ABC):
     eos_ids: tuple[int, ...] = ()
     mask_id: int | None = None
     searched: bool = False
+    draft_length: Any = "adaptive"
     forwards: int = 0
 
     @abstractmethod

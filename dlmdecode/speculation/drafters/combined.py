@@ -31,6 +31,7 @@ class Combined(Drafter):
         self.parts = parts
         self.tokenizer, self.vocab_size = model.tokenizer, model.vocab_size
         self.eos_ids, self.mask_id = model.eos_ids, model.mask_id
+        self.draft_length = model.draft_length
         self.searched = any(part.searched for part in parts)
 
     def reset(self) -> None:

@@ -102,18 +102,26 @@ class DiffusionDrafter(Drafter):
         prefix = self.window(prefix, length)
         canvas = torch.full((length,), self.model.mask_id, device=self.model.device)
         open_ = torch.ones_like(canvas, dtype=torch.bool)
-        top = None
-        for step in range(min(self.steps, length)):
-            fresh = self.top(prefix, canvas)
-            top = fresh if top is None else blend(top, fresh, open_)
-            remaining = min(self.steps, length) - step
-            share = -(-int(open_.sum()) // remaining)
-            confidence = top.log_prob[:, 0].masked_fill(~open_, -torch.inf)
-            where = confidence.topk(share).indices
+        top = self.top(prefix, canvas)
+        for left in range(min(self.steps, length), 1, -1):
+            where = self.commits(top.log_prob[:, 0].masked_fill(~open_, -torch.inf), left)
             canvas[where] = top.ids[where, 0]
             open_[where] = False
-        assert top is not None
+            if self.whole(top, open_):
+                break
+            top = blend(top, self.top(prefix, canvas), open_)
         return top
+
+    def commits(self, confidence: Tensor, left: int) -> Tensor:
+        """Positions to commit, by their log probabilities (K,), -inf where nothing is open, with
+        `left` forwards to share them, this one included."""
+        share = -(-int(confidence.isfinite().sum()) // left)
+        return confidence.topk(share).indices
+
+    def whole(self, top: TopM, open_: Tensor) -> bool:
+        """Whether no further forward has a say, given the open positions (K,)."""
+        del top, open_
+        return False
 
     def window(self, prefix: list[int], length: int) -> list[int]:
         """The end of a text that leaves room for the draft; half of it, so that caches last."""
