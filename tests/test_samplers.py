@@ -379,9 +379,10 @@ def test_an_end_of_text_prediction_cuts_the_text():
     assert sum(cut.nfe) <= sum(whole.nfe)
 
 
-def test_dream_gets_the_defaults_published_for_it():
+def test_families_get_the_defaults_published_for_them():
     from dlmdecode.registry import registered
 
+    assert registered("threshold").options("llada2_moe")["threshold"] == 0.95
     assert registered("freedave").options("llada")["draft_steps"] == 4
     assert registered("freedave").options("Dream")["draft_steps"] == 8
     assert registered("adablock").options("Dream")["delimiter_threshold"] == 0.5
