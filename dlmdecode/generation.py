@@ -215,8 +215,8 @@ class Run:
             yield Step.of(number, canvas, before, self.sequences)
 
     def result(self, trace: Trace | None) -> Generation:
-        start, stop = self.canvas.start.tolist(), self.canvas.stop.tolist()
-        spans = [row[a:b] for row, a, b in zip(self.sequences, start, stop, strict=True)]
+        start, length = self.canvas.start.tolist(), self.settings.max_new_tokens
+        spans = [row[at : at + length] for row, at in zip(self.sequences, start, strict=True)]
         ends = [first_eos(span, self.model.eos_ids) for span in spans]
         texts = None
         if self.model.tokenizer is not None:
