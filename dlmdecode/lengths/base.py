@@ -6,7 +6,8 @@
         return Sampler(openings=(InitialLength(initial),), revisions=(…,))
 
 A rule is a recipe for one call, to be merged with the sampler's. The parameters after the first are
-its options: `length="mine,initial=32"`. Packages offer rules by the entry points `dlmdecode.lengths`.
+its options: `length="mine,initial=32"`. Packages offer rules by the entry points
+`dlmdecode.lengths`.
 """
 
 from __future__ import annotations
