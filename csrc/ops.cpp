@@ -32,6 +32,11 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
       "path_search(Tensor ids, Tensor log_prob, Tensor count, Tensor[] keys, Tensor[] log_probs, "
       "Tensor[] contexts, Tensor[] weights, float floor, Tensor prefix, int beam, float lam, "
       "Tensor eos_ids) -> (Tensor, Tensor)");
+  // The likeliest tree of a lattice: tokens, parents, log probabilities. On the CPU.
+  m.def(
+      "lattice_tree(Tensor ids, Tensor log_prob, Tensor count, Tensor[] keys, Tensor[] log_probs, "
+      "Tensor[] contexts, Tensor[] weights, float floor, Tensor prefix, int nodes, float lam, "
+      "Tensor eos_ids) -> (Tensor, Tensor, Tensor)");
   // Sorted keys of a text's n-grams, their log relative frequencies, and sorted keys of their
   // contexts, of all orders together. On the CPU.
   m.def("count_ngrams(Tensor ids, int order) -> (Tensor, Tensor, Tensor)");

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import Any
 
 from dlmdecode.composition import sampler
-from dlmdecode.decoding.canvas import Canvas, Proposal
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Span
+from dlmdecode.decoding.proposal import Proposal
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.generation import Generation, generate, stream

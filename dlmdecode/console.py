@@ -9,6 +9,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, TextIO
 
+from dlmdecode.models.quantize import KINDS
 from dlmdecode.settings import SETTINGS, Settings, parse
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
@@ -61,13 +62,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--device", help="where to put the weights (a GPU if there is one)")
     add("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
     add("--revision", help="branch, tag or commit of a hub id")
+    add("--quantize", choices=KINDS, help="pack the weights (needs the extra 'quantize')")
 
 
 def load_model(arguments: argparse.Namespace) -> Any:
     """The model that the arguments of `add_model` name."""
     from dlmdecode import load
 
-    return load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
+    return load(arguments.model, **loading(arguments))
+
+
+def loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `load` beside the name, from those of `add_model`."""
+    return {name: vars(arguments)[name] for name in ("device", "dtype", "revision", "quantize")}
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -200,17 +200,16 @@ class Run:
         if settings.cfg_scale != 0:
             negative = negative_rows(settings, prompts, model)
             forward = Guided(leaf, settings.cfg_scale, negative=negative)
-        tokens, nfe = canvas.tokens.clone(), canvas.nfe.clone()
-        return cls(model, recipe, settings, canvas, forward, leaf.work, tokens, nfe)
+        begun = canvas.tokens, canvas.nfe
+        return cls(model, recipe, settings, canvas, forward, leaf.work, *begun)
 
     def __iter__(self) -> Iterator[Step]:
         began = time.perf_counter()
-        number, before = 0, self.canvas.tokens
         rows = denoise(self.forward, self.canvas, self.sampler, self.settings.dtype)
         for number, canvas in enumerate(rows, 1):
-            before = self.sequences[canvas.row]
-            self.sequences[canvas.row] = canvas.tokens
-            self.nfe[canvas.row] = canvas.nfe
+            before = self.sequences
+            self.sequences = placed(canvas.tokens, canvas.row, before)
+            self.nfe = placed(canvas.nfe, canvas.row, self.nfe)
             self.seconds = time.perf_counter() - began
             yield Step.of(number, canvas, before, self.sequences)
 
@@ -235,7 +234,13 @@ class Run:
             "tokens_per_forward": total / max(sum(nfe), 1),
             "tokens_per_second": total / self.seconds if self.seconds else 0.0,
         }
-        return Generation(self.sequences, texts, nfe, ends, stats, trace, start)
+        sequences = self.sequences.clone()  # a tensor that can be written to: no step's own
+        return Generation(sequences, texts, nfe, ends, stats, trace, start)
+
+
+def placed(rows: Tensor, where: Tensor, every: Tensor) -> Tensor:
+    """`every` row (B, …) with `rows` (n, …) at `where` (n,); all of them stand in order."""
+    return rows if len(rows) == len(every) else every.index_copy(0, where, rows)
 
 
 def first_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> int:

@@ -74,10 +74,10 @@ class Settings:
         0.0, "classifier-free guidance; 0 is off, otherwise a call has twice the rows", "cfg"
     )
     cache: str | Policy = argument(
-        "none",
+        "auto",
         "which keys and values are kept, as NAME[,OPTION=VALUE]…: none; prefix and dual "
-        "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; or "
-        "your own",
+        "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; "
+        "auto, which is block for these and none for others; or your own",
     )
     eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
         "stop",

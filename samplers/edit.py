@@ -43,7 +43,9 @@ class Edits(Revision):
         canvas.memory[self] = count
 
 
-@register_sampler("edit", over="threshold", paper="LLaDA2.1 (arXiv 2602.08676)")
+@register_sampler(
+    "edit", over="threshold", paper="LLaDA2.1 (arXiv 2602.08676)", recorded=("llada2-moe",)
+)
 def edit(editing_threshold: Probability = 0.5, max_post_steps: Natural = 16) -> Sampler:
     """Replace tokens of the open block that no longer hold, until it is full and nothing changes.
 

@@ -36,18 +36,18 @@ class StandingProbability(Processor):
 class FirstCommits(Revision):
     """Remembers how confident each position of the block was when it was first committed, (B, L).
 
-    Below 0 where it never was.
+    0 where it never was.
     """
 
     stateful = True
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         known = self.known(canvas)
-        new = committed & (known < 0)
+        new = committed & (known == 0)
         canvas.memory[self] = torch.where(new, canvas.proposal.prob, known)
 
     def known(self, canvas: Canvas) -> Tensor:
-        return canvas.memory.get(self, torch.full_like(canvas.proposal.prob, -1.0))
+        return canvas.memory.get(self, torch.zeros_like(canvas.proposal.prob))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class AboveAverage(Selection):
 
     def __call__(self, canvas: Canvas) -> Tensor:
         known = self.commits.known(canvas)
-        had = known >= 0
+        had = known > 0
         mean = (known * had).sum(1) / had.sum(1)  # NaN, which nothing exceeds, before the first
         above = canvas.open & (canvas.confidence > mean[:, None])
         two = by_rule(canvas, "topk", quota=torch.full_like(canvas.lo, 2))

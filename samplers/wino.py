@@ -113,7 +113,7 @@ class Shadowed(Evaluation):
 
     def __call__(self, model: Denoiser, settings: Settings) -> Forward:
         fix = "WINO reads committed positions: use cache='none'"
-        require(settings.cache == "none", "cache", settings.cache, fix)
+        require(settings.cache in ("none", "auto"), "cache", settings.cache, fix)
         fix = "WINO judges by the unguided probabilities of a forward of its own: give 0"
         require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
         native = model.supports_cache and model.shift == 0

@@ -1,6 +1,6 @@
 """Cache policies: which keys and values are kept, and which positions a forward computes anew."""
 
-from dlmdecode.caches.base import Recompute, attention_mask, gather_states, visible
+from dlmdecode.caches.base import Recompute, ShownUntil, attention_mask, gather_states, visible
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.committed import CommittedCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
@@ -10,6 +10,7 @@ __all__ = [
     "BlockCache",
     "CommittedCache",
     "Recompute",
+    "ShownUntil",
     "Store",
     "attention_mask",
     "cache_policy",

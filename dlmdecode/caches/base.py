@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions
-from dlmdecode.models.protocol import Denoiser
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
 def visible(stop: Tensor, length: int) -> Tensor | None:
@@ -48,6 +51,8 @@ def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
 class Recompute:
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
+    hook: KeyValueHook | None = None  # what a subclass hands to the model
+
     def __init__(self, model: Denoiser):
         self.model, self.work = model, Work()
 
@@ -56,6 +61,17 @@ class Recompute:
         tokens, position = rows.tokens[:, :length], rows.position[:, :length]
         self.work.add(tokens)
         attend = attention_mask(self.model, rows, position, length)
-        hidden = self.model.encode(tokens, position, attend)
+        hidden = self.model.encode(tokens, position, attend, self.hook)
         at = (wanted.at - self.model.shift).clamp(min=0)
         return self.model.head(gather_states(hidden, at)), wanted
+
+
+class ShownUntil:
+    """Another forward, shown nothing at or behind the positions (N,) that `stop` gives its rows."""
+
+    def __init__(self, forward: Forward, stop: Callable[[Canvas], Tensor]):
+        self.forward, self.stop, self.work = forward, stop, forward.work
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        stop = torch.minimum(self.stop(rows), rows.stop)
+        return self.forward(replace(rows, stop=stop), wanted.within(rows.start, stop))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.caches.base import attention_mask, gather_states, require_hook
+from dlmdecode.caches.base import Recompute, attention_mask, gather_states, require_hook
 from dlmdecode.caches.blockwise import join
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
@@ -97,3 +97,10 @@ class CommittedCache:
             return mixed[0], mixed[1]
 
         return mix
+
+
+@register_cache("auto")
+def automatic(model: Denoiser) -> Forward:
+    """The best that is exact: `block` where the model allows it, else `none`."""
+    allowed = model.block_length is not None and model.supports_cache
+    return CommittedCache(model) if allowed else Recompute(model)

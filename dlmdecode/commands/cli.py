@@ -32,6 +32,7 @@ from dlmdecode.options import SYNTAX
 from dlmdecode.settings import DEFAULT_SAMPLER
 
 MOUNTED = {
+    "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
@@ -114,7 +115,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    home = "evaluate" if name == "eval" else "speculate"
+    home = {"eval": "evaluate", "models": "models"}.get(name, "speculate")
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
         add, run = module.add_ngram_arguments, module.ngram_run

@@ -7,6 +7,7 @@ then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -14,40 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlmdecode.decoding.facts import Facts
 from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positions
-from dlmdecode.ops import Proposed
+from dlmdecode.decoding.proposal import Proposal
 
 
 @dataclass
-class Proposal:
-    """What the model would write at each position and how sure it is; all (B, L).
+class Canvas(Facts):
+    """The state of a batch being decoded. Parts read it; only the loop and revisions write it.
 
-    A forward overwrites the entries it computed, the others keep their last value.
+    What follows from the fields (`masked`, `open`, `seen`, …: see `Facts`) is computed when it is
+    first asked for, and kept until a field that decides it is assigned. So whoever changes a field
+    assigns a new tensor to it, and never writes into the old one.
     """
-
-    token: Tensor  # int64, the best token (or the sampled one)
-    prob: Tensor  # float64, its probability
-    margin: Tensor  # float32, logit gap between best and second best
-    entropy: Tensor  # float32, nats
-
-    def take(self, index: Tensor) -> Proposal:
-        """Rows `index`, repeats allowed."""
-        return Proposal(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def put(self, positions: Positions, need: Tensor, new: Proposed) -> None:
-        """Overwrite `positions` where `need` (B, L); `new` holds (B, positions.width) values."""
-        every = torch.arange(need.shape[1], device=need.device).expand_as(need)
-        index, where = positions.column(every), need & positions.contains(every)
-        values = (new.token, new.log_prob.double().exp(), new.margin, new.entropy)
-        for mine, value in zip(fields(self), values, strict=True):
-            old = getattr(self, mine.name)
-            fresh = value.view(len(need), -1).gather(1, index).to(old.dtype)
-            setattr(self, mine.name, torch.where(where, fresh, old))
-
-
-@dataclass
-class Canvas:
-    """The state of a batch being decoded. Parts read it; only the loop and revisions write it."""
 
     tokens: Tensor  # (B, L) int64
     start: Tensor  # (B,) the text being written is [start, stop)
@@ -118,48 +98,11 @@ class Canvas:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    @property
-    def position(self) -> Tensor:
-        """0, 1, 2, … for each row, (B, L)."""
-        return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
-
-    @property
-    def text(self) -> Tensor:
-        """Positions of the text being written, (B, L) bool."""
-        return Span(self.start, self.stop).contains(self.position)
-
-    @property
-    def masked(self) -> Tensor:
-        """Positions still to be written, (B, L) bool."""
-        return (self.tokens == self.mask_id) & self.text
-
-    @property
-    def standing(self) -> Tensor:
-        """Positions that hold a token, prompt and text, (B, L) bool."""
-        return (self.position < self.stop[:, None]) & ~self.masked
-
-    @property
-    def block(self) -> Tensor:
-        """Positions of the open block, (B, L) bool."""
-        return Span(self.lo, self.hi).contains(self.position)
-
-    @property
-    def open(self) -> Tensor:
-        """Positions of the open block still to be written, (B, L) bool."""
-        return self.masked & self.block
-
-    @property
-    def block_full(self) -> Tensor:
-        """Rows whose open block has nothing left to write, and is not held open, (B,) bool."""
-        return ~self.open.any(1) & ~self.held
-
-    @property
-    def done(self) -> Tensor:
-        """Rows with nothing left to write, and no block held open, (B,) bool."""
-        return ~self.masked.any(1) & ~self.held
-
-    def is_eos(self, tokens: Tensor) -> Tensor:
-        return torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))
+    def copy(self) -> Canvas:
+        """One that can be changed while this one stays: tensors are shared, none is written to."""
+        other = copy(self)
+        other.memory, other.proposal = dict(self.memory), copy(self.proposal)
+        return other
 
     def take(self, index: Tensor) -> Canvas:
         """Rows `index` in that order, repeats allowed: drafting, picking and dropping rows."""
@@ -275,7 +218,8 @@ class Canvas:
 
         `blocks` says how long the block that starts at `lo` is, (B,) int64.
         """
-        while (full := self.block_full & ~self.done).any():
+        while any(row.full and not row.done for row in self.seen):
+            full = self.block_full & ~self.done
             self.lo = torch.where(full, self.hi, self.lo)
             self.hi = torch.where(full, self.lo + blocks(self), self.hi).minimum(self.stop)
             self.block_step = self.block_step.masked_fill(full, 0)

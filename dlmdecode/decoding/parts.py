@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dlmdecode import ops
@@ -196,12 +197,19 @@ class Verification(Part):
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
         """The N ≥ B rows to evaluate: each of the B followed by its drafts, numbered in `branch`.
 
-        Drafts keep their sequence's `row`, and its own row is branch 0.
+        Drafts keep their sequence's `row`, and its own row is branch 0; it may be left out.
         """
 
     @abstractmethod
     def pick(self, rows: Canvas, choose: Choose) -> Canvas:
         """One of the N rows for each sequence, in order, with branch 0."""
+
+    def looks(self, canvas: Canvas) -> Tensor:
+        """Rows (B,) bool that only look in this step, and commit nothing.
+
+        A row that looks at a canvas commits once it has seen it.
+        """
+        return torch.zeros_like(canvas.lo, dtype=torch.bool)
 
 
 class Evaluation(Part):

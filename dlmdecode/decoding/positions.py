@@ -5,7 +5,7 @@ Shapes: **N** rows, **M** positions asked about, **L** positions of the canvas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +30,16 @@ class Span:
         """The positions themselves, (N, width) int64; shorter rows repeat their last one."""
         offset = torch.arange(self.width, device=self.lo.device)
         return torch.minimum(self.lo[:, None] + offset, (self.hi - 1)[:, None]).clamp(min=0)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Which columns of `at` a row has, (N, width) bool: the others repeat one, or none."""
+        return torch.arange(self.width, device=self.lo.device) < (self.hi - self.lo)[:, None]
+
+    def of_width(self, widths: Iterable[int]) -> Span:
+        """The same, of rows whose widths the host knows."""
+        self.__dict__["width"] = max(widths, default=1) or 1  # in place of the cached property's
+        return self
 
     def contains(self, position: Tensor) -> Tensor:
         """Which of `position` (N, M) are among them, (N, M) bool."""
@@ -73,6 +83,10 @@ class Scattered:
         column = torch.arange(self.width, device=first.device)
         return first.gather(1, torch.minimum(column, (self.count - 1).clamp(min=0)[:, None]))
 
+    @cached_property
+    def real(self) -> Tensor:
+        return torch.arange(self.width, device=self.where.device) < self.count[:, None]
+
     @property
     def lo(self) -> Tensor:
         return self.at[:, 0]
@@ -101,8 +115,8 @@ class Scattered:
 
 
 Positions = Span | Scattered
-"""Some positions of each row, ascending. Both have `lo`, `hi`, `width`, `at`, `contains`, `column`,
-`within`, `take` and `cat`."""
+"""Some positions of each row, ascending. Both have `lo`, `hi`, `width`, `at`, `real`, `contains`,
+`column`, `within`, `take` and `cat`."""
 
 
 def join_positions(parts: Sequence[Positions], length: int) -> Positions:

@@ -25,6 +25,7 @@ shift) wraps the model instead and is invisible here.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise, permutations
 from typing import Any
 
@@ -108,15 +109,15 @@ class Sampler:
         many = [part for name in MANY for part in slots[name]]
         return (*many, *(slots[name] for name in ONE if slots[name] is not None))
 
-    @property
+    @cached_property
     def reads_canvas(self) -> bool:
         return any(part.reads_canvas for part in self.parts)
 
-    @property
+    @cached_property
     def reads_committed(self) -> bool:
         return any(part.reads_committed for part in self.parts)
 
-    @property
+    @cached_property
     def takes_back(self) -> bool:
         return any(part.takes_back for part in self.parts)
 

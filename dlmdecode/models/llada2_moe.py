@@ -30,9 +30,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "norm_topk_prob": (True,),
     "score_function": ("sigmoid",),
     "moe_router_enable_expert_bias": (True,),
-    "quantization_config": (),
 }
-BLOCK = 32  # of the published generation code; config.json has no field for it
 
 
 class LLaDA2Attention(nn.Module):
@@ -79,7 +77,9 @@ class LLaDA2Block(Block):
         return self.mlp(self.post_attention_layernorm(x))
 
 
-@register_family("llada2_moe", "LLaDA2MoeModelLM")
+@register_family(
+    "llada2_moe", "LLaDA2MoeModelLM", checkpoints="LLaDA2.0, LLaDA2.1", recorded=("llada2-moe",)
+)
 class LLaDA2(Qwen):
     """`config` is the checkpoint's config.json as a dict.
 
@@ -90,13 +90,12 @@ class LLaDA2(Qwen):
     embedding_name = "model.word_embeddings.weight"
     float32_names = ("expert_bias",)
     partial_rotation = True
+    block_field, published_block = "block_size", 32  # config.json has no such field
     mask_id = 156895  # of the published vocabulary; config.json names none
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__(config)
-        config = self.config
-        config.refuse_unsupported(SUPPORTED)
-        self.block_length = config.count("block_size", BLOCK)
+        self.config.refuse_unsupported(SUPPORTED)
         self.assemble()
 
     def layer(self, index: int) -> LLaDA2Block:

@@ -3,6 +3,7 @@
 model = load("tiny")                          # the embedded default
 model = load("GSAI-ML/LLaDA-8B-Instruct")     # a hub id
 model = load("checkpoints/my-dream")          # a local folder in Hugging Face layout
+model = load("tiny", quantize="int8")         # its blocks' weights packed as they are read
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import torch
 from dlmdecode.checks import require
 from dlmdecode.models.config import Config
 from dlmdecode.models.families import EMBEDDED, family_of, find_family
+from dlmdecode.models.quantize import check_quantize, plan_quantization, refuse_packed
 from dlmdecode.models.special_ids import special_ids
 from dlmdecode.models.transformer import Transformer
-from dlmdecode.models.weights import check, fill, headers, reconcile, weight_files
+from dlmdecode.models.weights import check, dtypes_of, fill, headers, reconcile, weight_files
 
 # They register their families, in the order in which messages list them.
 # isort: off
@@ -52,6 +54,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
+    quantize: str | None = None,
 ) -> Transformer:
     """Load a diffusion language model with its tokenizer.
 
@@ -62,6 +65,8 @@ def load(
         dtype: "auto" keeps the dtype named in config.json (or else of the weights); a name such as
             "bfloat16", or a `torch.dtype`.
         revision: branch, tag or commit of a hub id.
+        quantize: "int8" or "int4" packs the blocks' linear layers as they are read, through torchao
+            (`pip install "dlmdecode[quantize]"`); `model.quantization` says which. None packs none.
 
     Returns:
         A `Transformer` in eval mode with `.tokenizer` (None if the folder has none), `.mask_id`,
@@ -70,12 +75,15 @@ def load(
     Raises:
         FileNotFoundError: no such folder or hub id, or no `config.json` or safetensors in it.
         ValueError: unknown architecture, device or dtype; a value of a configuration that is none;
-            missing or unexpected tensors; pickled weights.
+            missing or unexpected tensors; pickled weights, or packed ones; `quantize` without
+            torchao, or where it has no kernel for the device or the dtype.
     """
+    check_quantize(quantize)
     target = pick_device(device)
     folder = find_folder(name_or_path, revision)
     config = Config.read(folder / "config.json")
     kind = family_of(config)
+    refuse_packed(config)
     converted = pick_dtype(dtype, config)
     stored = headers(weight_files(folder))
     config = reconcile(kind, config, stored)
@@ -89,7 +97,9 @@ def load(
     model.mask_id, model.eos_ids = special_ids(
         config, generation, model.tokenizer, model.vocab_size, *names
     )
-    fill(model, stored, target, converted)
+    dtypes = dtypes_of(model, stored, converted)
+    model.quantization = plan_quantization(quantize, model, target, dtypes)
+    fill(model, stored, target, dtypes, model.quantization)
     return model.eval()
 
 

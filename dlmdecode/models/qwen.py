@@ -7,6 +7,8 @@ and in what computes the second half of a layer.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -104,6 +106,8 @@ class Qwen(Transformer):
         if self.partial_rotation:
             self.rotary_dim = rotary_dim(config, self.head_dim)
         self.max_length = config.count_or_none("max_position_embeddings")
+        if self.block_field is not None:
+            self.block_length = config.count(self.block_field, self.published_block)
         vocab = config.count("vocab_size", most=LARGEST_VOCABULARY)
         layers = [self.layer(i) for i in range(config.count("num_hidden_layers"))]
         self.model = nn.ModuleDict(
@@ -119,6 +123,21 @@ class Qwen(Transformer):
 
     def layer(self, index: int) -> Block:
         raise NotImplementedError
+
+    @classmethod
+    def load_tokenizer(cls, folder: Path) -> Any:
+        """tokenizer.json, or else Qwen2's vocabulary and merges, whatever code comes with them.
+
+        Added tokens of the latter come from tokenizer_config.json.
+        """
+        from transformers import Qwen2Tokenizer
+
+        whole, parts = folder / "tokenizer.json", folder / "vocab.json"
+        if whole.is_file() or not parts.is_file():
+            return super().load_tokenizer(folder)
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+        check_added_tokens(folder, tokenizer)
+        return tokenizer
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -147,3 +166,17 @@ def head_sizes(config: Config) -> tuple[int, int, int]:
 
 def norm_eps(config: Config) -> float:
     return config.number("rms_norm_eps", 1e-6)
+
+
+def check_added_tokens(folder: Path, tokenizer: Any) -> None:
+    """Added tokens are numbered on from the vocabulary, whatever ids their file gives them."""
+    file = Config.read_if_there(folder / "tokenizer_config.json")
+    stated = file.get("added_tokens_decoder") or {}
+    file.require(isinstance(stated, dict), "added_tokens_decoder", "it must be an object")
+    for id, token in stated.items():
+        content = token.get("content") if isinstance(token, dict) else token
+        found = tokenizer.convert_tokens_to_ids(content)
+        if str(found) != id:
+            raise ValueError(
+                f"{file.path} gives {content!r} the id {id}, but vocab.json leaves it {found}"
+            )

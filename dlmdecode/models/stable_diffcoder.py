@@ -16,12 +16,14 @@ from dlmdecode.models.qwen import Qwen, QwenBlock
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "mlp_bias": (False,),
-    "quantization_config": (),
 }
-BLOCK = 4  # of the published generation code; config.json has no field for it
 
 
-@register_family("StableDiffcoderForCausalLM")
+@register_family(
+    "StableDiffcoderForCausalLM",
+    checkpoints="Stable-DiffCoder-8B",
+    recorded=("stable-diffcoder",),
+)
 class StableDiffCoder(Qwen):
     """`config` is the checkpoint's config.json as a dict.
 
@@ -29,13 +31,12 @@ class StableDiffCoder(Qwen):
     """
 
     family = "stable_diffcoder"
+    block_field, published_block = "block_size", 4  # config.json has no such field
     mask_id = 5  # of the published vocabulary; config.json names none
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__(config)
-        config = self.config
-        config.refuse_unsupported(SUPPORTED)
-        self.block_length = config.count("block_size", BLOCK)
+        self.config.refuse_unsupported(SUPPORTED)
         self.assemble()
 
     def layer(self, index: int) -> QwenBlock:

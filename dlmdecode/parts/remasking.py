@@ -28,6 +28,9 @@ class EndOfSequence(Revision):
     """
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
+        ended = (row.eos_at < row.mask_at and row.eos_at + 1 < row.stop for row in canvas.seen)
+        if not any(ended):
+            return
         eos = first(canvas.is_eos(canvas.tokens) & canvas.text)
         settled = (eos < first(canvas.masked)) & ~canvas.held
         canvas.truncate(torch.where(settled, eos + 1, canvas.stop))
