@@ -150,7 +150,7 @@ class Settings:
         if self.length is not None:
             LENGTHS.parse(self.length)
             fix = "it reads all of the text at every step: leave the cache out"
-            require(self.cache == "none", "length", self.length, fix)
+            require(self.cache in ("auto", "none"), "length", self.length, fix)
             fix = "steps are spread over a length that is known: leave them out"
             require(self.steps is None, "length", self.length, fix)
 
