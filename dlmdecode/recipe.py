@@ -12,6 +12,7 @@ from dlmdecode.checks import check_id, require
 from dlmdecode.composition import Composition
 from dlmdecode.decoding.parts import Processor
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.lengths import length_of
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.processors import (
     LogitsProcessors,
@@ -54,6 +55,8 @@ def recipe_of(
     filters = filters_of(recipe, composition, settings, model.mask_id)
     before = penalties_of(settings, logits_processor, model)
     recipe = replace(recipe, processors=(*before, *recipe.processors, *filters))
+    if settings.length is not None:
+        recipe = recipe.merge(length_of(settings.length, settings.max_new_tokens, recipe, model))
     if settings.eos == "stop":
         recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
     if settings.stop_strings is not None:

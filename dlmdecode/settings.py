@@ -30,6 +30,7 @@ from dlmdecode.checks import (
     plain,
     require,
 )
+from dlmdecode.lengths import LENGTHS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 DEFAULT_SAMPLER = "threshold"
@@ -116,6 +117,11 @@ class Settings:
         "what guidance leads away from, in place of the masked prompt: one for all rows, or a list "
         "with one for each",
     )
+    length: str | None = argument(
+        None,
+        "how a text finds its length, at most max_new_tokens, as NAME[,OPTION=VALUE]…: rho_eos "
+        "(grows and shrinks), daedal (grows)",
+    )
     confidence_dtype: Annotated[str, OneOf(tuple(DTYPES))] = argument(
         "float32", "float32 or float64, precision of the probabilities that rules see"
     )
@@ -124,6 +130,7 @@ class Settings:
         for name, hint in hints().items():
             object.__setattr__(self, name, conform(name, vars(self)[name], hint))
         find_policy(self.cache)
+        self.check_length()
         usable = self.temperature == 0 or self.temperature >= 1e-6
         require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
         self.check_words()
@@ -137,6 +144,15 @@ class Settings:
             blocks = -(-length // block_length) if isinstance(block_length, int) else 1
             least = f"give at least {blocks}, one for each block"
             require(steps >= blocks, "steps", steps, least)
+
+    def check_length(self) -> None:
+        """Whoever finds a length needs to see the whole text, and no schedule to fit it."""
+        if self.length is not None:
+            LENGTHS.parse(self.length)
+            fix = "it reads all of the text at every step: leave the cache out"
+            require(self.cache in ("auto", "none"), "length", self.length, fix)
+            fix = "steps are spread over a length that is known: leave them out"
+            require(self.steps is None, "length", self.length, fix)
 
     def check_words(self) -> None:
         """Stop strings and suppressed tokens as tuples; a negative prompt has its guidance."""

@@ -55,6 +55,7 @@ class Streaming:
         """Put what has become final, and the draft."""
         if self.streamer is None:
             return
+        self.stop = max(self.stop, int(step.stop[0]))  # where a text finds its length, it grows
         row = step.sequences[0, self.start : self.stop].cpu()
         if hasattr(self.streamer, "put_draft"):  # optional in the protocol
             self.streamer.put_draft(value=row[None])

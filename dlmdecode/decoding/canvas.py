@@ -32,6 +32,7 @@ class Canvas(Facts):
     tokens: Tensor  # (B, L) int64
     start: Tensor  # (B,) the text being written is [start, stop)
     stop: Tensor
+    limit: Tensor  # (B,) where `stop` can be at most
     lo: Tensor  # (B,) the open block is [lo, hi)
     hi: Tensor
     step: Tensor  # (B,) commits so far
@@ -78,6 +79,7 @@ class Canvas(Facts):
             tokens=tokens,
             start=start,
             stop=stop,
+            limit=stop,
             lo=start,
             hi=start,
             step=zero,
@@ -138,11 +140,11 @@ class Canvas(Facts):
 
     @classmethod
     def join(cls, parts: Sequence[Canvas]) -> Canvas:
-        """The rows of several, in the order of `row`, as long as the longest text needs.
+        """The rows of several, in the order of `row`, as long as the longest text can be.
 
         What a part remembers of some rows only is zero for the others.
         """
-        length = max(int(part.stop.max()) for part in parts)
+        length = max(int(part.limit.max()) for part in parts)
         parts = [part.resize(length) for part in parts]
 
         def cat(values: list[Any]) -> Any:
@@ -181,6 +183,39 @@ class Canvas(Facts):
         self.tokens = self.tokens.masked_fill(beyond, self.eos_ids[0])
         self.stop = torch.minimum(self.stop, stop)
         self.hi = torch.minimum(self.hi, self.stop)
+
+    def grow(self, count: Tensor) -> None:
+        """Put `count` (B,) masks behind the text, where the canvas has room for them."""
+        new = Span(self.stop, self.stop + count).contains(self.position)
+        self.tokens = self.tokens.masked_fill(new, self.mask_id)
+        self.stop = self.stop + count
+
+    def insert(self, at: Tensor, count: Tensor, most: Tensor) -> None:
+        """Put `count` (B,) masks at position `at` (B,); what stands from there on moves right.
+
+        What parts remember of positions, and the proposals, move along. What would stand behind
+        `most` (B,) is lost.
+        """
+        here, num = at[:, None], count[:, None]
+        source = torch.where(
+            self.position < here + num, self.position.minimum(here), self.position - num
+        )
+
+        def move(value: Any) -> Any:
+            if isinstance(value, Proposal):
+                return Proposal(*(move(getattr(value, f.name)) for f in fields(value)))
+            if value.dim() < 2 or value.shape[1] != source.shape[1]:
+                return value
+            index = source.view(*source.shape, *(1,) * (value.dim() - 2)).expand_as(value)
+            return value.gather(1, index)
+
+        self.stop = torch.minimum(self.stop + count, most)
+        tokens = move(self.tokens).masked_fill(
+            Span(at, at + count).contains(self.position), self.mask_id
+        )
+        self.tokens = torch.where(self.position < self.stop[:, None], tokens, self.eos_ids[0])
+        self.proposal, self.confidence = move(self.proposal), move(self.confidence)
+        self.memory = {key: move(kept) for key, kept in self.memory.items()}
 
     def open_blocks(self, blocks: Callable[[Canvas], Tensor]) -> None:
         """Give every row whose block is full the next one that has something to write.
