@@ -61,9 +61,8 @@ class SurestBranch(Verification):
         choose(rows)  # so that `confidence` is that of the forward
         own = rows.branch == 0
         group = own.long().cumsum(0) - 1
-        table = torch.full((int(own.sum()), int(rows.branch.max()) + 1), -torch.inf).to(
-            rows.confidence
-        )
+        shape = int(own.sum()), int(rows.branch.max()) + 1
+        table = rows.confidence.new_full(shape, -torch.inf)
         table[group, rows.branch] = self.worth(rows).to(table)
         best = (table.roll(-1, 1).argmax(1) + 1) % table.shape[1]  # of equals a draft, the first
         picked = rows.take((rows.branch == best[group]).nonzero()[:, 0])

@@ -39,8 +39,9 @@ class Frequencies:
         fix = f'give {{"{NUM_TOKENS}": all tokens, "{COUNTS}": {{"id": count}}}}'
         require(known, "frequencies", str(path), fix)
         counts = {int(id): count for id, count in table[COUNTS].items()}
-        share = torch.full((max(counts, default=-1) + 2,), 1.0, dtype=torch.float64)
-        share[list(counts)] = torch.tensor(list(counts.values()), dtype=torch.float64)
+        size = max(counts, default=-1) + 2
+        share = torch.full((size,), 1.0, dtype=torch.float64, device="cpu")
+        share[list(counts)] = torch.tensor(list(counts.values()), device="cpu").double()
         return cls(share / table[NUM_TOKENS])
 
     def of(self, tokens: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_samplers import MORE
 from toy import (
     EOS,
     FAMILIES,
@@ -168,7 +169,7 @@ def test_defaults_never_refuse_each_other(sampler, length):
         pytest.skip("they need a tokenizer, and a filter beside the model")
     out = dlmdecode.generate(micro("llada"), prompts(5), sampler, max_new_tokens=length)
     assert out.sequences.shape == (1, 5 + length)
-    assert out.nfe[0] <= length
+    assert sampler in MORE or out.nfe[0] <= length
 
 
 @pytest.mark.parametrize(

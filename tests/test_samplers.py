@@ -331,8 +331,7 @@ def test_sched_leaves_when_the_mean_gap_of_the_whole_text_reaches_a_falling_thre
     canvas.proposal.margin = torch.tensor([[9.0, 3, 4, 6, 7]])  # 5 on average over the text
 
     def leaves(written: int, **options) -> bool:
-        canvas.tokens[0, 1:] = MASK
-        canvas.tokens[0, 1 : 1 + written] = 1
+        canvas.tokens = torch.tensor([[1, *[1] * written, *[MASK] * (4 - written)]])
         (stop,) = dlmdecode.sampler("sched", **options).stops
         return bool(stop(canvas))
 

@@ -48,7 +48,7 @@ class Guided:
             prompt = both.position < both.start[:, None]
             both.tokens = both.tokens.masked_fill(blind[:, None] & prompt, rows.mask_id)
         else:
-            wanted = self.negative.put(both, blind, wanted)
+            both, wanted = self.negative.put(both, blind, wanted)
         both.row = both.row + blind * self.num_rows
         logits, positions = self.forward(both, wanted)
         guided, free = logits.chunk(2)
@@ -72,12 +72,13 @@ class Negative:
         self.ids = F.pad(self.ids, (0, max(more, 0)))
         self.ids[row, : len(prompt)], self.length[row] = prompt, len(prompt)
 
-    def put(self, rows: Canvas, where: Tensor, wanted: Positions) -> Positions:
-        """Change the prompts of `rows` `where` (N,); gives the positions that `wanted` are now."""
+    def put(self, rows: Canvas, where: Tensor, wanted: Positions) -> tuple[Canvas, Positions]:
+        """`rows` with other prompts `where` (N,), and the positions that `wanted` are there."""
         assert isinstance(wanted, Span), "positions that move are a span"
         length = torch.where(where, self.length[rows.row], rows.start)
         shift, width = length - rows.start, rows.tokens.shape[1]
         self.width = max(self.width, width + max(int(shift.max()), 0))
+        rows = rows.resize(self.width)
         position = torch.arange(self.width, device=shift.device).expand(len(rows), -1)
         moved = (position - shift[:, None]).clamp(0, width - 1)
         prompt = self.ids[rows.row].gather(1, position.clamp(max=self.ids.shape[1] - 1))
@@ -87,4 +88,4 @@ class Negative:
         rows.tokens = tokens.masked_fill(behind, rows.eos_ids[0])
         for name in ("start", "stop", "lo", "hi"):
             setattr(rows, name, getattr(rows, name) + shift)
-        return Span(wanted.lo + shift, wanted.hi + shift)
+        return rows, Span(wanted.lo + shift, wanted.hi + shift)

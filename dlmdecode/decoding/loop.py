@@ -60,7 +60,9 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = choose(sampler, canvas) & ~sampler.verify.looks(canvas)[:, None]
+    where, looks = choose(sampler, canvas), sampler.verify.looks(canvas)
+    if looks is not None:
+        where = where & ~looks[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)

@@ -204,12 +204,12 @@ class Verification(Part):
     def pick(self, rows: Canvas, choose: Choose) -> Canvas:
         """One of the N rows for each sequence, in order, with branch 0."""
 
-    def looks(self, canvas: Canvas) -> Tensor:
-        """Rows (B,) bool that only look in this step, and commit nothing.
+    def looks(self, canvas: Canvas) -> Tensor | None:
+        """Rows (B,) bool that only look in this step, and commit nothing; None is no row.
 
         A row that looks at a canvas commits once it has seen it.
         """
-        return torch.zeros_like(canvas.lo, dtype=torch.bool)
+        return None
 
 
 class Evaluation(Part):
