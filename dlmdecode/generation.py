@@ -24,7 +24,7 @@ from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
-from dlmdecode.parts.blocks import check_blocks
+from dlmdecode.parts.blocks import check_blocks, check_suffix
 from dlmdecode.parts.remasking import EndOfSequence
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.settings import DEFAULT_SAMPLER, Settings, takes_settings
@@ -178,10 +178,19 @@ class Run:
         recipe = tempered(recipe.bind(model), settings.temperature)
         if settings.eos == "stop":
             recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
+        check_suffix(settings.suffix, settings.suffix_tail, recipe, model)
         prompts = encode_prompts(prompt, mask, model)
         check_context(prompts, settings.max_new_tokens, model)
         noise = streams(prompts, settings.seed or 0)
-        canvas = Canvas.of(prompts, settings.max_new_tokens, model.mask_id, model.eos_ids, noise)
+        canvas = Canvas.of(
+            prompts,
+            settings.max_new_tokens,
+            model.mask_id,
+            model.eos_ids,
+            noise,
+            settings.suffix,
+            settings.suffix_tail,
+        )
         for opening in recipe.openings:
             opening(canvas)
         forward = leaf = forward_of(model, recipe, settings)

@@ -21,6 +21,7 @@ from dlmdecode.caches.registry import Policy, find_policy
 from dlmdecode.checks import (
     Between,
     Count,
+    Natural,
     NonNegative,
     OneOf,
     conform,
@@ -100,6 +101,16 @@ class Settings:
         "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; or "
         "your own",
     )
+    suffix: Natural | None = argument(
+        None,
+        "masks behind the open block that the model sees (a suffix window): 0 writes block after "
+        "block as if nothing followed, so that max_new_tokens costs nothing in advance; none is "
+        "the whole canvas",
+        "suffix_window",
+    )
+    suffix_tail: Natural = argument(
+        0, "positions at the end of the text that it sees beside a suffix window; Streaming-dLLM: 1"
+    )
     eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
         "stop",
         "stop ends a row once an EOS stands with nothing masked before it, and what follows "
@@ -129,6 +140,8 @@ class Settings:
             blocks = -(-length // block_length) if isinstance(block_length, int) else 1
             least = f"give at least {blocks}, one for each block"
             require(steps >= blocks, "steps", steps, least)
+        windowed = self.suffix is not None or self.suffix_tail == 0
+        require(windowed, "suffix_tail", self.suffix_tail, "it goes with suffix: give that, too")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:

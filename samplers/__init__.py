@@ -16,6 +16,7 @@ from dlmdecode.samplers import (  # noqa: F401
     learn2pd,
     localleap,
     prophet,
+    streaming,
     threshold,
     vanilla,
     wino,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 
 import pytest
 import torch
@@ -70,6 +71,20 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
         assert batch.nfe[i] == alone.nfe[0] <= LENGTH
     assert MASK not in batch.sequences.tolist()[0]
     assert not (batch.sequences == MASK).any()
+
+
+@pytest.mark.parametrize("recipe, cache", list(zip(RECIPES, cycle(CACHES), strict=False)))
+def test_so_it_is_with_a_suffix_window_or_that_is_refused(recipe, cache):
+    rows, window = prompts(5, 2, 9), {"cache": cache, "suffix": 3, "suffix_tail": 1}
+    try:
+        batch = run(recipe, rows, **window)
+    except ValueError as error:
+        assert str(error).startswith(("suffix=3: ", "cache="))
+        return
+    for i, prompt in enumerate(rows):
+        alone = run(recipe, prompt, **window)
+        assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH
 
 
 @pytest.mark.parametrize("recipe", ["threshold", "dream", "adablock+freedave", "klass", "credit"])
@@ -197,6 +212,7 @@ BAD_OPTIONS = {
         {"constraints": "yes"},
     ],
     "freedave": [{"draft_steps": 0}, {"draft_mode": "forest"}, {"threshold": 1.5}],
+    "streaming": [{"threshold": 7}, {"alpha": -0.1}, {"alpha": 2}, {"ratio": "suffix"}],
     "wino": [{"threshold": 7}, {"threshold_back": -1}],
     "adablock": [
         {"delimiter_threshold": 1.5},

@@ -1,6 +1,6 @@
 """Cache policies: which keys and values are kept, and which positions a forward computes anew."""
 
-from dlmdecode.caches.base import Recompute, attention_mask, gather_states, visible
+from dlmdecode.caches.base import Recompute, attention_mask, gather_states, view, visible
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.committed import CommittedCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
@@ -14,5 +14,6 @@ __all__ = [
     "gather_states",
     "list_caches",
     "register_cache",
+    "view",
     "visible",
 ]

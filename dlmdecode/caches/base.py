@@ -9,15 +9,46 @@ from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
-from dlmdecode.decoding.positions import Positions
+from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.models.protocol import Denoiser
 
 
-def visible(stop: Tensor, length: int) -> Tensor | None:
-    """Keys before `stop` (N,), as a mask (N, 1, 1, length); None where nothing is hidden."""
-    if bool((stop >= length).all()):
-        return None
-    return (torch.arange(length, device=stop.device) < stop[:, None])[:, None, None]
+def visible(rows: Canvas, wanted: Positions) -> Tensor:
+    """Positions that exist for the model, (N, L) bool: a forward is given no others.
+
+    All of a row's up to `stop`; with a suffix window (Streaming-dLLM, arXiv 2601.17917) no masks
+    behind the open block but the first `rows.suffix` and the text's last `rows.suffix_tail`
+    positions. The open block is the one that `wanted` asks for where the row's own is full. Given
+    text is always seen.
+    """
+    position = rows.position
+    here = position < rows.stop[:, None]
+    if rows.suffix is None:
+        return here
+    near = torch.maximum(rows.hi, wanted.hi) + rows.suffix
+    tail = rows.stop - rows.suffix_tail
+    return here & ~(Span(near, tail).contains(position) & rows.masked)
+
+
+def view(rows: Canvas, wanted: Positions) -> tuple[Tensor, Tensor | None]:
+    """What a forward over the canvas is given.
+
+    Returns:
+        Positions (N, W) int64: of each row those visible, in order, and behind them others that
+        fill it up. All before the open block's end stand in the column of their own number.
+        Which of them are seen, as a mask (N, 1, 1, W); None where all are.
+    """
+    where = visible(rows, wanted)
+    if rows.suffix is None:
+        at = rows.position[:, : int(rows.stop.max())]
+    else:
+        at = (~where).byte().argsort(dim=1, stable=True)[:, : int(where.sum(1).max())]
+    return at, keys(where.gather(1, at))
+
+
+def keys(where: Tensor) -> Tensor | None:
+    """Keys `where` (N, T) bool as a mask (N, 1, 1, T); None where nothing is hidden."""
+    return None if bool(where.all()) else where[:, None, None]
 
 
 def attention_mask(model: Denoiser, rows: Canvas, query: Tensor, length: int) -> Tensor | None:
@@ -30,7 +61,8 @@ def attention_mask(model: Denoiser, rows: Canvas, query: Tensor, length: int) ->
     Returns:
         A bool mask that broadcasts to (N, 1, W, length), or None where all is seen.
     """
-    return model.attention(query, rows.position[:, :length], visible(rows.stop, length))
+    key = rows.position[:, :length]
+    return model.attention(query, key, keys(key < rows.stop[:, None]))
 
 
 def require_hook(model: Denoiser, cache: str) -> None:
@@ -52,10 +84,9 @@ class Recompute:
         self.model, self.work = model, Work()
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        length = int(rows.stop.max())
-        tokens, position = rows.tokens[:, :length], rows.position[:, :length]
+        at, shown = view(rows, wanted)
+        tokens = rows.tokens.gather(1, at)
         self.work.add(tokens)
-        attend = attention_mask(self.model, rows, position, length)
-        hidden = self.model.encode(tokens, position, attend)
-        at = (wanted.at - self.model.shift).clamp(min=0)
-        return self.model.head(gather_states(hidden, at)), wanted
+        hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown))
+        read = (wanted.at - self.model.shift).clamp(min=0)
+        return self.model.head(gather_states(hidden, read)), wanted

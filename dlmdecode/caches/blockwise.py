@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.caches.base import attention_mask, gather_states, require_hook
+from dlmdecode.caches.base import gather_states, keys, require_hook, view, visible
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
-from dlmdecode.decoding.positions import Positions, Span
+from dlmdecode.decoding.positions import Positions, Scattered, Span
 from dlmdecode.models.protocol import Denoiser
 
 
@@ -19,9 +19,10 @@ class BlockCache:
 
     That row is then due for a refresh: a forward over its whole canvas, whose keys and values are
     kept. Other rows recompute `[lo, stop)` (prefix) or `[lo, hi)` (dual) against what is kept
-    outside. Keys and values are stored by `rows.row`, so drafting, picking and dropping rows never
-    touch the store. Where logits are shifted, the position before the block is recomputed as a
-    query only: its kept keys and values stay.
+    outside. What was not visible at a row's last refresh stays so until the next. Keys and values
+    are stored by `rows.row`, so drafting, picking and dropping rows never touch the store. Where
+    logits are shifted, the position before the block is recomputed as a query only: its kept keys
+    and values stay.
 
     Raises `ValueError` for a model without a key/value hook, and for one whose attention is causal
     between blocks.
@@ -34,6 +35,7 @@ class BlockCache:
         require(model.block_length is None, "cache", name, fix)
         self.model, self.dual, self.work = model, dual, Work()
         self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
+        self.held = torch.empty(0, dtype=torch.bool)  # (R, L) positions that the store holds
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         due = rows.block_full & (rows.branch == 0)
@@ -50,38 +52,52 @@ class BlockCache:
         return join(parts, torch.cat(groups).argsort())
 
     def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        at, shown = view(rows, wanted)
+
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             if layer not in self.store:
-                num_rows, (_, heads, _, dim) = int(rows.row.max()) + 1, k.shape
-                shape = (num_rows, heads, rows.tokens.shape[1], dim)
+                shape = (len(self.held), k.shape[1], rows.tokens.shape[1], k.shape[3])
                 self.store[layer] = k.new_zeros(shape), v.new_zeros(shape)
             for kept, new in zip(self.store[layer], (k, v), strict=True):
-                kept[rows.row, :, : new.shape[2]] = new
+                kept[rows.row[:, None], :, at] = new.transpose(1, 2)
             return k, v
 
-        length = int(rows.stop.max())
-        tokens = rows.tokens[:, :length]
+        if not len(self.held):
+            self.held = torch.zeros_like(rows.tokens[:1], dtype=torch.bool)
+            self.held = self.held.repeat(int(rows.row.max()) + 1, 1)
+        self.held[rows.row] = visible(rows, wanted)
+        tokens = rows.tokens.gather(1, at)
         self.work.add(tokens)
-        position = rows.position[:, :length]
-        attend = attention_mask(self.model, rows, position, length)
-        hidden = self.model.encode(tokens, position, attend, keep)
-        at = (wanted.at - self.model.shift).clamp(min=0)
-        return self.model.head(gather_states(hidden, at)), wanted
+        hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
+        read = (wanted.at - self.model.shift).clamp(min=0)
+        return self.model.head(gather_states(hidden, read)), wanted
 
-    def window(self, rows: Canvas) -> Span:
+    def shown(self, rows: Canvas) -> Tensor:
+        """Positions that a row's queries see, kept or computed anew, (N, L) bool."""
+        return self.held[rows.row] & (rows.position < rows.stop[:, None])
+
+    def window(self, rows: Canvas) -> Positions:
         """The positions that are recomputed."""
-        return Span(rows.lo, rows.hi if self.dual else rows.stop)
+        if self.dual:
+            return Span(rows.lo, rows.hi)
+        if rows.suffix is None:
+            return Span(rows.lo, rows.stop)
+        return Scattered(self.shown(rows)).within(rows.lo, rows.stop)
 
     def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        window, shift = self.window(rows), self.model.shift
-        query = Span(rows.lo - shift, window.hi)
-        hidden = self.encode(rows, window, query)
+        window = self.window(rows)
+        hidden = self.encode(rows, window, self.query(window))
         wanted = wanted.within(window.lo, window.hi)
-        return self.model.head(gather_states(hidden, wanted.at - rows.lo[:, None])), wanted
+        return self.model.head(gather_states(hidden, window.column(wanted.at))), wanted
 
-    def encode(self, rows: Canvas, window: Span, query: Span) -> Tensor:
-        """States (N, W, D) of the query positions, each row against its own keys and values."""
-        whole = bool((rows.branch == 0).all()) and len(rows) == len(self.store[0][0])
+    def query(self, window: Positions) -> Tensor:
+        """The window's positions, and before them one more where logits are shifted, (N, W)."""
+        before = (window.lo[:, None] - 1).clamp(min=0)
+        return torch.cat([before, window.at], 1) if self.model.shift else window.at
+
+    def encode(self, rows: Canvas, window: Positions, query: Tensor) -> Tensor:
+        """States (N, W, D) at the query positions, each row against its own keys and values."""
+        whole = bool((rows.branch == 0).all()) and len(rows) == len(self.held)
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
@@ -90,10 +106,10 @@ class BlockCache:
             k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
             return k, v
 
-        tokens = rows.tokens.gather(1, query.at)
+        tokens = rows.tokens.gather(1, query)
         self.work.add(tokens)
-        attend = attention_mask(self.model, rows, query.at, rows.tokens.shape[1])
-        return self.model.encode(tokens, query.at, attend, mix)
+        attend = self.model.attention(query, rows.position, keys(self.shown(rows)))
+        return self.model.encode(tokens, query, attend, mix)
 
 
 def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, Positions]:

@@ -65,6 +65,8 @@ class Canvas:
     mask_id: int
     eos_ids: tuple[int, ...]
     memory: dict[Hashable, Tensor] = field(default_factory=dict)  # what parts remember, batch-first
+    suffix: int | None = None  # masks behind the open block that the model sees; None is all
+    suffix_tail: int = 0  # and at the end of the text
 
     @classmethod
     def of(
@@ -74,6 +76,8 @@ class Canvas:
         mask_id: int,
         eos_ids: tuple[int, ...],
         stream: Tensor | None = None,
+        suffix: int | None = None,
+        suffix_tail: int = 0,
     ) -> Canvas:
         """Masks directly after each prompt, padding after the masks: no row's positions shift."""
         device = prompts[0].device
@@ -103,6 +107,8 @@ class Canvas:
             fresh=Span(start, start),
             mask_id=mask_id,
             eos_ids=eos_ids,
+            suffix=suffix,
+            suffix_tail=suffix_tail,
         )
 
     def __len__(self) -> int:

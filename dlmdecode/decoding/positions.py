@@ -20,10 +20,15 @@ class Span:
     lo: Tensor
     hi: Tensor
 
+    @property
+    def count(self) -> Tensor:
+        """How many each row has, (N,) int64."""
+        return (self.hi - self.lo).clamp(min=0)
+
     @cached_property
     def width(self) -> int:
         """How many the row with the most has, at least 1."""
-        return max(int((self.hi - self.lo).max()), 1)
+        return max(int(self.count.max()), 1)
 
     @cached_property
     def at(self) -> Tensor:
@@ -101,5 +106,5 @@ class Scattered:
 
 
 Positions = Span | Scattered
-"""Some positions of each row, ascending. Both have `lo`, `hi`, `width`, `at`, `contains`, `column`,
-`within`, `take` and `cat`."""
+"""Some positions of each row, ascending. Both have `lo`, `hi`, `count`, `width`, `at`, `contains`,
+`column`, `within`, `take` and `cat`."""
