@@ -36,6 +36,14 @@ class Registered:
     over: str | None  # the sampler that chooses positions where no other of the composition does
     paper: str
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model family
+    recorded: tuple[str, ...] = ()  # cases of tests/golden: the authors' own code
+    second: tuple[str, ...] = ()  # and those of somebody else's implementation
+
+    @property
+    def verified(self) -> str:
+        """What the sampler was compared with, token for token."""
+        against = [("authors' code", self.recorded), ("second opinion", self.second)]
+        return ", ".join(name for name, cases in against if cases) or "paper only"
 
     @property
     def help(self) -> str:
@@ -73,6 +81,8 @@ def register_sampler(
     over: str | None = None,
     paper: str = "",
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    recorded: tuple[str, ...] = (),
+    second: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Make a sampler available under `name`; the decorated factory returns a `Sampler`.
 
@@ -82,6 +92,8 @@ def register_sampler(
             composition does, "vanilla" or "threshold"; None for a factory that sets `select`.
         paper: arXiv id or other source, for the listing.
         presets: options by model family ("llada", "Dream") where published defaults differ.
+        recorded: methods of `tests/golden/cases`, runs of the authors' own code.
+        second: those recorded from somebody else's implementation.
 
     Raises:
         ValueError: the name is taken, or is no identifier.
@@ -94,7 +106,7 @@ def register_sampler(
             raise ValueError(
                 f"sampler {name!r} is registered already by {REGISTRY[name].factory.__module__}"
             )
-        REGISTRY[name] = Registered(name, factory, over, paper, presets or {})
+        REGISTRY[name] = Registered(name, factory, over, paper, presets or {}, recorded, second)
         return factory
 
     return register

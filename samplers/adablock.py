@@ -87,6 +87,7 @@ class DelimiterBlocks(BlockSchedule):
     "adablock",
     over="threshold",
     paper="arXiv 2509.26432",
+    recorded=("adablock", "dream-adablock"),
     presets={"Dream": {"delimiters": ("*\n*",), "delimiter_threshold": 0.5}},
 )
 def adablock(

@@ -56,7 +56,7 @@ class AscendingEosRejection(EosFactor):
         return (2.0 ** (canvas.step + 1) - 1) / 2.0 ** num_steps(canvas)
 
 
-@register_sampler("ass", paper="EOSER-ASS-RL (ICLR 2026 submission)")
+@register_sampler("ass", paper="EOSER-ASS-RL (ICLR 2026 submission)", recorded=("eoser-ass",))
 def ass(
     num_blocks: Count = 1,
     gamma_min: NonNegative = 1.0,

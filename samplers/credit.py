@@ -72,7 +72,7 @@ class TraceCredit(Estimator):
         return proposed
 
 
-@register_sampler("credit", over="threshold", paper="arXiv 2510.06133")
+@register_sampler("credit", over="threshold", paper="arXiv 2510.06133", recorded=("credit",))
 def credit(alpha: NonNegative = 0.65, beta: Probability = 0.7, gamma: NonNegative = 0.2) -> Sampler:
     """Boost tokens that kept being the best, so that stable ones pass the threshold sooner."""
     return Sampler(estimate=TraceCredit(alpha, beta, gamma))

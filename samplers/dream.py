@@ -95,7 +95,7 @@ class Jitter(Score):
         return confidence / self.temperature + noise
 
 
-@register_sampler("dream", paper="arXiv 2508.15487")
+@register_sampler("dream", paper="arXiv 2508.15487", recorded=("dream-vanilla",))
 def dream(
     steps: Count | None = None,
     alg: Annotated[str, OneOf(ALGORITHMS)] = "entropy",

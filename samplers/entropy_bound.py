@@ -23,6 +23,7 @@ class EntropyBound(Selection):
     That difference bounds how far the product of the marginals can be from the joint distribution.
     """
 
+    ranks = True
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
@@ -33,7 +34,7 @@ class EntropyBound(Selection):
         return by_rule(canvas, "entropy_bound", gamma=self.gamma, entropy=entropy)
 
 
-@register_sampler("entropy_bound", paper="arXiv 2505.24857")
+@register_sampler("entropy_bound", paper="arXiv 2505.24857", second=("eb-sampler", "d2-eb"))
 def entropy_bound(gamma: NonNegative = 0.1, block_length: Count | None = None) -> Sampler:
     """Commit the lowest-entropy positions of the canvas within a budget of `gamma` nats."""
     blocks = WholeCanvas() if block_length is None else blocks_of(block_length)

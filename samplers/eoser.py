@@ -31,7 +31,9 @@ class EosRejection(EosFactor):
         return (canvas.step.double() / max(self.steps - 1, 1)).clamp(max=1)
 
 
-@register_sampler("eoser", over="vanilla", paper="EOSER-ASS-RL (ICLR 2026 submission)")
+@register_sampler(
+    "eoser", over="vanilla", paper="EOSER-ASS-RL (ICLR 2026 submission)", recorded=("eoser-ass",)
+)
 def eoser(
     gamma_min: NonNegative = 0.4, gamma_max: NonNegative = 1.0, steps: Count | None = None
 ) -> Sampler:

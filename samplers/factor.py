@@ -27,7 +27,7 @@ class Factor(Selection):
         return by_rule(canvas, "factor", factor=self.factor)
 
 
-@register_sampler("factor", paper="arXiv 2505.22618")
+@register_sampler("factor", paper="arXiv 2505.22618", recorded=("fastdllm-factor",))
 def factor(factor: NonNegative = 1.0) -> Sampler:
     """Commit the n most confident positions while (n + 1)(1 − the last one's) is below `factor`."""
     return Sampler(select=Factor(factor))

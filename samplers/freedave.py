@@ -200,6 +200,7 @@ class DraftsInOneRow(Evaluation):
     "freedave",
     over="vanilla",
     paper="arXiv 2510.00294",
+    recorded=("freedave",),
     presets={"Dream": {"draft_steps": 8}},
 )
 def freedave(

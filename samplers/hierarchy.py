@@ -46,7 +46,7 @@ class RunPeaks(Selection):
         return is_peak if self.high is None else is_peak | (confidence > self.high)
 
 
-@register_sampler("hierarchy", paper="dInfer (arXiv 2510.08666)")
+@register_sampler("hierarchy", paper="dInfer (arXiv 2510.08666)", recorded=("dinfer-decoders",))
 def hierarchy(
     threshold: Probability | None = 0.92, low_threshold: Probability | None = 0.62
 ) -> Sampler:

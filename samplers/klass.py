@@ -83,6 +83,8 @@ class ConfidentAndStable(Selection):
 @register_sampler(
     "klass",
     paper="arXiv 2511.05664",
+    recorded=("klass",),
+    second=("d2-klass",),
     presets={"Dream": {"threshold": 0.9, "kl_threshold": 0.001}},
 )
 def klass(

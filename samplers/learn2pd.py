@@ -132,7 +132,12 @@ class EndOfTextPrediction(Revision):
         canvas.truncate(torch.where(at < canvas.tokens.shape[1], at + 1, canvas.stop))
 
 
-@register_sampler("learn2pd", paper="arXiv 2509.25188", presets={"Dream": {"threshold": 0.9}})
+@register_sampler(
+    "learn2pd",
+    paper="arXiv 2509.25188",
+    recorded=("learn2pd",),
+    presets={"Dream": {"threshold": 0.9}},
+)
 def learn2pd(
     filter: str | os.PathLike[str] | AcceptanceFilter | None = None,
     threshold: Probability = 0.96,

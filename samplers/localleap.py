@@ -39,7 +39,7 @@ class NearAnchor(Selection):
         )
 
 
-@register_sampler("localleap", paper="arXiv 2510.07081")
+@register_sampler("localleap", paper="arXiv 2510.07081", recorded=("localleap",))
 def localleap(
     threshold: Probability = 0.9, relaxed: Probability = 0.75, radius: Natural = 4
 ) -> Sampler:

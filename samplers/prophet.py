@@ -117,7 +117,7 @@ def checked_constraints(constraints: Any) -> tuple[tuple[int, int | str], ...]:
     )
 
 
-@register_sampler("prophet", over="vanilla", paper="arXiv 2508.19982")
+@register_sampler("prophet", over="vanilla", paper="arXiv 2508.19982", recorded=("prophet",))
 def prophet(
     early: NonNegative = 7.5,
     mid: NonNegative = 5.0,

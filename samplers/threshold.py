@@ -6,7 +6,7 @@ from dlmdecode.parts.select import Threshold
 from dlmdecode.registry import register_sampler
 
 
-@register_sampler("threshold", paper="arXiv 2505.22618")
+@register_sampler("threshold", paper="arXiv 2505.22618", recorded=("fastdllm", "dream-fastdllm"))
 def threshold(threshold: Probability = 0.9) -> Sampler:
     """Commit every position of the block from `threshold` up, and always the most confident one."""
     return Sampler(select=Threshold(threshold))

@@ -50,7 +50,7 @@ class EndLast(Score):
         return torch.where(canvas.is_eos(canvas.proposal.token), confidence - 1, confidence)
 
 
-@register_sampler("vanilla", paper="arXiv 2502.09992")
+@register_sampler("vanilla", paper="arXiv 2502.09992", recorded=("llada-vanilla",))
 def vanilla(
     steps: Count | None = None,
     remasking: Annotated[str, OneOf(REMASKING)] = "low_confidence",

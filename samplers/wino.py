@@ -121,7 +121,7 @@ class Shadowed(Evaluation):
         return ShadowBlock(model)
 
 
-@register_sampler("wino", paper="WINO (ICLR 2026)")
+@register_sampler("wino", paper="WINO (ICLR 2026)", recorded=("wino",))
 def wino(threshold: Probability = 0.6, threshold_back: Probability = 0.9) -> Sampler:
     """Accept all above `threshold`; re-mask what the rest of the block no longer supports."""
     return Sampler(

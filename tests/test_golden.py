@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dlmdecode.registry import list_samplers, registered
+
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
 
@@ -46,6 +48,13 @@ def test_the_command_counts_verdicts_and_fails_on_a_mismatch(tmp_path, capsys):
     assert "fastdllm" in capsys.readouterr().out
     (home / "fastdllm.jsonl").write_text(line.replace('"nfe":', '"nfe":9') + "\n")
     assert run.main([str(tmp_path)]) == 1
+
+
+def test_every_run_that_a_sampler_names_is_recorded_here():
+    for name in list_samplers():
+        entry = registered(name)
+        for cases in (*entry.recorded, *entry.second):
+            assert cases in METHODS and (GOLDEN / "cases" / f"{cases}.jsonl").is_file(), name
 
 
 def test_every_deliberate_difference_is_in_the_documentation():

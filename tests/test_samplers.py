@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from dlmdecode.decoding.loop import choose, denoise
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
+GOLDEN = Path(__file__).parent / "golden"
 DELIMITERS = {"delimiters": (194, 84, 191, 34, 208), "delimiter_threshold": 0.1}
 
 
@@ -27,6 +29,7 @@ def learned() -> AcceptanceFilter:
 OPTIONS = {
     "adablock": DELIMITERS,
     "learn2pd": {"filter": learned(), "threshold": 0.5},
+    "pc_sampler": {"frequencies": str(GOLDEN / "aux" / "pc-corpus.json")},
     "klass": {"threshold": 0.4, "kl_threshold": 1.0},
     "threshold": {"threshold": 0.6},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
@@ -40,6 +43,7 @@ COMPOSITIONS = [
     "credit+frechet",
     "prophet+factor",
     "adablock+hierarchy",
+    "certainty+threshold",
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
 CACHES = ("none", "prefix", "dual")
@@ -159,6 +163,7 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("ccd+credit", "twice"),
         ("learn2pd+credit", "confidences"),
         ("learn2pd+adablock", "one length"),
+        ("pc_sampler+threshold", "no probability"),
     ],
 )
 def test_what_cannot_be_combined_is_refused_with_the_reason(recipe, why):
@@ -172,6 +177,13 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "certainty": [{"sigma": 0}, {"sigma": -1}, {"sigma": "wide"}],
+    "pc_sampler": [
+        {"decay": -1},
+        {"clip": 5, "frequencies": None},
+        {"frequencies": "nowhere.json"},
+        {"frequencies": 3},
+    ],
     "threshold": [
         {"threshold": 7},
         {"threshold": -0.1},

@@ -35,24 +35,31 @@ def listing(names: Sequence[str] = (), as_json: bool = False) -> str:
         return "\n".join(json.dumps(record(entry), default=str) for entry in entries)
     if names:
         return "\n\n".join(details(entry) for entry in entries)
-    rows = [("sampler", "slots", "options", "source")]
+    rows = [("sampler", "slots", "options", "verified", "source")]
     for entry in entries:
         options = ", ".join(f"{k}={show(v)}" for k, v in entry.options().items())
-        rows.append((entry.name, "+".join(record(entry)["slots"]), options, entry.paper))
-        rows += [("", "", note, "") for note in preset_notes(entry)]
-    widths = [max(len(row[i]) for row in rows) for i in (0, 1, 2)]
+        rows.append(
+            (entry.name, "+".join(record(entry)["slots"]), options, entry.verified, entry.paper)
+        )
+        rows += [("", "", note, "", "") for note in preset_notes(entry)]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip()
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
         for row in rows
     )
 
 
 def markdown() -> str:
     """The table of the README."""
-    rows = ["| sampler | slots | what it does | source |", "|---|---|---|---|"]
+    rows = [
+        "| sampler | slots | what it does | verified against | source |",
+        "|---|---|---|---|---|",
+    ]
     for entry in map(registered, list_samplers()):
         filled = ", ".join(record(entry)["slots"])
-        rows.append(f"| `{entry.name}` | {filled} | {entry.help} | {entry.paper} |")
+        rows.append(
+            f"| `{entry.name}` | {filled} | {entry.help} | {entry.verified} | {entry.paper} |"
+        )
     return "\n".join(rows)
 
 
@@ -65,6 +72,8 @@ def record(entry: Registered) -> dict[str, Any]:
         "presets": {family: dict(values) for family, values in entry.presets.items()},
         "over": entry.over,
         "paper": entry.paper,
+        "verified": entry.verified,
+        "recorded": [*entry.recorded, *entry.second],
     }
 
 
@@ -78,6 +87,8 @@ def preset_notes(entry: Registered) -> list[str]:
 def details(entry: Registered) -> str:
     lines = [f"{entry.name}  {entry.paper}", f"  {entry.help}"]
     lines.append(f"  slots: {', '.join(record(entry)['slots'])}")
+    cases = ", ".join((*entry.recorded, *entry.second))
+    lines.append(f"  verified against: {entry.verified}{f' ({cases})' if cases else ''}")
     if entry.over is not None:
         lines.append(f"  where nothing else chooses positions: {entry.over}")
     lines += [f"  {entry.name},{name}={show(value)}" for name, value in entry.options().items()]

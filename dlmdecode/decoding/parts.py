@@ -144,6 +144,8 @@ class Score(Part):
 class Selection(Part):
     """Which positions of the open block to commit?"""
 
+    ranks: bool = False  # it asks for the order of confidences only, not for how high they are
+
     @abstractmethod
     def __call__(self, canvas: Canvas) -> Tensor:
         """Positions (B, L) bool, by `canvas.confidence`.

@@ -84,6 +84,7 @@ class EvenQuota:
 class TopK(Selection):
     """The most confident positions, `quota` of them in this step (LLaDA, arXiv 2502.09992)."""
 
+    ranks = True
     quota: Quota
 
     def __call__(self, canvas: Canvas) -> Tensor:

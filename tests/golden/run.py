@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import block_diffusion  # noqa: E402, F401  (registers its methods)
-import windows  # noqa: E402, F401  (the same)
+import decoders  # noqa: E402, F401  (registers its methods)
+import windows  # noqa: E402, F401  (registers its methods)
 from harness import Runner, read_cases  # noqa: E402
 
 
