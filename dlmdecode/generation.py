@@ -248,4 +248,11 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     """The leaf forward: the recipe's own, or the cache policy's."""
     if recipe.evaluate is not None:
         return recipe.evaluate(model, settings)
-    return cache_policy(model, settings.cache)
+    forward = cache_policy(model, settings.cache)
+    wants = recipe.blocks is not None and recipe.blocks.slides
+    follows = getattr(forward, "slides", False)
+    fix = "the sampler's window slides: use a cache that follows it ('dsb', 'dcd'), or 'none'"
+    require(follows or not wants or follows is None, "cache", settings.cache, fix)
+    fix = "it follows a window that slides, as those of 'dsb' and 'dcd'"
+    require(not follows or wants, "cache", settings.cache, fix)
+    return forward

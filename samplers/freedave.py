@@ -17,7 +17,7 @@ from dlmdecode.caches import BlockCache
 from dlmdecode.checks import Count, OneOf, Probability, require, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
-from dlmdecode.decoding.parts import Choose, Evaluation, Part, Verification
+from dlmdecode.decoding.parts import BlockSchedule, Choose, Evaluation, Part, Verification
 from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
@@ -58,6 +58,8 @@ class Lookahead(Verification):
     def refuses(self, other: Part) -> str | None:
         if other.compares_steps:
             return "it compares the forwards of successive steps, and drafts skip some"
+        if isinstance(other, BlockSchedule) and other.slides:
+            return "drafts stay in one window, and it slides with every commit"
         return "drafts assume that what is committed stays" if other.takes_back else None
 
     def check(self, sampler: Sampler) -> None:

@@ -55,7 +55,11 @@ class FallingThreshold(Selection):
         return canvas.confidence >= bar[:, None]
 
 
-@register_sampler("streaming", paper="arXiv 2601.17917")
+@register_sampler(
+    "streaming",
+    paper="arXiv 2601.17917",
+    recorded=("suffix-window", "dream-suffix-window"),
+)
 def streaming(
     threshold: Probability = 0.9, alpha: Probability = 0.3, ratio: Ratio = "block"
 ) -> Sampler:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import cycle
-
 import pytest
 import torch
-from test_samplers import BLOCK, CACHED, LENGTH, RECIPES, options
+from test_samplers import BLOCK, CACHED, LENGTH, WINDOWED, options
 from torch import Tensor
 from toy import FAMILIES, VOCAB, micro, prompts
 
@@ -62,9 +60,7 @@ def test_no_proposal_is_read_that_was_not_declared(name, cache, family):
     assert torch.equal(plain[0], spoilt[0]) and torch.equal(plain[1], spoilt[1])
 
 
-@pytest.mark.parametrize(
-    "name, cache", list(zip(RECIPES, cycle(["dual", "none", "prefix"]), strict=False))
-)
+@pytest.mark.parametrize("name, cache", WINDOWED)
 def test_so_it_is_with_a_suffix_window(name, cache):
     context = {"max_new_tokens": LENGTH, "block_length": BLOCK, "steps": None, "temperature": 0.0}
     recipe = dlmdecode.sampler(name, family="llada", context=context, **options(name))

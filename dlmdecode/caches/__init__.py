@@ -4,11 +4,13 @@ from dlmdecode.caches.base import Recompute, attention_mask, gather_states, view
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.committed import CommittedCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
+from dlmdecode.caches.sliding import SlidingCache
 
 __all__ = [
     "BlockCache",
     "CommittedCache",
     "Recompute",
+    "SlidingCache",
     "attention_mask",
     "cache_policy",
     "gather_states",

@@ -80,6 +80,8 @@ def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
 class Recompute:
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
+    slides = None
+
     def __init__(self, model: Denoiser):
         self.model, self.work = model, Work()
 

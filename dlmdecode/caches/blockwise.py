@@ -11,7 +11,7 @@ from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
 from dlmdecode.decoding.positions import Positions, Scattered, Span
-from dlmdecode.models.protocol import Denoiser
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
 class BlockCache:
@@ -28,8 +28,8 @@ class BlockCache:
     between blocks.
     """
 
-    def __init__(self, model: Denoiser, dual: bool = False):
-        name = "dual" if dual else "prefix"
+    def __init__(self, model: Denoiser, dual: bool = False, name: str | None = None):
+        name = name or ("dual" if dual else "prefix")
         require_hook(model, name)
         fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
         require(model.block_length is None, "cache", name, fix)
@@ -38,7 +38,7 @@ class BlockCache:
         self.held = torch.empty(0, dtype=torch.bool)  # (R, L) positions that the store holds
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        due = rows.block_full & (rows.branch == 0)
+        due = self.due(rows)
         if due.all():
             return self.refresh(rows, wanted)
         if not due.any():
@@ -50,6 +50,10 @@ class BlockCache:
             for step, index in zip(steps, groups, strict=True)
         ]
         return join(parts, torch.cat(groups).argsort())
+
+    def due(self, rows: Canvas) -> Tensor:
+        """Rows to refresh, (N,) bool."""
+        return rows.block_full & (rows.branch == 0)
 
     def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         at, shown = view(rows, wanted)
@@ -76,7 +80,7 @@ class BlockCache:
         """Positions that a row's queries see, kept or computed anew, (N, L) bool."""
         return self.held[rows.row] & (rows.position < rows.stop[:, None])
 
-    def window(self, rows: Canvas) -> Positions:
+    def window(self, rows: Canvas, wanted: Positions) -> Positions:
         """The positions that are recomputed."""
         if self.dual:
             return Span(rows.lo, rows.hi)
@@ -85,7 +89,7 @@ class BlockCache:
         return Scattered(self.shown(rows)).within(rows.lo, rows.stop)
 
     def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        window = self.window(rows)
+        window = self.window(rows, wanted)
         hidden = self.encode(rows, window, self.query(window))
         wanted = wanted.within(window.lo, window.hi)
         return self.model.head(gather_states(hidden, window.column(wanted.at))), wanted
@@ -97,19 +101,23 @@ class BlockCache:
 
     def encode(self, rows: Canvas, window: Positions, query: Tensor) -> Tensor:
         """States (N, W, D) at the query positions, each row against its own keys and values."""
+        tokens = rows.tokens.gather(1, query)
+        self.work.add(tokens)
+        attend = self.model.attention(query, rows.position, keys(self.shown(rows)))
+        return self.model.encode(tokens, query, attend, self.mix(rows, window))
+
+    def mix(self, rows: Canvas, window: Positions) -> KeyValueHook:
+        """Puts the fresh keys and values of the window among those that are kept."""
         whole = bool((rows.branch == 0).all()) and len(rows) == len(self.held)
 
-        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        def hook(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
             kept = self.store[layer] if whole else [old[rows.row] for old in self.store[layer]]
             new = (k[:, :, self.model.shift :], v[:, :, self.model.shift :])
             k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
             return k, v
 
-        tokens = rows.tokens.gather(1, query)
-        self.work.add(tokens)
-        attend = self.model.attention(query, rows.position, keys(self.shown(rows)))
-        return self.model.encode(tokens, query, attend, mix)
+        return hook
 
 
 def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, Positions]:

@@ -184,6 +184,12 @@ class Canvas:
         self.stop = torch.minimum(self.stop, stop)
         self.hi = torch.minimum(self.hi, self.stop)
 
+    def slide(self, blocks: Callable[[Canvas], Tensor]) -> None:
+        """Open a block at every row's first mask; `blocks` says how long it is, (B,) int64."""
+        self.lo = torch.where(self.done, self.lo, self.masked.int().argmax(1))
+        self.hi = (self.lo + blocks(self)).minimum(self.stop)
+        self.block_masks = self.open.sum(1)
+
     def open_blocks(self, blocks: Callable[[Canvas], Tensor]) -> None:
         """Give every row whose block is full the next one that has something to write.
 
