@@ -6,8 +6,8 @@
 
 Every row writes the same text (the last column counts those that differ), prompt after prompt. In
 bfloat16 a verifier's logits depend on how many positions a forward has, and near-ties may fall
-otherwise. Ratios are tokens per second over the
-verifier's own `generate`; rows take turns on each prompt, so that a busy machine slows all alike.
+otherwise. Ratios are tokens per second of CPU time over the verifier's own `generate`; rows take
+turns on each prompt. The first prompt warms up and is not counted.
 Without --prompts, prompts are held-out arithmetic problems and the n-gram proxy is built from
 training problems, as the method's paper builds one from a training split.
 """
@@ -29,8 +29,16 @@ from dlmdecode.models.loading import load
 from dlmdecode.speculation import (
     AdaptiveLength,
     DiffusionDrafter,
+    FailFast,
+    Fused,
+    Hierarchy,
     NGram,
+    ObservedNGrams,
     PromptLookup,
+    Recycling,
+    Suffix,
+    Switch,
+    ThresholdDrafter,
     load_verifier,
     speculate,
 )
@@ -38,6 +46,7 @@ from dlmdecode.speculation.diffuspec.counting import build
 
 COUNTED = ("new_tokens", "verifier_forwards", "drafter_forwards", "seconds", "search_seconds")
 COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens")
+CPU = "cpu_seconds"
 Run = Callable[[torch.Tensor], tuple[list[int], dict[str, Any]]]
 
 
@@ -95,6 +104,24 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "+ adaptive length", drafted(new(drafter), verifier, length, **how)
     how = common | {"draft_length": adaptive}
     yield "same, the text's own n-gram", drafted(new(drafter), verifier, length, **how)
+    yield "FailFast", drafted(FailFast(drafter), verifier, length, **cps)
+    yield "threshold drafting", drafted(ThresholdDrafter(drafter), verifier, length, **cps)
+    how = cps | {"path_search": "tree", "draft_length": adaptive}
+    yield "lattice tree", drafted(new(drafter), verifier, length, **how)
+    yield "suffix or threshold", drafted(Switch(ThresholdDrafter(drafter)), verifier, length, **cps)
+    yield from without_model(verifier, length)
+
+
+def without_model(verifier: Any, length: int) -> Any:
+    """Drafts that need no model. Those with (texts) remember the texts before."""
+    yield "suffix", drafted(Suffix(), verifier, length)
+    yield "suffix (texts)", drafted(Suffix(keep=True), verifier, length)
+    yield "hierarchy (texts)", drafted(Hierarchy(), verifier, length)
+    yield "n-grams (texts)", drafted(ObservedNGrams(keep=True), verifier, length)
+    fused = Fused(Recycling(), Suffix())
+    yield "recycling + suffix", drafted(fused, verifier, length)
+    fused = Fused(ObservedNGrams(keep=True, nodes=48), Suffix(keep=True))
+    yield "n-grams + suffix (texts)", drafted(fused, verifier, length)
 
 
 def training_ngram(tokenizer: Any, count: int, vocab_size: int, order: int) -> NGram:
@@ -130,24 +157,26 @@ def main() -> None:
         prompts = arguments.prompts.read_text().splitlines()
         proxy = arguments.proxy
     else:
-        prompts = [problem(seed).question for seed in range(arguments.count)]
+        prompts = [problem(seed).question for seed in range(arguments.count + 1)]
         proxy = arguments.proxy or training_ngram(
             drafter.tokenizer, arguments.ngram_texts, drafter.vocab_size, arguments.ngram_order
         )
     ids = [torch.tensor(verifier.tokenizer(text)["input_ids"]) for text in prompts]
     table = measure(dict(rows(arguments, drafter, verifier, proxy)), ids)
-    report(table, arguments, len(prompts), str(verifier.model.dtype))
+    report(table, arguments, len(prompts) - 1, str(verifier.model.dtype))
 
 
 def measure(runs: dict[str, Run], prompts: list[torch.Tensor]) -> dict[str, dict[str, float]]:
     """Totals of each row; all rows decode a prompt before the next one is read."""
     for run in runs.values():
         run(prompts[0])  # warm up
-    totals = {name: dict.fromkeys(COUNTED, 0.0) | {"different": 0} for name in runs}
-    for ids in prompts:
+    totals = {name: dict.fromkeys((*COUNTED, CPU), 0.0) | {"different": 0} for name in runs}
+    for ids in prompts[1:]:
         texts = {}
         for name, run in runs.items():
+            began = time.process_time()
             texts[name], stats = run(ids)
+            totals[name][CPU] += time.process_time() - began
             for key in COUNTED:
                 totals[name][key] += stats.get(key, 0)
         own = texts["verifier alone"]
@@ -163,20 +192,22 @@ def report(
         f"{count} prompts, {platform.processor() or platform.machine()}, "
         f"torch {torch.__version__}, verifier in {dtype}"
     )
-    print(f"{'':28} speed  accepted  rate  verifier  drafter  different")
+    print(f"{'':28} speed  per forward  accepted  rate  verifier  drafter  different")
     alone = table["verifier alone"]
-    base = alone["new_tokens"] / alone["seconds"]
+    base = alone["new_tokens"] / alone[CPU]
     for name, row in table.items():
         steps, tokens = max(row["num_spec_steps"], 1), max(row["num_draft_tokens"], 1)
-        row["speed"] = row["new_tokens"] / row["seconds"] / base
+        row["speed"] = row["new_tokens"] / row[CPU] / base
+        row["tokens_per_forward"] = row["new_tokens"] / row["verifier_forwards"]
         row["mean_accepted_tokens"] = row["num_accepted_draft_tokens"] / steps
         row["draft_acceptance_rate"] = row["num_accepted_draft_tokens"] / tokens
         print(
-            f"{name:28} {row['speed']:4.2f}x {row['mean_accepted_tokens']:9.2f} "
+            f"{name:28} {row['speed']:4.2f}x {row['tokens_per_forward']:12.2f} "
+            f"{row['mean_accepted_tokens']:9.2f} "
             f"{row['draft_acceptance_rate']:5.2f} {row['verifier_forwards']:9.0f} "
             f"{row['drafter_forwards']:8.0f} {row['different']:10.0f}"
         )
-    for name in ("+ path search", "+ adaptive length", "same, the text's own n-gram"):
+    for name in ("+ path search", "+ adaptive length", "threshold drafting", "lattice tree"):
         search, draft = table[name]["search_seconds"], table[name]["draft_seconds"]
         forwards = table[name]["drafter_forwards"]
         print(

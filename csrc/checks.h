@@ -45,6 +45,17 @@ const T* dense(const char* name, const OptionalTensor& tensor, ScalarType type, 
   return tensor ? dense<T>(name, *tensor, type, like, rows, columns) : nullptr;
 }
 
+// A contiguous tensor of the shape of `like`.
+template <class T>
+const T* matrix(const char* name, const Tensor& tensor, ScalarType type, const Tensor& like) {
+  STD_TORCH_CHECK(tensor.scalar_type() == type, name, " has the wrong dtype");
+  STD_TORCH_CHECK(same_device(tensor, like), name, " is on another device");
+  STD_TORCH_CHECK(tensor.is_contiguous() && tensor.dim() == 2 && tensor.size(0) == like.size(0) &&
+                      tensor.size(1) == like.size(1),
+                  name, " has the wrong shape");
+  return static_cast<const T*>(tensor.data_ptr());
+}
+
 [[maybe_unused]] Kind kind_of(const Tensor& logits) {
   switch (logits.scalar_type()) {
     case ScalarType::Float:

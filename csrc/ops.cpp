@@ -21,6 +21,17 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
       "commit(Tensor(a!) tokens, Tensor proposed, Tensor confidence, Tensor lo, Tensor hi, "
       "int mask_id, int rule, float level, float relaxed, int radius, Tensor? quota, "
       "Tensor? entropy, int minimum) -> Tensor");
+  // What is still to be written on a canvas, and its rows' numbers.
+  m.def(
+      "survey(Tensor tokens, Tensor proposed, Tensor held, Tensor[] numbers, Tensor eos, "
+      "int mask_id) -> (Tensor, Tensor, Tensor)");
+  // Proposals with new ones among them.
+  m.def(
+      "put(Tensor token, Tensor prob, Tensor margin, Tensor entropy, Tensor at, Tensor where, "
+      "Tensor new_token, Tensor new_prob, Tensor new_margin, Tensor new_entropy) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
+  // Open positions that were selected, the most confident one in rows where none was.
+  m.def("choose(Tensor where, Tensor open, Tensor confidence) -> Tensor");
   // The m best tokens of each row and their log-probabilities.
   m.def("topm(Tensor logits, int m) -> (Tensor, Tensor)");
   // The tokens of each draft position that a path may take, moved to the front. On the CPU.
@@ -32,6 +43,11 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
       "path_search(Tensor ids, Tensor log_prob, Tensor count, Tensor[] keys, Tensor[] log_probs, "
       "Tensor[] contexts, Tensor[] weights, float floor, Tensor prefix, int beam, float lam, "
       "Tensor eos_ids) -> (Tensor, Tensor)");
+  // The likeliest tree of a lattice: tokens, parents, log probabilities. On the CPU.
+  m.def(
+      "lattice_tree(Tensor ids, Tensor log_prob, Tensor count, Tensor[] keys, Tensor[] log_probs, "
+      "Tensor[] contexts, Tensor[] weights, float floor, Tensor prefix, int nodes, float lam, "
+      "Tensor eos_ids) -> (Tensor, Tensor, Tensor)");
   // Sorted keys of a text's n-grams, their log relative frequencies, and sorted keys of their
   // contexts, of all orders together. On the CPU.
   m.def("count_ngrams(Tensor ids, int order) -> (Tensor, Tensor, Tensor)");

@@ -11,10 +11,12 @@ from importlib import import_module
 from typing import Any
 
 from dlmdecode.composition import sampler
-from dlmdecode.decoding.canvas import Canvas, Proposal
+from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Span
+from dlmdecode.decoding.proposal import Proposal
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
+from dlmdecode.engine import Engine
 from dlmdecode.generation import Generation, generate, stream
 from dlmdecode.models.loading import load
 from dlmdecode.models.wrap import wrap
@@ -25,6 +27,7 @@ from dlmdecode.registry import list_samplers, register_sampler
 __version__ = "0.1.0"
 __all__ = [
     "Canvas",
+    "Engine",
     "FixedBlocks",
     "Generation",
     "Proposal",

@@ -10,10 +10,11 @@ from typing import Any
 
 from dlmdecode.checks import closest, conform, require
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.hints import HINTS
 from dlmdecode.options import split
 from dlmdecode.parts.blocks import blocks_of
 from dlmdecode.registry import Registered, list_samplers, registered
-from dlmdecode.settings import DEFAULT_BLOCK_LENGTH, HINTS, SETTINGS, hints, parse
+from dlmdecode.settings import DEFAULT_BLOCK_LENGTH, SETTINGS, hints, parse
 
 
 def sampler(

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import unicodedata
+from dataclasses import fields
+from functools import partial
 from typing import Any, TextIO
+
+from dlmdecode.models.quantize import KINDS
+from dlmdecode.settings import SETTINGS, Settings, parse
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
 """What the library raises for a bad argument, file or model: a line for the user, no traceback."""
@@ -57,10 +62,38 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add("--device", help="where to put the weights (a GPU if there is one)")
     add("--dtype", default="auto", help="such as bfloat16 (the checkpoint's)")
     add("--revision", help="branch, tag or commit of a hub id")
+    add("--quantize", choices=KINDS, help="pack the weights (needs the extra 'quantize')")
+    how = "spread the model over all GPUs (needs the extra 'placement')"
+    add("--device-map", choices=("auto",), help=how)
 
 
 def load_model(arguments: argparse.Namespace) -> Any:
     """The model that the arguments of `add_model` name."""
     from dlmdecode import load
 
-    return load(arguments.model, arguments.device, arguments.dtype, arguments.revision)
+    return load(arguments.model, **loading(arguments))
+
+
+def loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `load` beside the name, from those of `add_model`."""
+    names = ("device", "dtype", "revision", "quantize", "device_map")
+    return {name: vars(arguments)[name] for name in names}
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Give a command one option for each setting; what is not given stays out of its arguments."""
+    for setting in fields(Settings):
+        names = (setting.name, *setting.metadata["aliases"])
+        parser.add_argument(
+            *(f"--{name.replace('_', '-')}" for name in names),
+            dest=setting.name,
+            type=partial(parse, setting.name),
+            default=argparse.SUPPRESS,
+            metavar="X",
+            help=f"{setting.metadata['help']} ({str(setting.default).lower()})",
+        )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that a command was given."""
+    return {name: value for name, value in vars(arguments).items() if name in SETTINGS}

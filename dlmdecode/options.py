@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 from types import NoneType
-from typing import Any
+from typing import Any, get_origin
 
 from dlmdecode.checks import alternatives, require
 
@@ -57,6 +57,8 @@ def assignment(text: str) -> tuple[str, str]:
 def parse(text: str, hint: Any) -> Any:
     """The value that `text` means for what is annotated as `hint`: words and paths stay text."""
     kinds = {kind for kind, _ in alternatives(hint)}
+    if text[:1] == "[" and any(get_origin(kind) is tuple for kind in kinds):
+        return value_of(text)
     if str not in kinds or kinds & {int, float}:
         return value_of(text)
     return None if NoneType in kinds and text.lower() == "none" else text

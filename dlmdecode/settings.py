@@ -6,11 +6,10 @@ sampler's factory may ask for are derived from `Settings`.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache, partial
+from functools import cache
 from textwrap import fill
 from typing import Annotated, Any, get_type_hints
 
@@ -24,40 +23,20 @@ from dlmdecode.checks import (
     Natural,
     NonNegative,
     OneOf,
+    Positive,
+    PositiveProbability,
+    Probability,
     conform,
+    fits,
     plain,
     require,
 )
+from dlmdecode.lengths import LENGTHS
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 DEFAULT_SAMPLER = "threshold"
 DEFAULT_BLOCK_LENGTH = 32
 Seed = Annotated[int, Between(-(2**63), 2**63 - 1, name="a whole number of 64 bits")]
-
-HINTS = {
-    **dict.fromkeys(("max_tokens", "max_gen_toks", "num_tokens", "length", "n_predict"),
-                    "the argument is max_new_tokens"),
-    **dict.fromkeys(("max_length", "min_length", "min_new_tokens"),
-                    "the canvas has max_new_tokens positions after the prompt"),
-    **dict.fromkeys(("num_steps", "num_inference_steps", "timesteps"), "the argument is steps"),
-    **dict.fromkeys(("do_sample", "greedy"), "temperature above 0 samples, 0 does not"),
-    **dict.fromkeys(("num_beams", "beam_size"), "there is no beam search"),
-    **dict.fromkeys(("num_return_sequences", "n", "best_of"),
-                    "give the prompt as often as you want a text"),
-    **dict.fromkeys(("use_cache", "past_key_values"), "the argument is cache"),
-    **dict.fromkeys(("guidance_scale", "cfg_weight"),
-                    "the argument is cfg_scale, which is guidance_scale − 1"),
-    **dict.fromkeys(("repetition_penalty", "no_repeat_ngram_size", "length_penalty"),
-                    "it has no meaning here: a text is not written from left to right"),
-    **dict.fromkeys(("stop", "stop_strings", "until", "eos_token_id", "ignore_eos"),
-                    "a text ends at the model's EOS; see the argument eos"),
-    **dict.fromkeys(("generator", "random_state"), "the argument is seed"),
-    **dict.fromkeys(("output_scores", "return_dict_in_generate"), "trace=True keeps every step"),
-    **dict.fromkeys(("input_ids", "inputs", "messages"), "the argument is prompt"),
-    "stream": "dlmdecode.stream yields the steps",
-    "tokenizer": "it comes with the model; dlmdecode.wrap takes one",
-}  # fmt: skip
-"""What other libraries call it, and what it is here."""
 
 
 def argument(default: Any, help: str, *aliases: str) -> Any:
@@ -96,10 +75,10 @@ class Settings:
         0.0, "classifier-free guidance; 0 is off, otherwise a call has twice the rows", "cfg"
     )
     cache: str | Policy = argument(
-        "none",
+        "auto",
         "which keys and values are kept, as NAME[,OPTION=VALUE]…: none; prefix and dual "
-        "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; or "
-        "your own",
+        "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; "
+        "auto, which is block for these and none for others; or your own",
     )
     suffix: Natural | None = argument(
         None,
@@ -120,6 +99,40 @@ class Settings:
         None,
         "key of all randomness, 0 if none; the same seed gives a prompt the same text in any batch",
     )
+    top_p: PositiveProbability | None = argument(
+        None, "draw from the smallest set of best tokens whose probability reaches this"
+    )
+    top_k: Count | None = argument(None, "draw from this many best tokens")
+    min_p: Probability | None = argument(
+        None, "draw from the tokens at least this probable, relative to the best one"
+    )
+    repetition_penalty: Positive | None = argument(
+        None,
+        "logits of tokens that stand in the row, prompt included, are divided by this where they "
+        "are positive and multiplied where they are negative; EOS goes free",
+    )
+    suppress_tokens: int | tuple[int, ...] | None = argument(None, "ids that are never written")
+    min_tokens_per_step: Count = argument(
+        1, "a step commits this many tokens at least, the most confident ones, or all that are left"
+    )
+    stop_strings: str | tuple[str, ...] | None = argument(
+        None,
+        "a text ends before the first of these strings, and its row once one stands with nothing "
+        "masked before it",
+    )
+    num_return_sequences: Count = argument(
+        1, "texts of each prompt, one after the other, each with noise of its own"
+    )
+    negative_prompt: str | Any | None = argument(
+        None,
+        "what guidance leads away from, in place of the masked prompt: one for all rows, or a list "
+        "with one for each",
+    )
+    length: str | None = argument(
+        None,
+        "how a text finds its length, at most max_new_tokens, as NAME[,OPTION=VALUE]…: rho_eos "
+        "(grows and shrinks), daedal (grows)",
+    )
     confidence_dtype: Annotated[str, OneOf(tuple(DTYPES))] = argument(
         "float32", "float32 or float64, precision of the probabilities that rules see"
     )
@@ -128,8 +141,10 @@ class Settings:
         for name, hint in hints().items():
             object.__setattr__(self, name, conform(name, vars(self)[name], hint))
         find_policy(self.cache)
+        self.check_length()
         usable = self.temperature == 0 or self.temperature >= 1e-6
         require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
+        self.check_words()
         length, block_length, steps = self.max_new_tokens, self.block_length, self.steps
         if isinstance(block_length, int):
             most = f"the text has max_new_tokens={length} positions: give at most these, or None"
@@ -142,6 +157,34 @@ class Settings:
             require(steps >= blocks, "steps", steps, least)
         windowed = self.suffix is not None or self.suffix_tail == 0
         require(windowed, "suffix_tail", self.suffix_tail, "it goes with suffix: give that, too")
+
+    def check_length(self) -> None:
+        """Whoever finds a length needs to see the whole text, and no schedule to fit it."""
+        if self.length is not None:
+            LENGTHS.parse(self.length)
+            fix = "it reads all of the text at every step: leave the cache out"
+            require(self.cache in ("auto", "none"), "length", self.length, fix)
+            fix = "steps are spread over a length that is known: leave them out"
+            require(self.steps is None, "length", self.length, fix)
+            fix = "it looks for the text's end, which a suffix window hides: leave suffix out"
+            require(self.suffix is None, "length", self.length, fix)
+
+    def check_words(self) -> None:
+        """Stop strings and suppressed tokens as tuples; a negative prompt has its guidance."""
+        for name, kind, fix in (
+            ("stop_strings", str, "give a text or several, none of them empty"),
+            ("suppress_tokens", int, "give token ids"),
+        ):
+            given = vars(self)[name]
+            if given is None:
+                continue
+            several = isinstance(given, (list, tuple, set, frozenset))
+            values = tuple(map(plain, given if several else [given]))
+            usable = all(fits(value, kind) and value != "" for value in values)
+            require(usable and len(values) > 0, name, given, fix)
+            object.__setattr__(self, name, values)
+        guided = self.negative_prompt is None or self.cfg_scale > 0
+        require(guided, "negative_prompt", self.negative_prompt, "it goes with cfg_scale above 0")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
@@ -219,25 +262,6 @@ def documentation() -> str:
             )
         )
     return "\n".join(lines)
-
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Give a command one option for each setting; what is not given stays out of its arguments."""
-    for setting in fields(Settings):
-        names = (setting.name, *setting.metadata["aliases"])
-        parser.add_argument(
-            *(f"--{name.replace('_', '-')}" for name in names),
-            dest=setting.name,
-            type=partial(parse, setting.name),
-            default=argparse.SUPPRESS,
-            metavar="X",
-            help=f"{setting.metadata['help']} ({str(setting.default).lower()})",
-        )
-
-
-def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that a command was given."""
-    return {name: value for name, value in vars(arguments).items() if name in SETTINGS}
 
 
 def parse(name: str, text: str) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from dlmdecode.call import Call
 from dlmdecode.checks import require
-from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step
+from dlmdecode.request import Request
 
 
 @runtime_checkable
@@ -39,20 +40,22 @@ class Streaming:
         if self.streamer is not None:
             self.streamer.end()
 
-    def begin(self, canvas: Canvas, recipe: Sampler) -> None:
+    def begin(self, call: Call, requests: Sequence[Request]) -> None:
         """Put the prompt."""
         if self.streamer is None:
             return
-        require(len(canvas) == 1, "streamer", self.streamer, "a streamer takes a single prompt")
-        self.mask_id, self.eos_ids = canvas.mask_id, canvas.eos_ids
-        self.start, self.stop = int(canvas.start[0]), int(canvas.stop[0])
-        self.takes_back, self.shown = recipe.takes_back, 0
-        self.streamer.put(canvas.tokens[:, : self.start].cpu())
+        require(len(requests) == 1, "streamer", self.streamer, "a streamer takes a single prompt")
+        self.mask_id, self.eos_ids = call.model.mask_id, call.model.eos_ids
+        prompt = requests[0].prompt
+        self.start, self.stop = len(prompt), len(prompt) + requests[0].length
+        self.takes_back, self.shown = call.sampler.takes_back, 0
+        self.streamer.put(prompt[None].cpu())
 
     def show(self, step: Step) -> None:
         """Put what has become final, and the draft."""
         if self.streamer is None:
             return
+        self.stop = max(self.stop, int(step.stop[0]))  # where a text finds its length, it grows
         row = step.sequences[0, self.start : self.stop].cpu()
         if hasattr(self.streamer, "put_draft"):  # optional in the protocol
             self.streamer.put_draft(value=row[None])
@@ -65,7 +68,7 @@ class Streaming:
         """Tokens of the text that are written for good."""
         masks = (i for i, token in enumerate(ids) if token == self.mask_id)
         final = next(masks, len(ids))
-        if self.takes_back and int(step.masks_left[0]):
+        if self.takes_back and (int(step.masks_left[0]) or bool(step.held[0])):
             final = min(final, int(step.lo[0]) - self.start)
         ends = (i + 1 for i, token in enumerate(ids[:final]) if token in self.eos_ids)
         return next(ends, final)

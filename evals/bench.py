@@ -150,6 +150,7 @@ def run(arguments: argparse.Namespace) -> None:
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
     folder = find_folder(arguments.model, arguments.revision)
     record = model_record(folder, arguments.model, arguments.revision)
+    record |= {"quantize": arguments.quantize}
     output = arguments.output
     if output is None:
         with TemporaryDirectory() as unkept:

@@ -30,6 +30,7 @@ import torch
 from tqdm import tqdm
 
 import dlmdecode
+from dlmdecode.call import resolve_model
 from dlmdecode.checks import conform, require, whole
 from dlmdecode.console import EXPECTED, fail
 from dlmdecode.evals.encoding import Encoder, Ids
@@ -41,7 +42,6 @@ from dlmdecode.evals.lm_eval_options import (
     read_settings,
     rows_of,
 )
-from dlmdecode.generation import resolve_model
 from dlmdecode.settings import DEFAULT_SAMPLER, Seed, Settings
 
 try:
@@ -78,6 +78,7 @@ class DiffusionLM(ScoringModel):
             with `max_batch_size` (64) and halves it where memory runs out.
         device: None takes the GPU if there is one, and each process its own; so does cuda:0, the
             harness's default.
+        dtype, revision, quantize: as for `load`.
         add_bos_token: whether a BOS stands before a text; None leaves it to the tokenizer.
         max_length: positions to use, if fewer than the model has.
         mc_num: masks drawn for a log-likelihood.
@@ -101,6 +102,7 @@ class DiffusionLM(ScoringModel):
         device: str | None = None,
         dtype: str | torch.dtype = "auto",
         revision: str | None = None,
+        quantize: str | None = None,
         add_bos_token: bool | None = None,
         max_length: int | None = None,
         mc_num: int = 128,
@@ -122,7 +124,7 @@ class DiffusionLM(ScoringModel):
         require(not trust_remote_code, "trust_remote_code", True, unsafe)
         self.seed, num_masks = conform("seed", seed, Seed), whole("mc_num", mc_num)
         self.rows = rows_of(batch_size, max_batch_size)
-        self.model = self.model_of(pretrained, device, dtype, revision)
+        self.model = self.model_of(pretrained, device, dtype, revision, quantize)
         self.max_length = positions(self.model.max_length, max_length)
         self.sampler, self.options = read_model_arguments(sampler, options)
         self.encoder = Encoder(self.model, add_bos_token)
@@ -135,12 +137,13 @@ class DiffusionLM(ScoringModel):
             own = ", ".join(list(inspect.signature(DiffusionLM).parameters)[:-1])
             raise TypeError(f"{error}; arguments beside those of generate: {own}") from None
 
-    def model_of(self, pretrained: Any, device: Any, dtype: Any, revision: Any) -> Any:
+    def model_of(self, pretrained: Any, device: Any, *options: Any) -> Any:
         """What `load` gives for the arguments, or the model that is loaded already."""
         by_name = isinstance(pretrained, (str, os.PathLike))
-        placed = (self.own_device(device) if by_name else device, dtype, revision)
+        placed = (self.own_device(device) if by_name else device, *options)
         fix = "a model that is loaded has its own; leave it out"
-        require(by_name or placed == (None, "auto", None), "device, dtype, revision", placed, fix)
+        untouched = placed == (None, "auto", None, None)
+        require(by_name or untouched, "device, dtype, revision, quantize", placed, fix)
         model = dlmdecode.load(pretrained, *placed) if by_name else resolve_model(pretrained)
         require(model.tokenizer is not None, "pretrained", pretrained, "it has no tokenizer")
         return model

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlmdecode.checks import require
 from dlmdecode.composition import Composition, read
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.evals.task import Prompt, Task
@@ -34,6 +35,8 @@ class Contender:
         Raises `ValueError` or `TypeError` for a wrong name or option.
         """
         settings, options = Settings.of({**arguments, **self.options})
+        several = settings.num_return_sequences
+        require(several == 1, "num_return_sequences", several, "a problem has one answer")
         composition, options = Composition.read(self.spec, options)
         return composition.build(family, settings.facts, options)
 

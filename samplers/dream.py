@@ -66,6 +66,7 @@ class GridQuota:
 class RandomShare(Selection):
     """Each position on its own with the probability of this step of the grid ("origin")."""
 
+    draws = True
     steps: int
     eps: float = 1e-3
 
@@ -88,6 +89,7 @@ class Jitter(Score):
     """Draw positions with probability softmax(score / temperature) instead of taking the best."""
 
     signed = True
+    draws = True
     temperature: float
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:

@@ -79,11 +79,13 @@ class Lookahead(Verification):
 
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
         rows = fan_out(canvas, self.depth, lambda rows: self.extend(rows, choose))
-        useful = (rows.branch == 0) | ~rows.block_full
-        return rows.take(useful.nonzero()[:, 0])
+        useful = [i for i, row in enumerate(rows.seen) if row.branch == 0 or not row.full]
+        if len(useful) == len(rows):
+            return rows
+        return rows.take(torch.tensor(useful, device=rows.lo.device))
 
     def pick(self, rows: Canvas, choose: Choose) -> Canvas:
-        truth = rows.take(torch.arange(len(rows), device=rows.lo.device))
+        truth = rows.copy()
         truth.commit(choose(truth))
         holds = torch.zeros_like(rows.block_full)
         holds[1:] = self.holds(truth.tokens[:-1], rows.tokens[1:], rows) & (rows.branch[1:] > 0)
@@ -119,7 +121,7 @@ class ConfidentLookahead(Lookahead):
         return rows.take(((rows.branch == 0) | grown).nonzero()[:, 0])
 
     def pick(self, rows: Canvas, choose: Choose) -> Canvas:
-        truth = rows.take(torch.arange(len(rows), device=rows.lo.device))
+        truth = rows.copy()
         truth.commit(choose(truth))
         full = rows.block_full & (rows.branch > 0)
         best = []
@@ -177,7 +179,7 @@ class PackedDrafts(BlockCache):
         attend = self.model.attention(packed, torch.cat([position, packed], 1), shown)
 
         def extend(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            old = [one[rows.row[head]] for one in self.store[layer]]
+            old = self.store.read(layer, rows.row[head], position.shape[1])
             return torch.cat([old[0], k], 2), torch.cat([old[1], v], 2)
 
         tokens = pack(rows.tokens.gather(1, query), rows.eos_ids[0])

@@ -38,24 +38,26 @@ class KLHistory(Processor):
         moved = now.new_full((*now.shape[:2], self.length), torch.inf)
         if (self, "log_prob") in rows.memory:
             before, history = rows.memory[self, "log_prob"], rows.memory[self, "moved"]
-            column = rows.memory[self, "column"].gather(1, positions.at)
-            known = column >= 0
-            column = column.clamp(min=0)[..., None]
+            number = rows.memory[self, "number"].gather(1, positions.at)
+            known = number > 0
+            column = (number - 1).clamp(min=0)[..., None]
             past = before.gather(1, column.expand(-1, -1, now.shape[-1]))
             kl = (now.exp() * (now - past)).sum(-1)
             older = history.gather(1, column.expand(-1, -1, self.length))[..., 1:]
-            older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
+            if any(row.full for row in rows.seen):
+                older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
             moved = torch.cat([older, kl[..., None]], -1)
             moved = moved.masked_fill(~known[..., None], torch.inf)
-        column = positions.column(rows.position)
-        rows.memory[self, "column"] = column.where(positions.contains(rows.position), -1)
+        number = positions.column(rows.position) + 1  # 0 where there is no distribution
+        rows.memory[self, "number"] = number.where(positions.contains(rows.position), 0)
         rows.memory[self, "log_prob"], rows.memory[self, "moved"] = now, moved
         return logits
 
     def largest(self, canvas: Canvas) -> Tensor:
         """The largest move of each position in the kept steps, infinite where unknown, (B, L)."""
-        column, moved = canvas.memory[self, "column"], canvas.memory[self, "moved"]
-        return moved.amax(-1).gather(1, column.clamp(min=0)).masked_fill(column < 0, torch.inf)
+        number, moved = canvas.memory[self, "number"], canvas.memory[self, "moved"]
+        known = moved.amax(-1).gather(1, (number - 1).clamp(min=0))
+        return known.masked_fill(number == 0, torch.inf)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,12 @@ from dlmdecode.parts.select import Threshold
 from dlmdecode.registry import register_sampler
 
 
-@register_sampler("threshold", paper="arXiv 2505.22618", recorded=("fastdllm", "dream-fastdllm"))
+@register_sampler(
+    "threshold",
+    paper="arXiv 2505.22618",
+    recorded=("fastdllm", "dream-fastdllm"),
+    presets={"llada2_moe": {"threshold": 0.95}},
+)
 def threshold(threshold: Probability = 0.9) -> Sampler:
     """Commit every position of the block from `threshold` up, and always the most confident one."""
     return Sampler(select=Threshold(threshold))

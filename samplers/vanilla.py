@@ -25,6 +25,7 @@ class RandomOrder(Score):
     """Confidences that are random instead: a fresh order at every step, fixed by the seed."""
 
     replaces = True
+    draws = True
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
         return uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None])

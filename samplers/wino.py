@@ -36,14 +36,17 @@ class ShadowBlock:
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         length = rows.tokens.shape[1]
-        full = rows.block_full
-        block = Span(torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi))
+        block = rows.block_span
+        if any(row.full for row in rows.seen):
+            full = rows.block_full
+            lo, hi = torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi)
+            block = Span(lo, hi)
         tokens = torch.cat([rows.tokens, torch.full_like(block.at, rows.mask_id)], 1)
         position = torch.cat([rows.position, block.at], 1)
         self.work.add(tokens)
         attend = self.model.attention(position, position, self.shown(rows, block))
         hidden = self.model.encode(tokens, position, attend)
-        prob = self.model.head(hidden[:, length:]).float().softmax(-1)
+        prob = self.model.head(hidden[:, length:]).softmax(-1, dtype=torch.float32)
         standing = rows.tokens.gather(1, block.at)[..., None]
         rows.memory[SHADOW] = torch.ones_like(rows.tokens, dtype=prob.dtype).scatter(
             1, block.at, prob.gather(2, standing)[..., 0]
@@ -52,15 +55,13 @@ class ShadowBlock:
 
     def shown(self, rows: Canvas, block: Span) -> Tensor:
         """(B, 1, L + W, L + W) bool."""
-        batch, length = rows.tokens.shape
-        width = block.width
-        shown = rows.position < rows.stop[:, None]
-        shadows = torch.arange(width, device=shown.device) < (block.hi - block.lo)[:, None]
-        attend = torch.cat([shown, shadows], 1)[:, None].repeat(1, length + width, 1)
-        attend[:, :length, length:] = False
-        own = torch.zeros(batch, width, length + width, dtype=torch.bool, device=shown.device)
-        attend[:, length:] &= ~own.scatter(2, block.at[..., None], True)
-        return attend[:, None]
+        position, (length, width) = rows.position[:, None], (rows.position.shape[1], block.width)
+        text = position < rows.stop[:, None, None]
+        others = text & (block.at[..., None] != position)
+        keys = torch.cat([text.expand(-1, length, -1), others], 1)
+        shadows = block.real[:, None].expand(-1, width, -1)
+        keys_beside = torch.cat([shadows.new_zeros(len(rows), length, width), shadows], 1)
+        return torch.cat([keys, keys_beside], 2)[:, None]
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,15 @@ class NarrowOut(Revision):
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         accepted = committed.sum(1)
-        limit = canvas.memory.get(self, torch.full_like(accepted, FIRST_LIMIT))
-        limit = torch.where(canvas.block_step == 1, FIRST_LIMIT, limit)
+        limit = torch.where(
+            canvas.block_step == 1, FIRST_LIMIT, canvas.memory.get(self, FIRST_LIMIT)
+        )
         prob = canvas.memory[SHADOW]
-        stands = canvas.block & canvas.text & ~canvas.masked & ~committed
-        doubted = stands & (prob < self.threshold) & (accepted > 1)[:, None]
+        stands = canvas.block & ~canvas.masked & ~committed
+        doubted = stands & (prob < self.threshold)
         order = prob.masked_fill(~doubted, torch.inf).argsort(dim=1, stable=True)
         rank = order.argsort(dim=1)
-        count = torch.minimum(doubted.sum(1), limit - 1)
+        count = torch.minimum(doubted.sum(1), limit - 1) * (accepted > 1)
         canvas.remask(rank < count[:, None])
         canvas.memory[self] = accepted
 
@@ -113,7 +115,7 @@ class Shadowed(Evaluation):
 
     def __call__(self, model: Denoiser, settings: Settings) -> Forward:
         fix = "WINO reads committed positions: use cache='none'"
-        require(settings.cache == "none", "cache", settings.cache, fix)
+        require(settings.cache in ("none", "auto"), "cache", settings.cache, fix)
         fix = "WINO judges by the unguided probabilities of a forward of its own: give 0"
         require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
         native = model.supports_cache and model.shift == 0

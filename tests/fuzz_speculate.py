@@ -29,12 +29,14 @@ from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import EMBEDDED as DRAFTERS
 from dlmdecode.speculation import (
     CausalDrafter,
+    Draft,
     Drafter,
     PromptLookup,
     Verifier,
     load_verifier,
     speculate,
 )
+from dlmdecode.speculation.drafters import resolve_drafter
 from dlmdecode.speculation.verifier.verifier import EMBEDDED
 
 SIZE = 300
@@ -58,6 +60,8 @@ LONGROPE = dict(
     long_factor=[4.0] * 4,
     original_max_position_embeddings=24,
 )
+NAMED = ("suffix", "recycling,nodes=12", "ngram,nodes=9", "logitspec,nodes=12", "hierarchy")
+NAMED += ("fused,first=ngram;nodes=8,second=suffix", "switch,drafter=hierarchy,at_least=3")
 PAIR = (DRAFTERS["tiny"] / "model.safetensors", EMBEDDED["tiny-ar"] / "model.safetensors")
 FAMILIES = {
     "llama": ("Llama", {}),
@@ -69,6 +73,7 @@ FAMILIES = {
         "Phi3",
         dict(rope_parameters=LONGROPE, original_max_position_embeddings=24, pad_token_id=0),
     ),
+    "gemma": ("Gemma", dict(head_dim=8)),
     "gpt2": ("GPT2", dict(n_embd=32, n_layer=2, n_head=4, n_positions=256)),
 }
 
@@ -160,6 +165,11 @@ def drafter(choice: random.Random, family: str, texts: list[list[int]]) -> tuple
     if family == "embedded":
         kinds = ["lookup", "diffusion", "diffusion"]
     kind = choice.choice(kinds)
+    if choice.random() < 0.4:
+        kind = choice.choice(NAMED)
+        return kind, resolve_drafter(kind, 1, 15)
+    if choice.random() < 0.3 and family != "embedded":
+        return "branching", Branching(choice.randrange(100), texts)
     if kind == "recalling":
         return kind, ByPosition(texts, choice.choice([0, 2, 3, 5, 9]))
     if kind == "lookup":
@@ -170,6 +180,23 @@ def drafter(choice: random.Random, family: str, texts: list[list[int]]) -> tuple
         other = choice.choice(["llama", "mistral-sliding", "phi3-longrope"])
         return kind, CausalDrafter(verifier(other, choice.randrange(2)).model)
     return kind, load_drafter(family)
+
+
+class Branching(Drafter):
+    """Trees of random branches, as often as not off the right text."""
+
+    def __init__(self, seed: int, texts: list[list[int]]):
+        self.seed, self.texts = seed, texts
+
+    def draft(self, prefix, length):
+        choice = random.Random(f"{self.seed} {prefix[-3:]}")
+        paths = []
+        for text in [*self.texts, prefix]:
+            right = text[len(prefix) : len(prefix) + choice.randint(0, length)]
+            wrong = [choice.randrange(SIZE) for _ in range(choice.randint(0, 3))]
+            paths.append((right + wrong)[:length])
+        choice.shuffle(paths)
+        return Draft.joined(paths)
 
 
 class ByPosition(Recalling):
@@ -222,7 +249,9 @@ def setting(number: int) -> tuple[str, bool]:
         name, how, options, fresh = conditions(choice, one, prompts, free)
         wanted = plain(one, prompts, length, options, fresh)
         kind, drafts = drafter(choice, family, free)
-        search = {"path_search": choice.choice(["cps", "argmax"])} if kind == "diffusion" else {}
+        search = (
+            {"path_search": choice.choice(["cps", "argmax", "tree"])} if kind == "diffusion" else {}
+        )
         draft_length = choice.choice(["adaptive", *range(1, 13)])
         found = [
             speculate(

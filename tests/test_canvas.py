@@ -1,6 +1,6 @@
 """The canvas: layout of ragged batches, and the verbs that change it."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -125,8 +125,10 @@ def test_what_is_done_to_taken_rows_leaves_the_others_alone():
 
 def test_an_eos_ends_a_row_only_once_nothing_before_it_is_masked():
     canvas, rule = canvas_of(3, 3), EndOfSequence()
-    canvas.tokens[0, 3:6] = torch.tensor([1, 2, EOS])
-    canvas.tokens[1, 3:6] = torch.tensor([1, MASK, 317])
+    tokens = canvas.tokens.clone()
+    tokens[0, 3:6] = torch.tensor([1, 2, EOS])
+    tokens[1, 3:6] = torch.tensor([1, MASK, 317])
+    canvas.tokens = tokens
     rule(canvas, torch.zeros_like(canvas.tokens, dtype=torch.bool))
     assert canvas.tokens[0, 3:].tolist() == [1, 2, EOS, EOS, EOS, EOS]
     assert canvas.tokens[1, 3:].tolist() == [1, MASK, 317, MASK, MASK, MASK]
@@ -153,3 +155,39 @@ def test_a_span_lists_its_positions_and_short_rows_repeat_their_last(rows):
         assert at == expected + [expected[-1]] * (span.width - n)
         inside = span.contains(torch.arange(20).expand(len(rows), 20))
         assert inside.sum(1).tolist() == [n for _, n in rows]
+
+
+def facts_of(canvas):
+    spans = ("text_span", "block_span", "rest_span")
+    tensors = [getattr(canvas, name) for name in ("position", "text", "block", "masked", "open")]
+    tensors += [canvas.block_full, canvas.done, canvas.survey.rows]
+    return tensors + [getattr(canvas, name).at for name in spans]
+
+
+@pytest.mark.parametrize("name", ["tokens", "start", "stop", "lo", "hi", "row", "branch", "wider"])
+def test_an_assignment_forgets_the_facts_that_it_decides(name):
+    canvas = canvas_of(5, 2)
+    facts_of(canvas)
+    if name == "tokens":
+        canvas.tokens = canvas.tokens.flip(1)
+    elif name == "wider":
+        canvas.tokens = torch.cat([canvas.tokens, canvas.tokens[:, :3]], 1)
+        canvas.proposal = Proposal(*(torch.zeros_like(canvas.tokens) for _ in range(4)))
+    else:
+        setattr(canvas, name, getattr(canvas, name) + torch.tensor([1, -1]))
+    anew = replace(canvas)
+    for kept, computed in zip(facts_of(canvas), facts_of(anew), strict=True):
+        assert torch.equal(kept, computed)
+
+
+def test_what_is_done_to_a_copy_leaves_the_canvas_as_it_was():
+    canvas = canvas_of(5, 2)
+    before = [fact.clone() for fact in facts_of(canvas)]
+    other = canvas.copy()
+    propose(other, 9)
+    other.commit(other.open)
+    other.memory["a"] = other.tokens
+    assert not canvas.memory
+    assert not torch.equal(other.tokens, canvas.tokens)
+    for now, then in zip(facts_of(canvas), before, strict=True):
+        assert torch.equal(now, then)

@@ -352,9 +352,29 @@ def test_an_error_is_one_line_with_the_fix_and_exit_code_2(run, folder, argv, me
     assert message in err
 
 
-def test_an_empty_prompt_is_an_error(run, folder):
-    code, _, err = run("generate", "", "--raw", "--model", folder)
-    assert code == 2 and "empty" in err
+def test_an_empty_prompt_is_a_prompt(run, folder):
+    code, out, _ = run("generate", "", "--raw", "--model", folder, "--max-new-tokens", "8")
+    assert code == 0 and out
+
+
+def test_several_texts_of_a_prompt_are_lines_or_objects(run, folder):
+    how = ("--model", folder, "--max-new-tokens", "8", "--temperature", "2", "--json")
+    code, out, _ = run("generate", "w1", *how, "--num-return-sequences", "3")
+    texts = [json.loads(line)["text"] for line in out.splitlines()]
+    assert code == 0 and len(texts) == len(set(texts)) == 3
+    code, _, err = run("trace", "w1", *how, "--num-return-sequences", "3")
+    assert code == 2 and "single text" in err
+
+
+def test_options_of_transformers_are_options_of_the_command(run, folder):
+    how = ("w1", "--model", folder, "--max-new-tokens", "8", "--json", "--raw")
+    how += ("--temperature", "3", "--seed", "2", "--eos", "ignore")
+    _, plain, _ = run("generate", *how)
+    words = json.loads(plain)["text"].split()
+    code, out, _ = run("generate", *how, "--stop-strings", f'["{words[1]}", "no such word"]')
+    assert code == 0 and json.loads(out)["text"].split() == words[:1]
+    code, out, _ = run("generate", *how, "--suppress-tokens", words[0][1:])
+    assert code == 0 and words[0] not in json.loads(out)["text"].split()
 
 
 @pytest.mark.parametrize("argv", [[], ["generat"], ["generate"], ["bench"], ["bench", "x"]])

@@ -9,11 +9,11 @@ from torch import Tensor
 from toy import FAMILIES, VOCAB, micro, prompts
 
 import dlmdecode
+from dlmdecode.call import forward_of
 from dlmdecode.decoding.canvas import Canvas, Proposal
 from dlmdecode.decoding.loop import denoise
 from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.generation import forward_of
 from dlmdecode.settings import Settings
 
 

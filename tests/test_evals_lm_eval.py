@@ -475,7 +475,7 @@ def test_settings_that_cannot_be_followed_are_refused_before_any_forward(build):
         ({"until": 3}, "until=3"),
         ({"until": ["a", 3]}, "until="),
         ({"max_gen_toks": "8"}, "max_new_tokens='8'"),
-        ({"temperature": 1.0, "top_p": 0.9}, "'top_p'"),
+        ({"temperature": 1.0, "typical_p": 0.9}, "'typical_p'"),
         ({"num_beams": 4}, "'num_beams'"),
         ({"threshold": "high"}, "threshold"),
     ]:

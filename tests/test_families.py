@@ -139,7 +139,7 @@ def test_a_family_from_outside_loads_and_decodes_under_every_cache_that_makes_se
         for i, prompt in enumerate(rows):
             alone = dlmdecode.generate(model, prompt, cache=cache, **options)
             assert torch.equal(batch.sequences[i, : len(prompt) + 16], alone.sequences[0])
-        if cache in ("none", "block"):
+        if cache in ("none", "block", "auto"):
             assert torch.equal(batch.sequences, whole.sequences)
 
 
@@ -193,6 +193,18 @@ def test_the_class_tells_llada_moe_from_llada_where_the_model_type_does_not():
     for kind in ("llada_moe", "lladamoe", "llada"):
         config = Config(model_type=kind, architectures=["LLaDAMoEModelLM"])
         assert family_of(config) is LLaDAMoE
+
+
+def test_checkpoints_made_from_llada_and_dream_load_as_these():
+    assert family_of(Config(model_type="mmada", architectures=["MMadaModelLM"])) is LLaDA
+    for name, kind in (("llada", LLaDA), ("Dream", Dream)):  # dParallel, d3LLM, DiffuCoder
+        assert family_of(Config(model_type=name, architectures=["SomeNewModel"])) is kind
+
+
+def test_a_mask_that_no_file_names_is_the_published_one():
+    published = {"illada": 5, "stable-diffcoder": 5, "llada2-moe": 156895, "fast-dllm-v2": 151665}
+    for family, mask in published.items():
+        assert type(micro(family)).mask_id == mask
 
 
 def test_a_family_that_is_registered_is_no_longer_refused(plain):

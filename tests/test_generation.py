@@ -102,7 +102,8 @@ def test_a_bad_argument_is_refused_before_any_forward(options, message):
 HINTS = {
     "max_tokens": "max_new_tokens",
     "max_length": "max_new_tokens",
-    "top_p": "'dream' has it",
+    "stop": "stop_strings",
+    "best_of": "num_return_sequences",
     "do_sample": "temperature",
     "num_beams": "no beam search",
     "guidance_scale": "cfg_scale",

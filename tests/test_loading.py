@@ -211,7 +211,7 @@ def test_a_hub_id_without_hub_says_so():
 @pytest.mark.parametrize("kind", ["llama", None])
 def test_an_unknown_model_type_is_refused_with_the_known_ones(folder, kind):
     rewrite(folder / "config.json", model_type=kind)
-    with pytest.raises(ValueError, match=f"model_type={kind!r}.*llada, Dream.*wrap"):
+    with pytest.raises(ValueError, match=f"model_type={kind!r}.*llada, .*Dream.*wrap"):
         load(folder)
 
 
@@ -490,7 +490,7 @@ def test_a_tensor_of_another_shape_is_refused_with_both_shapes(folder):
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.int64])
 def test_quantised_tensors_are_refused_by_name(folder, dtype):
     edit_weights(folder, lambda tensors: tensors.update({NORM: torch.ones(64).to(dtype)}))
-    with pytest.raises(ValueError, match=f"{NORM}.*quantised weights are not implemented"):
+    with pytest.raises(ValueError, match=f"{NORM}.*load the checkpoint that it was made of"):
         load(folder)
 
 

@@ -1,6 +1,7 @@
 """The ops of DiffuSpec: the best tokens of each position, n-grams, and the search for a path."""
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -72,6 +73,60 @@ def test_a_wide_beam_finds_the_best_of_all_paths():
     assert score == pytest.approx(best, rel=1e-12)
 
 
+def random_tree(seed, order=2, lam=0.5, nodes=12):
+    how = random_search(seed, order, lam) | {"nodes": nodes}
+    return {name: value for name, value in how.items() if name != "beam"}
+
+
+def in_order(how):
+    """Arguments as the schema has them."""
+    last = ("prefix", "nodes", "lam", "eos_ids")
+    return tuple(value for name, value in how.items() if name not in last) + tuple(
+        how[name] for name in last
+    )
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_lattice_tree_equals_the_reference(seed, order, lam):
+    how = random_tree(seed, order, lam)
+    token, parent, score = ops.lattice_tree(**how)
+    expected = reference(ops.lattice_tree, **how)
+    assert torch.equal(token, expected[0]) and torch.equal(parent, expected[1])
+    torch.testing.assert_close(score, expected[2], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("lam", [0.3, 1.0])
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+def test_no_other_tree_of_a_lattice_has_a_higher_sum(nodes, lam):
+    for seed in range(3):
+        how = random_tree(seed, 2, lam, nodes)
+        cut = {name: how[name][:3, :2] for name in ("ids", "log_prob")}
+        how |= {"count": torch.full((3,), 2)} | cut
+        whole = ops.lattice_tree(**how | {"nodes": 10**6})
+        probability, children = [], {}
+        for node, (of, own) in enumerate(zip(*map(torch.Tensor.tolist, whole[1:]), strict=True)):
+            probability.append(math.exp(own) * (probability[of] if of >= 0 else 1.0))
+            children[node] = of
+        best = max(
+            sum(probability[node] for node in subset)
+            for subset in combinations(children, nodes)
+            if all(children[node] in (-1, *subset) for node in subset)
+        )
+        parent, own = ops.lattice_tree(**how)[1:]
+        found = []
+        for of, one in zip(parent.tolist(), own.tolist(), strict=True):
+            found.append(math.exp(one) * (found[of] if of >= 0 else 1.0))
+        assert sum(found) == pytest.approx(best)
+
+
+def test_a_lattice_of_one_candidate_is_a_chain():
+    how = random_tree(0, nodes=7) | {"count": torch.ones(7).long(), "eos_ids": torch.tensor([-5])}
+    token, parent, _ = ops.lattice_tree(**how)
+    assert token.tolist() == how["ids"][:, 0].tolist()
+    assert parent.tolist() == list(range(-1, 6))
+
+
 @given(st.lists(st.integers(0, 4), max_size=40), st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
 def test_count_ngrams_equals_the_reference(ids, order):
@@ -101,6 +156,7 @@ def test_opcheck_accepts_each():
     opcheck(torch.ops.dlmdecode.count_ngrams, (ids[0], 2), test_utils=dynamic)
     search = tuple(random_search(0, 2, 0.5).values())
     opcheck(torch.ops.dlmdecode.path_search, search, test_utils=dynamic)
+    opcheck(torch.ops.dlmdecode.lattice_tree, in_order(random_tree(0)), test_utils=dynamic)
 
 
 def test_arguments_that_do_not_fit_are_named():
@@ -109,6 +165,8 @@ def test_arguments_that_do_not_fit_are_named():
     refuses_nonsense(ops.topm, logits=torch.randn(3, 8), m=2)
     refuses_nonsense(ops.candidates, **lattice, mass=0.8)
     refuses_nonsense(ops.path_search, ("keys", "log_probs", "contexts", "weights"), **search)
+    tables = ("keys", "log_probs", "contexts", "weights")
+    refuses_nonsense(ops.lattice_tree, tables, **random_tree(0))
     refuses_nonsense(ops.count_ngrams, ids=torch.arange(5), order=2)
     with pytest.raises(ValueError, match="^m="):
         ops.topm(torch.zeros(3, 50), 33)

@@ -70,7 +70,7 @@ def test_what_a_slot_cannot_hold_is_refused_with_the_fix(slots, message):
 
 
 def test_every_slot_of_a_recipe_has_a_class():
-    assert {*ONE, *MANY, "temperature"} == set(Sampler.__dataclass_fields__)
+    assert {*ONE, *MANY, "temperature", "min_tokens_per_step"} == set(Sampler.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(

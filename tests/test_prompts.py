@@ -1,5 +1,6 @@
 """Prompts in every form users have them, and every prompt that is refused before any forward."""
 
+import copy
 from collections import UserDict
 
 import numpy as np
@@ -145,11 +146,7 @@ def test_padding_is_never_guessed_from_the_ids():
 
 
 BAD = {
-    "empty text": ("", {}, "empty"),
-    "empty tensor": (torch.tensor([], dtype=torch.int64), {}, "empty"),
     "empty list": ([], {}, "non-empty list"),
-    "an empty row": ([torch.tensor(IDS), torch.tensor([], dtype=torch.int64)], {}, "row 1.*empty"),
-    "an empty text in a list": (["w1", ""], {}, "row 1.*empty"),
     "nothing": (None, {}, "prompt=None"),
     "a number": (3, {}, "prompt=3"),
     "a batch without mask": (BATCH, {}, "attention_mask="),
@@ -194,7 +191,6 @@ BAD = {
     "an array of floats": (np.array([1.0]), {}, "prompt=1.0"),
     "truth values in a list": ([True, 7], {}, "integer token ids"),
     "an id of more than 64 bits": ([2**70], {}, "64 bits"),
-    "a blank": (" ", {}, "row 0.*empty"),
     "three dimensions": (torch.zeros(1, 2, 3, dtype=torch.int64), {}, r"\(1, 2, 3\)"),
     "a 2-D tensor in a list": ([torch.tensor([IDS])], {}, "1-D"),
     "floats": (torch.tensor([1.0, 2.0]), {}, "integer token ids"),
@@ -215,6 +211,24 @@ def test_a_bad_prompt_is_refused_before_any_forward(prompt, options, message):
         with pytest.raises(ValueError, match=message):
             dlmdecode.stream(talking(), prompt, **QUICK, **options)
     assert count.calls == 0
+
+
+@pytest.mark.parametrize("empty", ["", " ", torch.tensor([], dtype=torch.int64), [[]]])
+def test_an_empty_prompt_is_nothing_where_there_is_no_bos(empty):
+    assert encoded(empty) == [[]]
+    assert encoded(["w1", ""]) == [[1], []]
+
+
+def test_an_empty_prompt_is_the_bos_of_the_tokenizer():
+    model = copy.copy(talking())
+    model.tokenizer = copy.copy(model.tokenizer)
+    model.tokenizer.bos_token = "<unused313>"
+    assert encoded("", model) == [[313]]
+
+
+def test_an_empty_prompt_is_refused_where_logits_are_shifted_and_no_token_can_stand_before_them():
+    with pytest.raises(ValueError, match="needs a token before the text"):
+        dlmdecode.generate(micro("dream"), torch.tensor([], dtype=torch.int64), **QUICK)
 
 
 @pytest.mark.parametrize("prompt", ["w1", CHAT])

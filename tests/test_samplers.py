@@ -13,6 +13,8 @@ import dlmdecode
 from dlmdecode.caches import cache_policy
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.loop import choose, denoise
+from dlmdecode.decoding.positions import Span
+from dlmdecode.samplers.dawn import EDGES, PROB
 from dlmdecode.samplers.learn2pd import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
@@ -29,8 +31,10 @@ OPTIONS = {
     "adablock": DELIMITERS,
     "learn2pd": {"filter": learned(), "threshold": 0.5},
     "pc_sampler": {"frequencies": str(GOLDEN / "aux" / "pc-corpus.json")},
+    "core": {"every": 1, "candidates": 4, "tail": 0, "floor": 0.0},
     "klass": {"threshold": 0.4, "kl_threshold": 1.0},
     "threshold": {"threshold": 0.6},
+    "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
 }
 COMPOSITIONS = [
@@ -47,15 +51,21 @@ COMPOSITIONS = [
     "certainty+threshold",
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
+MORE = {  # forwards that commit nothing, at most
+    "core": LENGTH,
+    "edit": 2 * 3,
+    "info_gain": LENGTH // BLOCK,
+}
 CACHES = ("none", "prefix", "dual")
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
+UNCACHED = {"dawn", "wino"}  # they read positions that a cache does not recompute
 
 
 def caches_of(recipe: str) -> tuple[str, ...]:
-    """Those that a recipe can have: WINO reads committed positions, which none recomputes."""
+    """Those that a recipe can have."""
     slides = {"dsb", "dcd"} & set(recipe.split("+"))
-    return ("none",) if recipe == "wino" else SLIDING if slides else CACHES
+    return ("none",) if recipe in UNCACHED else SLIDING if slides else CACHES
 
 
 CACHED = [(recipe, cache) for recipe in RECIPES for cache in caches_of(recipe)]
@@ -83,7 +93,7 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
         alone = run(recipe, prompt, cache=cache)
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
         assert torch.equal(batch.sequences[i, : len(prompt)], prompt)
-        assert batch.nfe[i] == alone.nfe[0] <= LENGTH
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + MORE.get(recipe, 0)
     assert MASK not in batch.sequences.tolist()[0]
     assert not (batch.sequences == MASK).any()
 
@@ -171,12 +181,18 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("ccd+freedave", "steps"),
         ("wino+freedave", "stays"),
         ("wino+credit", "credits"),
+        ("edit+freedave", "stays"),
+        ("edit+credit", "credits"),
         ("ccd+credit", "twice"),
         ("learn2pd+credit", "confidences"),
         ("dsb+freedave", "slides with every commit"),
         ("dcd+streaming", "does not fill"),
         ("dsb+dcd", "blocks"),
         ("learn2pd+adablock", "one length"),
+        ("saber+freedave", "stays"),
+        ("saber+lopa", "stays"),
+        ("slowfast+freedave", "skip"),
+        ("saber+info_gain", "select"),
         ("pc_sampler+threshold", "no probability"),
     ],
 )
@@ -191,6 +207,20 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "core": [
+        {"every": 0},
+        {"candidates": 0},
+        {"most": 0},
+        {"floor": 2},
+        {"tail": -1},
+        {"joint": 1},
+    ],
+    "dawn": [{"threshold": 2}, {"induced": -1}, {"low": 2}, {"edge": 2}, {"first_layer": 3}],
+    "lopa": [{"branches": 0}, {"weight": 2}, {"worst": 0}],
+    "sched": [{"low": -1}, {"high": 1}, {"schedule": "steep"}, {"rate": 2.0}],
+    "slowfast": [{"threshold": 2}, {"explore": 0}, {"reach": -1}, {"window": 1}, {"deviation": -1}],
+    "info_gain": [{"candidates": 0}, {"threshold": 2}, {"objective": "loss"}, {"spread": -1}],
+    "saber": [{"block_length": 0}],
     "certainty": [{"sigma": 0}, {"sigma": -1}, {"sigma": "wide"}],
     "pc_sampler": [
         {"decay": -1},
@@ -242,6 +272,7 @@ BAD_OPTIONS = {
     "dcd": [{"max_window": 7}, {"block_length": None}],
     "streaming": [{"threshold": 7}, {"alpha": -0.1}, {"alpha": 2}, {"ratio": "suffix"}],
     "wino": [{"threshold": 7}, {"threshold_back": -1}],
+    "edit": [{"editing_threshold": 7}, {"max_post_steps": -1}, {"max_post_steps": 1.5}],
     "adablock": [
         {"delimiter_threshold": 1.5},
         {"window": 0},
@@ -271,7 +302,7 @@ def test_every_sampler_has_options_that_are_refused():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_guidance_works_with_every_sampler_or_is_refused_before_any_forward(recipe, dtype):
     more = {"cfg_scale": 0.5, "confidence_dtype": dtype}
-    if recipe != "wino":
+    if recipe not in UNCACHED:
         assert not (run(recipe, prompts(3), **more).sequences == MASK).any()
         return
     with counted_forwards(micro("llada")) as count:
@@ -288,6 +319,56 @@ def test_a_temperature_works_with_every_sampler_or_is_refused(recipe, cache):
         return
     out = run(recipe, prompts(3, 4), cache=cache, temperature=0.7, confidence_dtype="float64")
     assert not (out.sequences == MASK).any()
+
+
+@pytest.mark.parametrize("recipe", sorted(UNCACHED))
+@pytest.mark.parametrize("cache", ["prefix", "dual"])
+def test_what_a_cache_does_not_compute_is_not_read_from_it(recipe, cache):
+    with counted_forwards(micro("llada")) as count:
+        with pytest.raises(ValueError, match=f"cache='{cache}'.*use cache='none'"):
+            run(recipe, prompts(3), cache=cache)
+    assert count.calls == 0
+
+
+def test_dawn_commits_no_two_positions_that_attend_to_one_another():
+    canvas = Canvas.of([torch.tensor([1])], 4, MASK, (EOS,))
+    canvas.open_blocks(lambda rows: rows.stop - rows.start)
+    canvas.proposal.prob = torch.tensor([[0, 0.95, 0.8, 0.75, 0.78]]).double()
+    canvas.memory[PROB] = torch.tensor([[0.5, 0, 0, 0, 0]])
+    edges = torch.zeros(1, 5, 5, dtype=torch.bool)
+    canvas.memory[EDGES] = edges
+    recipe = dlmdecode.sampler("dawn")
+
+    def chosen() -> list[int]:
+        return choose(recipe, canvas)[0].nonzero()[:, 0].tolist()
+
+    assert chosen() == [1, 2, 3, 4]  # nothing depends on anything
+    edges[0, 3, 2] = True
+    assert chosen() == [1, 2, 4]  # 2 and 3 are tied, and 2 is surer
+    edges[0, 1, 4] = True
+    assert chosen() == [1, 2]  # 4 is tied to 1, which is sure
+    edges[0, 4, 0] = True
+    assert chosen() == [1, 2]  # the model is not sure of the text that 4 depends on
+    canvas.memory[PROB][0, 0] = 0.9
+    assert chosen() == [1, 2, 4]
+
+
+def test_sched_leaves_when_the_mean_gap_of_the_whole_text_reaches_a_falling_threshold():
+    canvas = Canvas.of([torch.tensor([1])], 4, MASK, (EOS,))
+    canvas.open_blocks(lambda rows: rows.stop - rows.start)
+    canvas.fresh = Span(canvas.start, canvas.stop)
+    canvas.proposal.margin = torch.tensor([[9.0, 3, 4, 6, 7]])  # 5 on average over the text
+
+    def leaves(written: int, **options) -> bool:
+        canvas.tokens[0, 1:] = MASK
+        canvas.tokens[0, 1 : 1 + written] = 1
+        (stop,) = dlmdecode.sampler("sched", **options).stops
+        return bool(stop(canvas))
+
+    assert [leaves(n) for n in range(4)] == [False, False, True, True]  # 7.5, 6.25, 5, 3.75
+    assert [leaves(n, schedule="cosine", low=2.4) for n in (1, 2)] == [False, True]
+    assert [leaves(n, schedule="exponential") for n in (0, 1)] == [False, True]  # 7.5, 4.3
+    assert not leaves(3, low=6.0)
 
 
 def test_hierarchy_without_an_upper_rule_writes_the_peaks_and_without_a_bar_all_of_them():
@@ -327,9 +408,10 @@ def test_an_end_of_text_prediction_cuts_the_text():
     assert sum(cut.nfe) <= sum(whole.nfe)
 
 
-def test_dream_gets_the_defaults_published_for_it():
+def test_families_get_the_defaults_published_for_them():
     from dlmdecode.registry import registered
 
+    assert registered("threshold").options("llada2_moe")["threshold"] == 0.95
     assert registered("freedave").options("llada")["draft_steps"] == 4
     assert registered("freedave").options("Dream")["draft_steps"] == 8
     assert registered("adablock").options("Dream")["delimiter_threshold"] == 0.5

@@ -45,6 +45,15 @@ def test_greedy_text_is_the_verifiers_with_padded_vocabularies_both_ways(
     assert drafted and max(drafted) < min(vocab_size, 319)
 
 
+@pytest.mark.parametrize("family", ["fast-dllm-v2", "stable-diffcoder"])
+def test_a_drafter_with_blocks_of_its_own_drafts_across_them(family):
+    model, ids, own = llama(eos=(5,)), prompts(15, 33), micro(family).block_length
+    how = dict(max_new_tokens=20, vocabulary="identity", draft_length=own + 3)
+    out = decode(micro(family), model, ids, **how)
+    assert any(len(step.draft) > own for step in out.trace)
+    assert torch.equal(out.sequences, alone(model, ids, max_new_tokens=20))
+
+
 @pytest.mark.parametrize("vocabulary", ["string_match", "retokenize"])
 @pytest.mark.parametrize("sizes", [(320, 280), (280, 320)])
 def test_greedy_text_is_the_verifiers_with_other_tokenizers_both_ways(vocabulary, sizes):

@@ -81,6 +81,7 @@ def test_mistakes_are_one_line(folders, more, message, capsys):
 def test_colours_mark_accepted_own_and_rejected_tokens():
     tokenizer = byte_level(300)
     ids = tokenizer("one two")["input_ids"]
-    step = Step(0, 1, 5, (*ids, ids[0]), len(ids), (*ids, ids[-1]))
+    path = tuple(range(len(ids)))
+    step = Step(0, 1, 5, (*ids, ids[0]), len(ids), (*ids, ids[-1]), (-1, *path), path)
     out = Progress(tokenizer, colour=True)
     assert out.paint(step.written[: step.accepted], "\033[32m", "") == "\033[32mone two\033[0m"

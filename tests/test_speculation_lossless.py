@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
-from dlmdecode.speculation import CausalDrafter, PromptLookup, Verifier
+from dlmdecode.speculation import CausalDrafter, Draft, PromptLookup, Verifier
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.verifier.cached_model import CachedModel
 from dlmdecode.speculation.verifier.caching import CACHE, can_rewind, step_inputs
@@ -271,9 +271,9 @@ def test_the_forward_is_called_by_the_names_of_the_installed_transformers():
     inputs = step_inputs(model, PROMPT[None], 0, cached.cache)
     assert inputs[CACHE] is cached.cache
     with torch.no_grad():
-        whole = cached(PROMPT.tolist(), [])
+        whole = cached(PROMPT.tolist(), Draft.chain([]))
         cached.keep(4)
-        again = cached(PROMPT.tolist()[:4] + [3, 4], [6])
+        again = cached(PROMPT.tolist()[:4] + [3, 4], Draft.chain([6]))
         direct = model(torch.tensor([PROMPT.tolist()[:4] + [3, 4, 6]])).logits[0, -2:]
     assert whole.shape == (1, 320)
     assert torch.allclose(again, direct, atol=1e-5)

@@ -8,9 +8,9 @@ from scipy.stats import chisquare
 from speculation_toys import llama
 
 from dlmdecode.decoding.noise import uniform
-from dlmdecode.speculation import Drafter, TopM, loop
+from dlmdecode.speculation import Draft, Drafter, TopM, loop
 from dlmdecode.speculation import speculate as decode
-from dlmdecode.speculation.verifier.verification import Verdict, choices, choose, verify
+from dlmdecode.speculation.verifier.verification import Choices, Verdict, choose, walk
 
 P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 Q = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
@@ -23,8 +23,8 @@ def noise(count, width, seed=0):
 
 def ours(scores, draft, rows):
     """How many draft tokens stand, and the token after them."""
-    verdict = verify(draft, choices(scores, draft, None, rows), lambda new: False)
-    return verdict.accepted, verdict.written[-1]
+    verdict = walk(Draft.chain(draft), Choices(scores, [], None, rows), lambda new: False)
+    return len(verdict.path), verdict.written[-1]
 
 
 def published(q):
@@ -119,13 +119,13 @@ def test_the_same_check_fails_when_the_published_rule_is_swapped_in(toy, monkeyp
     rule = published(torch.tensor([0.7, 0.2, 0.05, 0.05]))
 
     def swapped(draft, chosen, ends):
-        accepted, token = rule(chosen[0], draft, chosen[1])
-        written = [*draft[:accepted], token]
+        accepted, token = rule(chosen[0], draft.token, chosen[1])
+        written = [*draft.token[:accepted], token]
         whole = next((i for i in range(1, len(written)) if ends(written[:i])), len(written))
-        return Verdict(accepted, written[:whole], ends(written[:whole]))
+        return Verdict(list(range(accepted)), written[:whole], ends(written[:whole]))
 
-    monkeypatch.setattr(loop, "choices", lambda scores, _, __, rows: (scores, rows))
-    monkeypatch.setattr(loop, "verify", swapped)
+    monkeypatch.setattr(loop, "Choices", lambda scores, _, __, rows: (scores, rows))
+    monkeypatch.setattr(loop, "walk", swapped)
     assert histogram(*toy) < LIMIT
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from dlmdecode import ops
 from dlmdecode.speculation.diffuspec.counting import build
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM, candidates
+from dlmdecode.speculation.diffuspec.lattice_tree import resolve_search
 from dlmdecode.speculation.diffuspec.path_search import (
     BestTokens,
     PathSearch,
     fused,
     last,
-    resolve_search,
     search,
 )
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length

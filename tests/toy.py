@@ -20,7 +20,8 @@ from dlmdecode.models.transformer import Transformer
 MODELS = Path(__file__).parent / "golden" / "models"
 FAMILIES = ("llada", "dream")  # of full attention
 FULL_ATTENTION = (*FAMILIES, "illada", "llada-moe")  # all of them: what differs is the network
-BLOCK_CAUSAL = ("sdar", "dream-reasoner", "fast-dllm-v2")
+BLOCK_CAUSAL = ("sdar", "dream-reasoner", "fast-dllm-v2", "llada2-moe", "stable-diffcoder")
+BLOCKS = {"llada2-moe": 8}  # of micro checkpoints recorded with another block than the published
 MASK, EOS, VOCAB = 319, 318, 320
 CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}<assistant>"
 
@@ -28,7 +29,9 @@ CHAT = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}
 @cache
 def micro(family: str) -> Transformer:
     """The recorded random-weight checkpoint of a family, one of those above."""
-    return dlmdecode.load(MODELS / f"{family}-micro", device="cpu")
+    model = dlmdecode.load(MODELS / f"{family}-micro", device="cpu")
+    model.block_length = BLOCKS.get(family, model.block_length)
+    return model
 
 
 def altered(model: Transformer, edit) -> Transformer:

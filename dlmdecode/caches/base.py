@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions, Span
-from dlmdecode.models.protocol import Denoiser
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
 def visible(rows: Canvas, wanted: Positions) -> Tensor:
@@ -30,25 +33,38 @@ def visible(rows: Canvas, wanted: Positions) -> Tensor:
     return here & ~(Span(near, tail).contains(position) & rows.masked)
 
 
-def view(rows: Canvas, wanted: Positions) -> tuple[Tensor, Tensor | None]:
+def view(rows: Canvas, wanted: Positions) -> tuple[Tensor, Tensor, Tensor | None]:
     """What a forward over the canvas is given.
 
     Returns:
-        Positions (N, W) int64: of each row those visible, in order, and behind them others that
-        fill it up. All before the open block's end stand in the column of their own number.
+        Tokens and positions, both (N, W) int64: of each row those visible, in order, and behind
+        them others that fill it up. All before the open block's end stand in the column of their
+        own number.
         Which of them are seen, as a mask (N, 1, 1, W); None where all are.
     """
-    where = visible(rows, wanted)
     if rows.suffix is None:
-        at = rows.position[:, : int(rows.stop.max())]
-    else:
-        at = (~where).byte().argsort(dim=1, stable=True)[:, : int(where.sum(1).max())]
-    return at, keys(where.gather(1, at))
+        length = max(row.stop for row in rows.seen)
+        return first(rows.tokens, length), first(rows.position, length), until_stop(rows, length)
+    where = visible(rows, wanted)
+    at = (~where).byte().argsort(dim=1, stable=True)[:, : int(where.sum(1).max())]
+    return rows.tokens.gather(1, at), at, keys(where.gather(1, at))
 
 
 def keys(where: Tensor) -> Tensor | None:
     """Keys `where` (N, T) bool as a mask (N, 1, 1, T); None where nothing is hidden."""
     return None if bool(where.all()) else where[:, None, None]
+
+
+def until_stop(rows: Canvas, length: int) -> Tensor | None:
+    """Keys before each row's stop, as a mask (N, 1, 1, length); None where nothing is hidden."""
+    if all(row.stop >= length for row in rows.seen):
+        return None
+    return (first(rows.position, length) < rows.stop[:, None])[:, None, None]
+
+
+def first(value: Tensor, length: int) -> Tensor:
+    """The first `length` columns of `value` (N, ·)."""
+    return value if value.shape[1] == length else value[:, :length]
 
 
 def attention_mask(model: Denoiser, rows: Canvas, query: Tensor, length: int) -> Tensor | None:
@@ -61,8 +77,7 @@ def attention_mask(model: Denoiser, rows: Canvas, query: Tensor, length: int) ->
     Returns:
         A bool mask that broadcasts to (N, 1, W, length), or None where all is seen.
     """
-    key = rows.position[:, :length]
-    return model.attention(query, key, keys(key < rows.stop[:, None]))
+    return model.attention(query, first(rows.position, length), until_stop(rows, length))
 
 
 def require_hook(model: Denoiser, cache: str) -> None:
@@ -81,14 +96,30 @@ class Recompute:
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
     slides = None
+    hook: KeyValueHook | None = None  # what a subclass hands to the model
 
     def __init__(self, model: Denoiser):
         self.model, self.work = model, Work()
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        at, shown = view(rows, wanted)
-        tokens = rows.tokens.gather(1, at)
+        tokens, at, shown = view(rows, wanted)
         self.work.add(tokens)
-        hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown))
-        read = (wanted.at - self.model.shift).clamp(min=0)
-        return self.model.head(gather_states(hidden, read)), wanted
+        attend = self.model.attention(at, at, shown)
+        hidden = self.model.encode(tokens, at, attend, self.hook)
+        return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
+
+
+def shifted(wanted: Positions, model: Denoiser) -> Tensor:
+    """The positions whose states predict the wanted ones, (N, W) int64."""
+    return (wanted.at - model.shift).clamp(min=0) if model.shift else wanted.at
+
+
+class ShownUntil:
+    """Another forward, shown nothing at or behind the positions (N,) that `stop` gives its rows."""
+
+    def __init__(self, forward: Forward, stop: Callable[[Canvas], Tensor]):
+        self.forward, self.stop, self.work = forward, stop, forward.work
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        stop = torch.minimum(self.stop(rows), rows.stop)
+        return self.forward(replace(rows, stop=stop), wanted.within(rows.start, stop))

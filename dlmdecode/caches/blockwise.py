@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.caches.base import gather_states, keys, require_hook, view, visible
+from dlmdecode.caches.base import (
+    attention_mask,
+    gather_states,
+    keys,
+    require_hook,
+    shifted,
+    view,
+    visible,
+)
 from dlmdecode.caches.registry import register_cache
+from dlmdecode.caches.store import Store
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
-from dlmdecode.decoding.positions import Positions, Scattered, Span
+from dlmdecode.decoding.positions import Positions, Scattered
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
@@ -28,22 +38,26 @@ class BlockCache:
     between blocks.
     """
 
+    slides: bool = False
+
     def __init__(self, model: Denoiser, dual: bool = False, name: str | None = None):
         name = name or ("dual" if dual else "prefix")
         require_hook(model, name)
         fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
         require(model.block_length is None, "cache", name, fix)
         self.model, self.dual, self.work = model, dual, Work()
-        self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
-        self.held = torch.empty(0, dtype=torch.bool)  # (R, L) positions that the store holds
+        self.store = Store()
+        self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what a suffix window left in it
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         due = self.due(rows)
-        if due.all():
+        if all(due):
             return self.refresh(rows, wanted)
-        if not due.any():
+        if not any(due):
             return self.recompute(rows, wanted)
-        groups = [index.nonzero()[:, 0] for index in (due, ~due)]
+        every = range(len(rows))
+        chosen = ([i for i in every if due[i]], [i for i in every if not due[i]])
+        groups = [torch.tensor(index, device=rows.lo.device) for index in chosen]
         steps = (self.refresh, self.recompute)
         parts = [
             step(rows.take(index), wanted.take(index))
@@ -51,68 +65,88 @@ class BlockCache:
         ]
         return join(parts, torch.cat(groups).argsort())
 
-    def due(self, rows: Canvas) -> Tensor:
-        """Rows to refresh, (N,) bool."""
-        return rows.block_full & (rows.branch == 0)
+    def due(self, rows: Canvas) -> list[bool]:
+        """Which rows to refresh."""
+        return [row.full and row.branch == 0 for row in rows.seen]
 
     def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        at, shown = view(rows, wanted)
+        tokens, at, shown = view(rows, wanted)
 
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            if layer not in self.store:
-                shape = (len(self.held), k.shape[1], rows.tokens.shape[1], k.shape[3])
-                self.store[layer] = k.new_zeros(shape), v.new_zeros(shape)
-            for kept, new in zip(self.store[layer], (k, v), strict=True):
-                kept[rows.row[:, None], :, at] = new.transpose(1, 2)
+            row, column = rows.row.to(k.device)[:, None], at.to(k.device)
+            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
+                kept[row, :, column] = new.transpose(1, 2)
             return k, v
 
-        if not len(self.held):
-            self.held = torch.zeros_like(rows.tokens[:1], dtype=torch.bool)
-            self.held = self.held.repeat(int(rows.row.max()) + 1, 1)
-        self.held[rows.row] = visible(rows, wanted)
-        tokens = rows.tokens.gather(1, at)
+        self.store.fit(rows)
+        if rows.suffix is not None:
+            self.hold(rows, visible(rows, wanted))
         self.work.add(tokens)
         hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
-        read = (wanted.at - self.model.shift).clamp(min=0)
-        return self.model.head(gather_states(hidden, read)), wanted
+        return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
+
+    def hold(self, rows: Canvas, where: Tensor) -> None:
+        """Of these rows the store holds `where` (N, L) bool."""
+        num_rows, length = self.held.shape
+        more = (0, self.store.length - length, 0, self.store.num_rows - num_rows)
+        if any(more):
+            self.held = F.pad(self.held.to(where.device), more)
+        self.held[rows.row, : where.shape[1]] = where
 
     def shown(self, rows: Canvas) -> Tensor:
         """Positions that a row's queries see, kept or computed anew, (N, L) bool."""
-        return self.held[rows.row] & (rows.position < rows.stop[:, None])
+        here = rows.position < rows.stop[:, None]
+        if rows.suffix is None:
+            return here
+        return here & self.held[rows.row, : here.shape[1]]
 
     def window(self, rows: Canvas, wanted: Positions) -> Positions:
         """The positions that are recomputed."""
         if self.dual:
-            return Span(rows.lo, rows.hi)
+            return rows.block_span
         if rows.suffix is None:
-            return Span(rows.lo, rows.stop)
+            return rows.rest_span
         return Scattered(self.shown(rows)).within(rows.lo, rows.stop)
 
     def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         window = self.window(rows, wanted)
         hidden = self.encode(rows, window, self.query(window))
-        wanted = wanted.within(window.lo, window.hi)
-        return self.model.head(gather_states(hidden, window.column(wanted.at))), wanted
+        if self.slides or wanted is not rows.block_span:  # which is in the window
+            wanted = wanted.within(window.lo, window.hi)
+        if self.model.shift or wanted is not window:  # else all states are wanted
+            hidden = gather_states(hidden, window.column(wanted.at))
+        return self.model.head(hidden), wanted
 
     def query(self, window: Positions) -> Tensor:
         """The window's positions, and before them one more where logits are shifted, (N, W)."""
+        if not self.model.shift:
+            return window.at
         before = (window.lo[:, None] - 1).clamp(min=0)
-        return torch.cat([before, window.at], 1) if self.model.shift else window.at
+        return torch.cat([before, window.at], 1)
 
     def encode(self, rows: Canvas, window: Positions, query: Tensor) -> Tensor:
         """States (N, W, D) at the query positions, each row against its own keys and values."""
         tokens = rows.tokens.gather(1, query)
         self.work.add(tokens)
-        attend = self.model.attention(query, rows.position, keys(self.shown(rows)))
+        if rows.suffix is None:
+            attend = attention_mask(self.model, rows, query, rows.tokens.shape[1])
+        else:
+            attend = self.model.attention(query, rows.position, keys(self.shown(rows)))
         return self.model.encode(tokens, query, attend, self.mix(rows, window))
 
     def mix(self, rows: Canvas, window: Positions) -> KeyValueHook:
         """Puts the fresh keys and values of the window among those that are kept."""
-        whole = bool((rows.branch == 0).all()) and len(rows) == len(self.held)
+        drafts = any(row.branch for row in rows.seen)
+        whole = not drafts and len(rows) == self.store.num_rows
+        length = rows.tokens.shape[1]
 
         def hook(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-            kept = self.store[layer] if whole else [old[rows.row] for old in self.store[layer]]
+            index = window.at.to(k.device)[:, None, :, None]
+            index = index.expand(-1, k.shape[1], -1, k.shape[3])
+            if whole:  # rows stand in order: what they keep need not be copied
+                kept = [old[:, :, :length] for old in self.store.of(layer, k)]
+            else:
+                kept = self.store.read(layer, rows.row, length)
             new = (k[:, :, self.model.shift :], v[:, :, self.model.shift :])
             k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
             return k, v

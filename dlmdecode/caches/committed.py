@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.caches.base import attention_mask, gather_states, require_hook
+from dlmdecode.caches.base import Recompute, attention_mask, gather_states, require_hook
 from dlmdecode.caches.blockwise import join
 from dlmdecode.caches.registry import register_cache
+from dlmdecode.caches.store import Store
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
@@ -36,7 +37,7 @@ class CommittedCache:
         self.model, self.work = model, Work()
         self.block: int = model.block_length or 0
         self.kept = torch.empty(0, dtype=torch.int64)  # (R,) positions that the store holds
-        self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (R, H, L, D/H)
+        self.store = Store()
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)
@@ -51,9 +52,11 @@ class CommittedCache:
         return parts[0] if len(parts) == 1 else join(parts, torch.cat(groups).argsort())
 
     def begin(self, rows: Canvas) -> None:
-        """Keep nothing yet; every row takes part in the first call."""
-        if not len(self.kept):
-            self.kept = rows.row.new_zeros(int(rows.row.max()) + 1)
+        """Room for these rows; of new ones nothing is kept yet."""
+        self.store.fit(rows)
+        if more := self.store.num_rows - len(self.kept):
+            self.kept = torch.cat([self.kept.to(rows.row.device), rows.row.new_zeros(more)])
+        self.kept[rows.row[rows.nfe == 0]] = 0
 
     def final(self, rows: Canvas) -> Tensor:
         """How many of each row's positions, in whole blocks, never change again, (N,)."""
@@ -87,15 +90,20 @@ class CommittedCache:
         own = rows.branch == 0
 
         def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            if layer not in self.store:
-                shape = (len(self.kept), k.shape[1], rows.tokens.shape[1], k.shape[3])
-                self.store[layer] = k.new_zeros(shape), v.new_zeros(shape)
-            index = window.at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            at, row, mine = (one.to(k.device) for one in (window.at, rows.row, own))
+            index = at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
             mixed = []
-            for kept, new in zip(self.store[layer], (k, v), strict=True):
-                every = kept[rows.row, :, :length].scatter_(2, index, new)
-                kept[rows.row[own], :, :length] = every[own]
+            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
+                every = kept[row, :, :length].scatter_(2, index, new)
+                kept[row[mine], :, :length] = every[mine]
                 mixed.append(every)
             return mixed[0], mixed[1]
 
         return mix
+
+
+@register_cache("auto")
+def automatic(model: Denoiser) -> Forward:
+    """The best that is exact: `block` where the model allows it, else `none`."""
+    allowed = model.block_length is not None and model.supports_cache
+    return CommittedCache(model) if allowed else Recompute(model)

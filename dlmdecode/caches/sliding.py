@@ -35,17 +35,25 @@ class SlidingCache(BlockCache):
         self.lo = self.written  # (R,) where the window began in the last forward
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        if not len(self.written):  # more than any row has
-            num_rows, length = int(rows.row.max()) + 1, rows.tokens.shape[1]
-            self.written = rows.row.new_full((num_rows,), length + 1)
-            self.lo = self.written.clone()
+        self.begin(rows)
         out = super().__call__(rows, wanted)
         self.lo[rows.row] = rows.lo
         return out
 
-    def due(self, rows: Canvas) -> Tensor:
+    def begin(self, rows: Canvas) -> None:
+        """Room for these rows; new ones were never refreshed."""
+        self.store.fit(rows)
+        if more := self.store.num_rows - len(self.written):
+            self.written, self.lo = (
+                torch.cat([old.to(rows.row.device), rows.row.new_zeros(more)])
+                for old in (self.written, self.lo)
+            )
+        self.written[rows.row[rows.nfe == 0]] = rows.tokens.shape[1] + 1  # more than a row has
+
+    def due(self, rows: Canvas) -> list[bool]:
         since = self.count(rows) - self.written[rows.row]
-        return (since >= self.every) | (since < 0)  # before the first refresh it is negative
+        due = (since >= self.every) | (since < 0)  # before the first refresh it is negative
+        return due.tolist()
 
     @staticmethod
     def count(rows: Canvas) -> Tensor:
@@ -61,7 +69,7 @@ class SlidingCache(BlockCache):
         window: Positions = Span(lo, hi.minimum(rows.stop))
         if rows.suffix is not None:
             ahead = visible(rows, wanted) & window.contains(rows.position)
-            self.held[rows.row] |= ahead
+            self.hold(rows, self.held[rows.row, : ahead.shape[1]] | ahead)
             window = Scattered(ahead)
         return window
 
@@ -69,10 +77,10 @@ class SlidingCache(BlockCache):
         """As for blocks, but what leaves the window is kept as it was computed last."""
 
         def hook(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            for kept, new in zip(self.store[layer], (k, v), strict=True):
-                fresh = new[:, :, self.model.shift :].transpose(1, 2)
-                kept[rows.row[:, None], :, window.at] = fresh
-            k, v = (kept[rows.row] for kept in self.store[layer])
+            row, column = rows.row.to(k.device)[:, None], window.at.to(k.device)
+            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
+                kept[row, :, column] = new[:, :, self.model.shift :].transpose(1, 2)
+            k, v = self.store.read(layer, rows.row, rows.tokens.shape[1])
             return k, v
 
         return hook

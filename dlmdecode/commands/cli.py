@@ -17,11 +17,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from dlmdecode.console import EXPECTED, add_model, fail, load_model, printable, read_prompt
+from dlmdecode.checks import require
+from dlmdecode.console import (
+    EXPECTED,
+    add_model,
+    add_settings,
+    fail,
+    given_settings,
+    load_model,
+    printable,
+    read_prompt,
+)
 from dlmdecode.options import SYNTAX
-from dlmdecode.settings import DEFAULT_SAMPLER, add_settings, given_settings
+from dlmdecode.settings import DEFAULT_SAMPLER
 
 MOUNTED = {
+    "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
@@ -104,7 +115,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    home = "evaluate" if name == "eval" else "speculate"
+    home = {"eval": "evaluate", "models": "models"}.get(name, "speculate")
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
         add, run = module.add_ngram_arguments, module.ngram_run
@@ -117,7 +128,7 @@ def mount(parser: argparse.ArgumentParser, name: str) -> None:
 def add_generate(commands: Any) -> None:
     parser = commands.add_parser("generate", help="decode a prompt")
     add_generation_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of the text")
+    parser.add_argument("--json", action="store_true", help="one JSON object a text instead of it")
     parser.set_defaults(run=run_generate)
 
 
@@ -205,20 +216,19 @@ def run_generate(arguments: argparse.Namespace) -> None:
     from dlmdecode.commands.terminal import CanvasView
 
     model, prompt, options = prepare(arguments)
-    live = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
+    shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
+    live = shows and options.get("num_return_sequences", 1) == 1
     view = CanvasView(model, sys.stdout) if live else None
     try:
         out = generate(model, prompt, arguments.sampler, on_step=view, **options)
     finally:
         if view is not None:
             view.clear()
-    (text,) = out.texts or [""]
-    if arguments.json:
+    texts = out.texts or [""] * len(out.nfe)
+    for text, nfe, new_tokens in zip(texts, out.nfe, out.new_tokens, strict=True):
         record = {"text": text, "sampler": arguments.sampler, "options": options}
-        record |= {"nfe": out.nfe[0], "new_tokens": out.new_tokens[0], "stats": out.stats}
-        print(json.dumps(record))
-        return
-    print(printable(text, sys.stdout))
+        record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
+        print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
     if view is not None:
         print(view.summary(out))
 
@@ -228,6 +238,8 @@ def run_trace(arguments: argparse.Namespace) -> None:
     from dlmdecode.commands.terminal import StepPrinter
 
     model, prompt, options = prepare(arguments)
+    several = options.get("num_return_sequences", 1)
+    require(several == 1, "num_return_sequences", several, "the steps of a single text are shown")
     printer = StepPrinter(model, as_json=arguments.json)
     for step in stream(model, prompt, arguments.sampler, **options):
         print(printer(step), flush=True)

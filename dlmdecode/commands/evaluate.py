@@ -18,7 +18,7 @@ from typing import Any
 
 from dlmdecode.checks import Count, conform
 from dlmdecode.composition import Composition
-from dlmdecode.console import add_model
+from dlmdecode.console import add_model, add_settings, given_settings, loading
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.registry import RegisteredTask, registered_tasks
 from dlmdecode.evals.report import compare, section
@@ -27,7 +27,7 @@ from dlmdecode.evals.runner import Engine, Worker, evaluate, local, resumable
 from dlmdecode.evals.summary import Run
 from dlmdecode.evals.task import Task
 from dlmdecode.options import SYNTAX
-from dlmdecode.settings import Settings, add_settings, given_settings
+from dlmdecode.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,17 +146,19 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
     from dlmdecode.evals.record import model_record
     from dlmdecode.models.config import Config
     from dlmdecode.models.loading import find_folder, pick_device, pick_dtype
+    from dlmdecode.models.quantize import check_quantize
 
     pick_dtype(args.dtype, Config())
+    check_quantize(args.quantize)
     if args.engine == "local":  # a worker elsewhere may have what this machine has not
         pick_device(args.device)
     engine, arguments = engine_of(args), generation_arguments(args)
     folder = find_folder(args.model, args.revision)
     model = model_record(folder, args.model, args.revision)
-    model |= {"dtype": args.dtype, "device": args.device}
+    model |= {"dtype": args.dtype, "device": args.device, "quantize": args.quantize}
     for contender in contenders:
         contender.build(arguments, model["family"])  # a wrong name is an error before any work
-    load = partial(dlmdecode.load, args.model, args.device, args.dtype, args.revision)
+    load = partial(dlmdecode.load, args.model, **loading(args))
     return partial(
         evaluate,
         make_worker=partial(Worker, load, arguments, truncate=args.truncate),

@@ -12,19 +12,20 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlmdecode.checks import require
 from dlmdecode.console import printable, read_prompt
+from dlmdecode.models.quantize import KINDS
 from dlmdecode.options import value_of
 
 DRAFTER = "diffusion model (name, hub id or folder), or drafter: NAME[,OPTION=VALUE,…]"
 OPTIONS: dict[str, dict[str, Any]] = {
     "max_new_tokens": {"type": int, "metavar": "N"},
     "temperature": {"type": float, "help": "0 is greedy"},
-    "path_search": {"choices": ("cps", "argmax")},
+    "path_search": {"choices": ("cps", "argmax", "tree")},
     "proxy": {"metavar": "FILE", "help": "n-gram of `dlmdecode ngram build`, or a KenLM file"},
     "draft_length": {"type": value_of, "metavar": "N", "help": "'adaptive' or a number"},
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
@@ -58,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help = "print NAME and OPTION of drafters, and exit"
     add("--list-drafters", action=ListDrafters, nargs=0, help=help)
     add("--verifier", default="tiny-ar", help="causal model: name, hub id, folder or .gguf file")
+    help = "pack the verifier's weights (needs the extra 'quantize')"
+    add("--quantize", choices=KINDS, help=help)
     add("--chat", action="store_true", help="put the prompt into the verifier's chat template")
     add("--quiet", action="store_true", help="the text only")
     add("--json", action="store_true", help="one JSON object: text and statistics")
@@ -72,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     from dlmdecode.speculation.verifier.verifier import EMBEDDED, load_verifier
 
     arguments.prompt = read_prompt(arguments.prompt)
-    verifier = load_verifier(arguments.verifier)
+    verifier = load_verifier(arguments.verifier, quantize=arguments.quantize)
     if arguments.verifier in EMBEDDED:
         options = "--verifier MODEL and --drafter DIFFUSION_MODEL"
         advise(arguments.verifier, arguments.prompt, options)
@@ -106,15 +109,16 @@ class Progress:
 
     def show(self, step: Any) -> None:
         accepted, own = step.written[: step.accepted], step.written[step.accepted :]
+        rejected = [id for node, id in enumerate(step.draft) if node not in step.path]
         count = f"{step.number:3}  {step.accepted:2} of {len(step.draft):2}  "
         parts = [
             self.paint(accepted, GREEN, ""),
             self.paint(own, BOLD, "+"),
-            self.paint(step.draft[step.accepted :], RED, "-"),
+            self.paint(rejected, RED, "-"),
         ]
         print(count + "".join(parts), flush=True)
 
-    def paint(self, ids: tuple[int, ...], style: str, sign: str) -> str:
+    def paint(self, ids: Sequence[int], style: str, sign: str) -> str:
         """Text of ids; without colours, +[the verifier's own] and -[rejected]."""
         if not ids:
             return ""

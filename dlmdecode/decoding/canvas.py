@@ -6,58 +6,42 @@ then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.decoding.positions import Positions, Scattered, Span
-from dlmdecode.ops import Proposed
+from dlmdecode.decoding.facts import Facts
+from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positions
+from dlmdecode.decoding.proposal import Proposal
 
 
 @dataclass
-class Proposal:
-    """What the model would write at each position and how sure it is; all (B, L).
+class Canvas(Facts):
+    """The state of a batch being decoded. Parts read it; only the loop and revisions write it.
 
-    A forward overwrites the entries it computed, the others keep their last value.
+    What follows from the fields (`masked`, `open`, `seen`, …: see `Facts`) is computed when it is
+    first asked for, and kept until a field that decides it is assigned. So whoever changes a field
+    assigns a new tensor to it, and never writes into the old one.
     """
-
-    token: Tensor  # int64, the best token (or the sampled one)
-    prob: Tensor  # float64, its probability
-    margin: Tensor  # float32, logit gap between best and second best
-    entropy: Tensor  # float32, nats
-
-    def take(self, index: Tensor) -> Proposal:
-        """Rows `index`, repeats allowed."""
-        return Proposal(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def put(self, positions: Positions, need: Tensor, new: Proposed) -> None:
-        """Overwrite `positions` where `need` (B, L); `new` holds (B, positions.width) values."""
-        every = torch.arange(need.shape[1], device=need.device).expand_as(need)
-        index, where = positions.column(every), need & positions.contains(every)
-        values = (new.token, new.log_prob.double().exp(), new.margin, new.entropy)
-        for mine, value in zip(fields(self), values, strict=True):
-            old = getattr(self, mine.name)
-            fresh = value.view(len(need), -1).gather(1, index).to(old.dtype)
-            setattr(self, mine.name, torch.where(where, fresh, old))
-
-
-@dataclass
-class Canvas:
-    """The state of a batch being decoded. Parts read it; only the loop and revisions write it."""
 
     tokens: Tensor  # (B, L) int64
     start: Tensor  # (B,) the text being written is [start, stop)
     stop: Tensor
+    limit: Tensor  # (B,) where `stop` can be at most
     lo: Tensor  # (B,) the open block is [lo, hi)
     hi: Tensor
     step: Tensor  # (B,) commits so far
     block_step: Tensor  # (B,) commits since the block was opened
     block_masks: Tensor  # (B,) masks in the block when it was opened
     nfe: Tensor  # (B,) forwards this row took part in
-    row: Tensor  # (B,) which input sequence this row continues
+    row: Tensor  # (B,) which place of the batch this row has: where a store keeps what is its own
     branch: Tensor  # (B,) 0 for the sequence itself, j for its j-th draft
+    held: Tensor  # (B,) bool, a revision wants another forward of the open block, full or not
     stream: Tensor  # (B,) int64 key of this sequence's noise: seed and prompt
     proposal: Proposal
     confidence: Tensor  # (B, L) float64, what rules rank and compare
@@ -72,27 +56,34 @@ class Canvas:
     def of(
         cls,
         prompts: list[Tensor],
-        length: int,
+        length: int | Sequence[int],
         mask_id: int,
         eos_ids: tuple[int, ...],
         stream: Tensor | None = None,
         suffix: int | None = None,
         suffix_tail: int = 0,
     ) -> Canvas:
-        """Masks directly after each prompt, padding after the masks: no row's positions shift."""
+        """Masks directly after each prompt, padding after the masks: no row's positions shift.
+
+        `length` is the number of masks, of every row or of each.
+        """
         device = prompts[0].device
-        start = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        tokens = torch.full((len(prompts), int(start.max()) + length), eos_ids[0], device=device)
-        for row, prompt in zip(tokens, prompts, strict=True):
+        starts = [len(prompt) for prompt in prompts]
+        lengths = [length] * len(prompts) if isinstance(length, int) else length
+        stops = [a + n for a, n in zip(starts, lengths, strict=True)]
+        start, stop = torch.tensor([starts, stops], device=device)
+        tokens = torch.full((len(prompts), max(stops)), eos_ids[0], device=device)
+        for row, prompt, end in zip(tokens, prompts, stops, strict=True):
             row[: len(prompt)] = prompt
-            row[len(prompt) : len(prompt) + length] = mask_id
+            row[len(prompt) : end] = mask_id
         zero = torch.zeros_like(start)
         blank = torch.zeros(tokens.shape, dtype=torch.float32, device=device)
         proposal = Proposal(torch.full_like(tokens, eos_ids[0]), blank.double(), blank, blank)
         return cls(
             tokens=tokens,
             start=start,
-            stop=start + length,
+            stop=stop,
+            limit=stop,
             lo=start,
             hi=start,
             step=zero,
@@ -101,6 +92,7 @@ class Canvas:
             nfe=zero,
             row=torch.arange(len(prompts), device=device),
             branch=zero,
+            held=zero.bool(),
             stream=zero if stream is None else stream,
             proposal=proposal,
             confidence=proposal.prob,
@@ -114,43 +106,11 @@ class Canvas:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    @property
-    def position(self) -> Tensor:
-        """0, 1, 2, … for each row, (B, L)."""
-        return torch.arange(self.tokens.shape[1], device=self.tokens.device).expand_as(self.tokens)
-
-    @property
-    def text(self) -> Tensor:
-        """Positions of the text being written, (B, L) bool."""
-        return Span(self.start, self.stop).contains(self.position)
-
-    @property
-    def masked(self) -> Tensor:
-        """Positions still to be written, (B, L) bool."""
-        return (self.tokens == self.mask_id) & self.text
-
-    @property
-    def block(self) -> Tensor:
-        """Positions of the open block, (B, L) bool."""
-        return Span(self.lo, self.hi).contains(self.position)
-
-    @property
-    def open(self) -> Tensor:
-        """Positions of the open block still to be written, (B, L) bool."""
-        return self.masked & self.block
-
-    @property
-    def block_full(self) -> Tensor:
-        """Rows whose open block has nothing left to write, (B,) bool."""
-        return ~self.open.any(1)
-
-    @property
-    def done(self) -> Tensor:
-        """Rows with nothing left to write, (B,) bool."""
-        return ~self.masked.any(1)
-
-    def is_eos(self, tokens: Tensor) -> Tensor:
-        return torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))
+    def copy(self) -> Canvas:
+        """One that can be changed while this one stays: tensors are shared, none is written to."""
+        other = copy(self)
+        other.memory, other.proposal = dict(self.memory), copy(self.proposal)
+        return other
 
     def take(self, index: Tensor) -> Canvas:
         """Rows `index` in that order, repeats allowed: drafting, picking and dropping rows."""
@@ -165,6 +125,52 @@ class Canvas:
             return value
 
         return replace(self, **{f.name: pick(getattr(self, f.name)) for f in fields(self)})
+
+    def resize(self, length: int) -> Canvas:
+        """The same rows with `length` positions: the last ones left out, or padding behind them."""
+        old = self.tokens.shape[1]
+        if length == old:
+            return self
+
+        def fit(value: Any, fill: int = 0) -> Any:
+            if isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == old:
+                return F.pad(value, (0, 0) * (value.dim() - 2) + (0, length - old), value=fill)
+            if isinstance(value, Proposal):
+                return Proposal(*(fit(getattr(value, f.name)) for f in fields(value)))
+            if isinstance(value, Scattered):
+                return Scattered(fit(value.where))
+            return {key: fit(kept) for key, kept in value.items()} if type(value) is dict else value
+
+        resized = {f.name: fit(getattr(self, f.name)) for f in fields(self)}
+        return replace(self, **resized | {"tokens": fit(self.tokens, self.eos_ids[0])})
+
+    @classmethod
+    def join(cls, parts: Sequence[Canvas]) -> Canvas:
+        """The rows of several, in the order of `row`, as long as the longest text can be.
+
+        What a part remembers of some rows only is zero for the others.
+        """
+        length = max(int(part.limit.max()) for part in parts)
+        parts = [part.resize(length) for part in parts]
+
+        def cat(values: list[Any]) -> Any:
+            first = values[0]
+            if isinstance(first, Tensor):
+                return stack(values)
+            if isinstance(first, Proposal):
+                return Proposal(*(cat([getattr(v, f.name) for v in values]) for f in fields(first)))
+            if isinstance(first, Span | Scattered):
+                return join_positions(values, length)
+            return first
+
+        joined = {f.name: cat([getattr(part, f.name) for part in parts]) for f in fields(cls)}
+        known = {key: kept for part in parts for key, kept in part.memory.items()}
+        joined["memory"] = {
+            key: stack([p.memory.get(key, like.new_zeros(len(p), *like.shape[1:])) for p in parts])
+            for key, like in known.items()
+        }
+        whole = replace(parts[0], **joined)
+        return whole.take(whole.row.argsort())
 
     def commit(self, where: Tensor) -> None:
         """Write the proposals at `where` (B, L)."""
@@ -186,17 +192,61 @@ class Canvas:
 
     def slide(self, blocks: Callable[[Canvas], Tensor]) -> None:
         """Open a block at every row's first mask; `blocks` says how long it is, (B,) int64."""
-        self.lo = torch.where(self.done, self.lo, self.masked.int().argmax(1))
-        self.hi = (self.lo + blocks(self)).minimum(self.stop)
+        writes = self.masked.any(1)
+        self.lo = torch.where(writes, self.masked.int().argmax(1), self.lo)
+        self.hi = torch.where(writes, (self.lo + blocks(self)).minimum(self.stop), self.hi)
         self.block_masks = self.open.sum(1)
+
+    def grow(self, count: Tensor) -> None:
+        """Put `count` (B,) masks behind the text, where the canvas has room for them."""
+        new = Span(self.stop, self.stop + count).contains(self.position)
+        self.tokens = self.tokens.masked_fill(new, self.mask_id)
+        self.stop = self.stop + count
+
+    def insert(self, at: Tensor, count: Tensor, most: Tensor) -> None:
+        """Put `count` (B,) masks at position `at` (B,); what stands from there on moves right.
+
+        What parts remember of positions, and the proposals, move along. What would stand behind
+        `most` (B,) is lost.
+        """
+        here, num = at[:, None], count[:, None]
+        source = torch.where(
+            self.position < here + num, self.position.minimum(here), self.position - num
+        )
+
+        def move(value: Any) -> Any:
+            if isinstance(value, Proposal):
+                return Proposal(*(move(getattr(value, f.name)) for f in fields(value)))
+            if value.dim() < 2 or value.shape[1] != source.shape[1]:
+                return value
+            index = source.view(*source.shape, *(1,) * (value.dim() - 2)).expand_as(value)
+            return value.gather(1, index)
+
+        self.stop = torch.minimum(self.stop + count, most)
+        tokens = move(self.tokens).masked_fill(
+            Span(at, at + count).contains(self.position), self.mask_id
+        )
+        self.tokens = torch.where(self.position < self.stop[:, None], tokens, self.eos_ids[0])
+        self.proposal, self.confidence = move(self.proposal), move(self.confidence)
+        self.memory = {key: move(kept) for key, kept in self.memory.items()}
 
     def open_blocks(self, blocks: Callable[[Canvas], Tensor]) -> None:
         """Give every row whose block is full the next one that has something to write.
 
         `blocks` says how long the block that starts at `lo` is, (B,) int64.
         """
-        while (full := self.block_full & ~self.done).any():
+        while any(row.full and not row.done for row in self.seen):
+            full = self.block_full & ~self.done
             self.lo = torch.where(full, self.hi, self.lo)
             self.hi = torch.where(full, self.lo + blocks(self), self.hi).minimum(self.stop)
             self.block_step = self.block_step.masked_fill(full, 0)
             self.block_masks = torch.where(full, self.open.sum(1), self.block_masks)
+
+
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of several tensors, with zeros behind where another one is larger."""
+    sizes = [max(size) for size in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = parts[0].new_zeros(sum(map(len, parts)), *sizes)
+    for part, rows in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+        rows[tuple(slice(size) for size in part.shape)] = part
+    return whole

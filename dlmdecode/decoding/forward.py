@@ -40,7 +40,8 @@ class Forward(Protocol):
     Args:
         rows: the canvas, N rows in flight. A row whose block is full (`rows.block_full`) asks for
             its next block: where a cache refreshes. Only rows of branch 0 may write to a store, and
-            a store goes by `rows.row`: rows are drafted, picked and dropped between calls.
+            a store goes by `rows.row`: rows are drafted, picked and dropped between calls. A row
+            whose `rows.nfe` is 0 is a new one, and what its place held was another's.
         wanted: the positions whose logits will be read.
 
     Returns:

@@ -2,34 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
-from dlmdecode.decoding.positions import Positions
+from dlmdecode.decoding.positions import Positions, Span
 
 
 class Guided:
     """Logits `u + (1 + scale)(z − u)`, u from a canvas with a masked prompt (arXiv 2502.09992).
 
-    One call of twice the rows. The unconditional rows have row numbers of their own, so a key/value
-    cache keeps them apart.
+    With `negative` prompts, by row, u comes from the same text behind these. One call of twice the
+    rows. The unconditional rows have row numbers of their own, `num_rows` and up, so a key/value
+    cache keeps them apart; 0 takes as many as the first call has.
     """
 
-    def __init__(self, forward: Forward, scale: float):
+    def __init__(
+        self,
+        forward: Forward,
+        scale: float,
+        num_rows: int = 0,
+        negative: list[Tensor] | None = None,
+    ):
         self.forward, self.work = forward, forward.work
-        self.scale, self.num_rows = scale, 0
+        self.scale, self.num_rows = scale, num_rows
+        self.negative = None if negative is None else Negative(negative)
+
+    def admit(self, prompts: Mapping[int, Tensor | None]) -> None:
+        """Take in other sequences, whose negative prompts these are, by place."""
+        for row, prompt in prompts.items():
+            if self.negative is not None and prompt is not None:
+                self.negative.place(row, prompt)
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.num_rows = max(self.num_rows, int(rows.row.max()) + 1)
         n = torch.arange(len(rows), device=rows.tokens.device)
         twice = torch.cat([n, n])
-        both = rows.take(twice)
-        blind = (torch.arange(len(both), device=n.device) >= len(rows))[:, None]
-        prompt = both.position < both.start[:, None]
-        both.tokens = both.tokens.masked_fill(blind & prompt, rows.mask_id)
-        both.row = both.row + blind[:, 0] * self.num_rows
-        logits, positions = self.forward(both, wanted.take(twice))
+        both, wanted = rows.take(twice), wanted.take(twice)
+        blind = torch.arange(len(both), device=n.device) >= len(rows)
+        if self.negative is None:
+            prompt = both.position < both.start[:, None]
+            both.tokens = both.tokens.masked_fill(blind[:, None] & prompt, rows.mask_id)
+        else:
+            wanted = self.negative.put(both, blind, wanted)
+        both.row = both.row + blind * self.num_rows
+        logits, positions = self.forward(both, wanted)
         guided, free = logits.chunk(2)
         return free + (1 + self.scale) * (guided - free), positions.take(n)
+
+
+class Negative:
+    """Prompts that take the place of others: what is written behind them moves along."""
+
+    def __init__(self, prompts: list[Tensor]):
+        device = prompts[0].device
+        self.length = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        self.ids = self.length.new_zeros(len(prompts), max(int(self.length.max()), 1))
+        for row, prompt in enumerate(prompts):
+            self.ids[row, : len(prompt)] = prompt
+        self.width = 0  # of the canvas, which must not shrink under a cache when rows drop out
+
+    def place(self, row: int, prompt: Tensor) -> None:
+        """Give the place `row` to another sequence with a negative prompt of its own, (P,)."""
+        more = len(prompt) - self.ids.shape[1]
+        self.ids = F.pad(self.ids, (0, max(more, 0)))
+        self.ids[row, : len(prompt)], self.length[row] = prompt, len(prompt)
+
+    def put(self, rows: Canvas, where: Tensor, wanted: Positions) -> Positions:
+        """Change the prompts of `rows` `where` (N,); gives the positions that `wanted` are now."""
+        assert isinstance(wanted, Span), "positions that move are a span"
+        length = torch.where(where, self.length[rows.row], rows.start)
+        shift, width = length - rows.start, rows.tokens.shape[1]
+        self.width = max(self.width, width + max(int(shift.max()), 0))
+        position = torch.arange(self.width, device=shift.device).expand(len(rows), -1)
+        moved = (position - shift[:, None]).clamp(0, width - 1)
+        prompt = self.ids[rows.row].gather(1, position.clamp(max=self.ids.shape[1] - 1))
+        replaced = where[:, None] & (position < length[:, None])
+        tokens = torch.where(replaced, prompt, rows.tokens.gather(1, moved))
+        behind = position >= (rows.stop + shift)[:, None]
+        rows.tokens = tokens.masked_fill(behind, rows.eos_ids[0])
+        for name in ("start", "stop", "lo", "hi"):
+            setattr(rows, name, getattr(rows, name) + shift)
+        return Span(wanted.lo + shift, wanted.hi + shift)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -17,20 +17,33 @@ from dlmdecode.decoding.sampler import Sampler
 COMPLETE = "a complete recipe has a selection and blocks: build it with sampler()"
 
 
+class BadLogits(FloatingPointError):
+    """NaN or infinite logits in a row's `step`, for `rows` (`Canvas.row`), the first one named."""
+
+    def __init__(self, step: int, rows: list[int]):
+        reason = "the model's logits are NaN or infinite, or ban every token"
+        super().__init__(f"step {step}, row {rows[0]}: {reason}")
+        self.rows = rows
+
+
 def denoise(
     forward: Forward,
     canvas: Canvas,
     sampler: Sampler,
     dtype: torch.dtype = torch.float32,
+    admit: Callable[[Canvas], Canvas] = lambda rows: rows,
 ) -> Iterator[Canvas]:
     """Yield the rows still being written, after every step, until none is left.
 
+    Before each step `admit` may let rows go, or join new ones, whose `nfe` is 0.
+
     Ends after at most as many steps as there are masks: every step commits at least one token of
-    every row, and a revision takes back fewer than the step before committed.
+    every row, and a revision takes back fewer than the step before committed. Steps in which
+    verification only looks, and those of a block that a revision holds open, come on top.
     `dtype` is the precision of probabilities, float32 or float64.
     """
-    while len(canvas):
-        canvas = step(forward, canvas, sampler, dtype)
+    while len(canvas := admit(canvas)):
+        canvas = step(forward, canvas.copy(), sampler, dtype)
         yield canvas
         canvas = unfinished(canvas)
 
@@ -49,26 +62,32 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where = choose(sampler, canvas)
+    where = choose(sampler, canvas) & ~sampler.verify.looks(canvas)[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
     canvas.commit(where)
     for revise in sampler.revisions:
         revise(canvas, where)
+    check(canvas)
     return canvas
 
 
 @torch.inference_mode()
 def unfinished(canvas: Canvas) -> Canvas:
     """The rows with something left to write."""
-    return canvas.take((~canvas.done).nonzero()[:, 0])
+    going = [i for i, row in enumerate(canvas.seen) if not row.done]
+    if len(going) == len(canvas):
+        return canvas
+    return canvas.take(torch.tensor(going, dtype=torch.int64, device=canvas.lo.device))
 
 
 def wanted(sampler: Sampler, rows: Canvas) -> Span:
     """The positions whose logits the recipe will read next."""
     assert sampler.blocks is not None, COMPLETE
     if sampler.reads_canvas:
-        return Span(rows.start, rows.stop)
+        return rows.text_span
+    if not any(row.full for row in rows.seen):
+        return rows.block_span
     full = rows.block_full & (rows.branch == 0)
     ahead = torch.minimum(rows.hi + sampler.blocks.reach(rows), rows.stop)
     return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
@@ -77,11 +96,9 @@ def wanted(sampler: Sampler, rows: Canvas) -> Span:
 def propose(
     sampler: Sampler, rows: Canvas, logits: Tensor, positions: Positions, dtype: torch.dtype
 ) -> None:
-    """Turn logits (N, W, V) at `positions` into the rows' proposals there.
-
-    Raises `FloatingPointError`, naming step and row, for NaN or infinite logits.
-    """
+    """Turn logits (N, W, V) at `positions` into the rows' proposals there."""
     need = rows.text if sampler.reads_committed else rows.masked
+    drawn = sampler.temperature > 0
     try:
         proposed = sampler.estimate(
             logits,
@@ -90,31 +107,50 @@ def propose(
             need.gather(1, positions.at),
             exclude=rows.mask_id,
             temperature=sampler.temperature,
-            stream=rows.stream[:, None].expand_as(positions.at).flatten(),
-            position=positions.at.flatten(),
+            stream=rows.stream[:, None].expand_as(positions.at).flatten() if drawn else None,
+            position=positions.at.flatten() if drawn else None,
             dtype=dtype,
+            wait=False,  # `check` looks, with all else that is read of the device
         )
-        if proposed.token.device.type != "cpu":  # there the op itself does not wait to look
-            ops.check(proposed)
     except ops.NoProposal as error:
-        bad = error.rows[0] // positions.width
-        raise FloatingPointError(
-            f"step {int(rows.nfe[bad])}, row {int(rows.row[bad])}: the model's logits are NaN or "
-            "infinite, or ban every token"
-        ) from error
+        bad = dict.fromkeys(row // positions.width for row in error.rows)
+        raise bad_logits(rows, list(bad)) from error
     rows.proposal.put(positions, need, proposed)
     rows.fresh = positions
 
 
+def check(canvas: Canvas) -> None:
+    """Raise `BadLogits` where the model's were NaN or infinite."""
+    bad = [i for i, row in enumerate(canvas.seen) if row.bad]
+    if bad:
+        raise bad_logits(canvas, bad)
+
+
+def bad_logits(rows: Canvas, bad: list[int]) -> BadLogits:
+    """The error of these rows of a canvas."""
+    return BadLogits(int(rows.nfe[bad[0]]), rows.row[bad].unique().tolist())
+
+
 def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
-    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends."""
+    """What to commit in the open block, (B, L) bool; never nothing, so every loop ends.
+
+    Where the rule names too few positions, the most confident ones are added.
+    """
     assert sampler.select is not None, COMPLETE
     confidence = canvas.proposal.prob
     for score in sampler.scores:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
-    open = canvas.open
-    where = sampler.select(canvas) & open
-    most_confident = confidence.masked_fill(~open, -torch.inf).argmax(1, keepdim=True)
-    stuck = open.any(1) & ~where.any(1)
-    return where | (torch.zeros_like(where).scatter(1, most_confident, True) & stuck[:, None])
+    where, least = sampler.select(canvas), sampler.min_tokens_per_step
+    if least > 1:
+        where = where & canvas.open
+        short = where.sum(1, keepdim=True) < least
+        return where | (most_confident(confidence, canvas.open, least) & short)
+    return ops.choose(where, canvas.open, confidence)
+
+
+def most_confident(confidence: Tensor, open: Tensor, count: int) -> Tensor:
+    """The `count` most confident of the `open` positions, ties to the lowest, (B, L) bool."""
+    ranked = confidence.masked_fill(~open, -torch.inf)
+    best = ranked.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(open).scatter(1, best, True) & open

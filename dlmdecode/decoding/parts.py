@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dlmdecode import ops
@@ -38,7 +39,8 @@ class Part(ABC):  # noqa: B024  (the methods that a part must have are its slot'
     gives_way: bool = False  # any other part may take its slot
     reads_canvas: bool = False  # it reads proposals outside the open block
     reads_committed: bool = False  # it reads proposals at positions already written
-    takes_back: bool = False  # it re-masks tokens of the open block
+    takes_back: bool = False  # it re-masks or replaces tokens of the open block
+    draws: bool = False  # it reads the row's stream of noise
     stateful: bool = False  # what it does depends on earlier steps
     compares_steps: bool = False  # it needs to have seen the forward of every single step
 
@@ -182,7 +184,10 @@ class Revision(Part):
     @abstractmethod
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         """Re-mask by `canvas.remask`, fewer than the step before committed, or end the text by
-        `canvas.truncate`; `committed` (B, L) bool is what this step wrote."""
+        `canvas.truncate`; `committed` (B, L) bool is what this step wrote.
+
+        `canvas.held` (B,) keeps a full block open for another forward, so often at most.
+        """
 
 
 class Verification(Part):
@@ -194,12 +199,19 @@ class Verification(Part):
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
         """The N ≥ B rows to evaluate: each of the B followed by its drafts, numbered in `branch`.
 
-        Drafts keep their sequence's `row`, and its own row is branch 0.
+        Drafts keep their sequence's `row`, and its own row is branch 0; it may be left out.
         """
 
     @abstractmethod
     def pick(self, rows: Canvas, choose: Choose) -> Canvas:
         """One of the N rows for each sequence, in order, with branch 0."""
+
+    def looks(self, canvas: Canvas) -> Tensor:
+        """Rows (B,) bool that only look in this step, and commit nothing.
+
+        A row that looks at a canvas commits once it has seen it.
+        """
+        return torch.zeros_like(canvas.lo, dtype=torch.bool)
 
 
 class Evaluation(Part):

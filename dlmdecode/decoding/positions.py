@@ -5,7 +5,7 @@ Shapes: **N** rows, **M** positions asked about, **L** positions of the canvas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,13 +28,23 @@ class Span:
     @cached_property
     def width(self) -> int:
         """How many the row with the most has, at least 1."""
-        return max(int(self.count.max()), 1)
+        return max(int((self.hi - self.lo).max()), 1)
 
     @cached_property
     def at(self) -> Tensor:
         """The positions themselves, (N, width) int64; shorter rows repeat their last one."""
         offset = torch.arange(self.width, device=self.lo.device)
         return torch.minimum(self.lo[:, None] + offset, (self.hi - 1)[:, None]).clamp(min=0)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Which columns of `at` a row has, (N, width) bool: the others repeat one, or none."""
+        return torch.arange(self.width, device=self.lo.device) < (self.hi - self.lo)[:, None]
+
+    def of_width(self, widths: Iterable[int]) -> Span:
+        """The same, of rows whose widths the host knows."""
+        self.__dict__["width"] = max(widths, default=1) or 1  # in place of the cached property's
+        return self
 
     def contains(self, position: Tensor) -> Tensor:
         """Which of `position` (N, M) are among them, (N, M) bool."""
@@ -78,6 +88,10 @@ class Scattered:
         column = torch.arange(self.width, device=first.device)
         return first.gather(1, torch.minimum(column, (self.count - 1).clamp(min=0)[:, None]))
 
+    @cached_property
+    def real(self) -> Tensor:
+        return torch.arange(self.width, device=self.where.device) < self.count[:, None]
+
     @property
     def lo(self) -> Tensor:
         return self.at[:, 0]
@@ -106,5 +120,13 @@ class Scattered:
 
 
 Positions = Span | Scattered
-"""Some positions of each row, ascending. Both have `lo`, `hi`, `count`, `width`, `at`, `contains`,
-`column`, `within`, `take` and `cat`."""
+"""Some positions of each row, ascending. Both have `lo`, `hi`, `count`, `width`, `at`, `real`,
+`contains`, `column`, `within`, `take` and `cat`."""
+
+
+def join_positions(parts: Sequence[Positions], length: int) -> Positions:
+    """The rows of several, which may be of either kind, on a canvas of `length` positions."""
+    if all(isinstance(part, Span) for part in parts):
+        return Span.cat([part for part in parts if isinstance(part, Span)])
+    every = torch.arange(length, device=parts[0].lo.device)
+    return Scattered(torch.cat([part.contains(every.expand(len(part.lo), -1)) for part in parts]))

@@ -17,17 +17,19 @@ Each slot answers one question, once per denoising step:
 
 `parts.py` has the class that a part of each slot derives from. Parts are immutable and hashable;
 what they must remember lives in `canvas.memory[self]`, batch-first, so that it is drafted, picked
-and dropped with its row. Whatever changes how logits are computed (caches, guidance, a model's
+and dropped with its row; a row that joins others reads zeros there, which must mean nothing
+remembered. Whatever changes how logits are computed (caches, guidance, a model's
 shift) wraps the model instead and is invisible here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise, permutations
 from typing import Any
 
-from dlmdecode.checks import Between, number, require
+from dlmdecode.checks import Between, number, require, whole
 from dlmdecode.decoding.parts import (
     BlockSchedule,
     Estimator,
@@ -78,9 +80,11 @@ class Sampler:
     verify: Verification = Trust()
     evaluate: Evaluation | None = None
     temperature: float = 0.0
+    min_tokens_per_step: int = 0  # what `select` names less is made up for; 0 is 1
 
     def __post_init__(self) -> None:
         number("temperature", self.temperature, Between(0))
+        whole("min_tokens_per_step", self.min_tokens_per_step, 0)
         for name, value in self.slots.items():
             check_slot(name, value)
         for part, other in permutations(self.parts, 2):
@@ -105,17 +109,22 @@ class Sampler:
         many = [part for name in MANY for part in slots[name]]
         return (*many, *(slots[name] for name in ONE if slots[name] is not None))
 
-    @property
+    @cached_property
     def reads_canvas(self) -> bool:
         return any(part.reads_canvas for part in self.parts)
 
-    @property
+    @cached_property
     def reads_committed(self) -> bool:
         return any(part.reads_committed for part in self.parts)
 
-    @property
+    @cached_property
     def takes_back(self) -> bool:
         return any(part.takes_back for part in self.parts)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the text depends on the seed."""
+        return self.temperature > 0 or any(part.draws for part in self.parts)
 
     @property
     def lossless(self) -> bool:
@@ -154,7 +163,7 @@ class Sampler:
 
 
 def vacant(value: Any) -> bool:
-    """Whether what a single slot or the temperature holds leaves it to another recipe."""
+    """Whether what a single slot or a number holds leaves it to another recipe."""
     return value.gives_way if isinstance(value, Part) else not value
 
 

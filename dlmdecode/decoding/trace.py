@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -16,41 +17,55 @@ class Step:
 
     Attributes:
         number: 1, 2, …
-        sequences: (B, L) int64, the whole batch as it stands, masks included.
+        sequences, before: (B, L) int64, the whole batch after the step and before it, masks
+            included.
         rows: (n,) which sequences took part.
         changed: (n, L) bool, positions whose token this step changed.
+        masked: (n, L) bool, positions still to be written.
         confidence: (n, L) float64, what the rule saw.
         start, stop: (n,) the text being written is [start, stop).
         lo, hi: (n,) the open block after the step.
-        masks_left: (n,) positions still to be written.
+        masks_left: (n,) how many positions are still to be written.
+        held: (n,) bool, the open block is full and may still change.
         nfe: (n,) forwards of each row so far.
     """
 
     number: int
     sequences: Tensor
+    before: Tensor
     rows: Tensor
-    changed: Tensor
+    masked: Tensor
     confidence: Tensor
     start: Tensor
     stop: Tensor
     lo: Tensor
     hi: Tensor
-    masks_left: Tensor
+    held: Tensor
     nfe: Tensor
+
+    @cached_property
+    def changed(self) -> Tensor:
+        return self.sequences[self.rows] != self.before[self.rows]
+
+    @cached_property
+    def masks_left(self) -> Tensor:
+        return self.masked.sum(1)
 
     @classmethod
     def of(cls, number: int, canvas: Canvas, before: Tensor, sequences: Tensor) -> Step:
+        """A step that costs no operation: nobody may look at it."""
         return cls(
             number,
-            sequences.clone(),
+            sequences,
+            before,
             canvas.row,
-            canvas.tokens != before,
+            canvas.masked,
             canvas.confidence,
             canvas.start,
             canvas.stop,
             canvas.lo,
             canvas.hi,
-            canvas.masked.sum(1),
+            canvas.held,
             canvas.nfe,
         )
 

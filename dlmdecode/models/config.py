@@ -65,10 +65,12 @@ class Config(dict[str, Any]):
             raise ValueError(f"{self.path} lacks the field {name!r}")
         return value
 
-    def count(self, name: str, default: int | None = None, most: int = LARGEST) -> int:
+    def count(
+        self, name: str, default: int | None = None, most: int = LARGEST, least: int = 1
+    ) -> int:
         value = self.known(name, default)
-        fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-        self.require(fits, name, f"it must be a whole number from 1 to {most}")
+        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        self.require(fits, name, f"it must be a whole number from {least} to {most}")
         return value
 
     def count_or_none(self, name: str) -> int | None:

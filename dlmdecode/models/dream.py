@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dlmdecode.models.config import Config
 from dlmdecode.models.families import register_family
 from dlmdecode.models.qwen import Qwen, QwenBlock
 
@@ -19,11 +18,15 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "use_sliding_window": (False,),
     "use_mrope": (False,),
-    "quantization_config": (),
 }
 
 
-@register_family("Dream", embedded={"tiny-dream": Path(__file__).parent / "tiny-dream"})
+@register_family(
+    "Dream",
+    embedded={"tiny-dream": Path(__file__).parent / "tiny-dream"},
+    checkpoints="Dream-7B, Dream-Coder, DiffuCoder, dParallel, d3LLM",
+    recorded=("dream-vanilla",),
+)
 class Dream(Qwen):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 
@@ -40,31 +43,3 @@ class Dream(Qwen):
 
     def layer(self, index: int) -> QwenBlock:
         return QwenBlock(index, self.config)
-
-    @classmethod
-    def load_tokenizer(cls, folder: Path) -> Any:
-        """The hub's is custom Python over Qwen2's vocabulary and merges: stock Qwen2 reads these.
-
-        Its added tokens come from tokenizer_config.json.
-        """
-        from transformers import Qwen2Tokenizer
-
-        if not (folder / "vocab.json").is_file():
-            return super().load_tokenizer(folder)
-        tokenizer = Qwen2Tokenizer.from_pretrained(folder)
-        check_added_tokens(folder, tokenizer)
-        return tokenizer
-
-
-def check_added_tokens(folder: Path, tokenizer: Any) -> None:
-    """Added tokens are numbered on from the vocabulary, whatever ids their file gives them."""
-    file = Config.read_if_there(folder / "tokenizer_config.json")
-    stated = file.get("added_tokens_decoder") or {}
-    file.require(isinstance(stated, dict), "added_tokens_decoder", "it must be an object")
-    for id, token in stated.items():
-        content = token.get("content") if isinstance(token, dict) else token
-        found = tokenizer.convert_tokens_to_ids(content)
-        if str(found) != id:
-            raise ValueError(
-                f"{file.path} gives {content!r} the id {id}, but vocab.json leaves it {found}"
-            )

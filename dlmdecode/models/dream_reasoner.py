@@ -7,11 +7,9 @@ biases, attention that is causal between blocks. The logits at i predict the tok
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dlmdecode.models.config import Config
-from dlmdecode.models.dream import Dream
 from dlmdecode.models.families import register_family
 from dlmdecode.models.sdar import SDAR
 
@@ -20,7 +18,9 @@ def has_blocks(config: Config) -> bool:
     return config.get("block_size") is not None
 
 
-@register_family("Dream", when=has_blocks)
+@register_family(
+    "Dream", when=has_blocks, checkpoints="DreamReasoner-8B", second=("dream-reasoner",)
+)
 class DreamReasoner(SDAR):
     """`config` is the checkpoint's config.json as a dict; `block_length` is its `block_size`."""
 
@@ -29,8 +29,3 @@ class DreamReasoner(SDAR):
     def __init__(self, config: Mapping[str, Any]):
         super().__init__(config)
         self.config.refuse_unsupported({"use_mrope": (False,)})
-
-    @classmethod
-    def load_tokenizer(cls, folder: Path) -> Any:
-        """As Dream's, whose custom code it has."""
-        return Dream.load_tokenizer(folder)

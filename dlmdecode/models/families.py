@@ -23,9 +23,6 @@ BLOCK_CAUSAL = "it writes block by block under a block-causal mask"
 # Diffusion families that nobody has registered yet, by model_type or architecture class.
 NOT_IMPLEMENTED = {
     "sdar_moe": BLOCK_CAUSAL + " and has experts",
-    "StableDiffcoderForCausalLM": BLOCK_CAUSAL,
-    "llada2_moe": BLOCK_CAUSAL + " and has experts",
-    "mmada": "it writes images, too",
     "diffusion_gemma": "it starts from random tokens, not from masks: use transformers",
 }
 EMBEDDED: dict[str, Path] = {}  # folders of the models that come with the package, by name
@@ -39,6 +36,15 @@ class Family:
     kind: type[Transformer]
     names: tuple[str, ...]
     when: Callable[[Config], bool] | None
+    checkpoints: str = ""  # published ones, for the listing
+    recorded: tuple[str, ...] = ()  # cases of tests/golden: the authors' own code
+    second: tuple[str, ...] = ()  # and those of somebody else's implementation
+
+    @property
+    def verified(self) -> str:
+        """What the family was compared with, number for number and token for token."""
+        against = [("authors' code", self.recorded), ("second opinion", self.second)]
+        return ", ".join(name for name, cases in against if cases) or "no run of its own"
 
 
 FAMILIES: list[Family] = []
@@ -48,6 +54,9 @@ def register_family(
     *names: str,
     when: Callable[[Config], bool] | None = None,
     embedded: Mapping[str, Path] | None = None,
+    checkpoints: str = "",
+    recorded: tuple[str, ...] = (),
+    second: tuple[str, ...] = (),
 ) -> Callable[[C], C]:
     """Make `load` build the decorated `Transformer` for checkpoints with one of these names.
 
@@ -55,6 +64,9 @@ def register_family(
         *names: model types, and architecture classes where those of a model type differ.
         when: whether it is this family's configuration, where another family has the same name.
         embedded: folders of checkpoints that come with the family, by the name that users write.
+        checkpoints: published ones, for the listing.
+        recorded: methods of `tests/golden/cases`, runs of the authors' own code on the family.
+        second: those recorded from somebody else's implementation.
 
     Raises:
         ValueError: a name is taken, or none is given.
@@ -67,7 +79,7 @@ def register_family(
             require(name not in taken, "names", name, "a family of this name is registered already")
         for name in embedded or {}:
             require(name not in EMBEDDED, "embedded", name, "a model of this name is there already")
-        FAMILIES.append(Family(kind, names, when))
+        FAMILIES.append(Family(kind, names, when, checkpoints, recorded, second))
         EMBEDDED.update(embedded or {})
         return kind
 

@@ -16,23 +16,22 @@ from dlmdecode.models.qwen import Qwen, QwenBlock
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "use_sliding_window": (False,),
-    "quantization_config": (),
 }
 
 
-@register_family("Fast_dLLM_Qwen")
+@register_family("Fast_dLLM_Qwen", checkpoints="Fast-dLLM v2", recorded=("fast-dllm-v2",))
 class FastDLLM(Qwen):
     """`config` is the checkpoint's config.json as a dict; `block_length` is its `bd_size`."""
 
     family = "Fast_dLLM_Qwen"
     shift = 1
-    mask_tokens = ("|<MASK>|",)  # the published config.json has no id
+    block_field = "bd_size"
+    mask_tokens = ("|<MASK>|",)
+    mask_id = 151665  # of the published vocabulary; config.json names none
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__(config)
-        config = self.config
-        config.refuse_unsupported(SUPPORTED)
-        self.block_length = config.count("bd_size")
+        self.config.refuse_unsupported(SUPPORTED)
         self.assemble()
 
     def layer(self, index: int) -> QwenBlock:

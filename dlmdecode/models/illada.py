@@ -16,11 +16,10 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "layer_norm_eps": (),  # a LayerNorm with bias in the place of RMSNorm
     "mlp_bias": (False,),
-    "quantization_config": (),
 }
 
 
-@register_family("illada")
+@register_family("illada", checkpoints="iLLaDA-8B", recorded=("illada",))
 class ILLaDA(Qwen):
     """`config` is the checkpoint's config.json as a dict."""
 

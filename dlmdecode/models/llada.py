@@ -1,4 +1,4 @@
-"""LLaDA (arXiv 2502.09992): 8B Base/Instruct, 1.5, and the embedded `tiny`.
+"""LLaDA (arXiv 2502.09992): 8B Base/Instruct, 1.5, MMaDA's text, and the embedded `tiny`.
 
 Configuration and parameter names are those of the published checkpoints (`model_type: "llada"`).
 The logits at position i predict the token at position i.
@@ -31,7 +31,6 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "scale_logits": (False,),
     "block_group_size": (1,),
     "clip_qkv": (),
-    "quantization_config": (),
 }
 
 
@@ -65,7 +64,13 @@ class LLaDABlock(Block):
         return self.ff_out(F.silu(self.ff_proj(x)) * self.up_proj(x))
 
 
-@register_family("llada", embedded={"tiny": Path(__file__).parent / "tiny"})
+@register_family("mmada", checkpoints="MMaDA-8B, its text")
+@register_family(
+    "llada",
+    embedded={"tiny": Path(__file__).parent / "tiny"},
+    checkpoints="LLaDA-8B, LLaDA-1.5, dParallel, d3LLM",
+    recorded=("llada-vanilla",),
+)
 class LLaDA(Transformer):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 

@@ -25,11 +25,16 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "router_num_group": (),
     "router_topk_group": (),
     "shared_expert_intermediate_size": (),
-    "quantization_config": (),
 }
 
 
-@register_family("llada_moe", "lladamoe", "LLaDAMoEModelLM")
+@register_family(
+    "llada_moe",
+    "lladamoe",
+    "LLaDAMoEModelLM",
+    checkpoints="LLaDA-MoE-7B-A1B",
+    recorded=("llada-moe",),
+)
 class LLaDAMoE(Qwen):
     """`config` is the checkpoint's config.json as a dict; `mask_id` and `eos_ids` come from it."""
 

@@ -3,11 +3,13 @@
 model = load("tiny")                          # the embedded default
 model = load("GSAI-ML/LLaDA-8B-Instruct")     # a hub id
 model = load("checkpoints/my-dream")          # a local folder in Hugging Face layout
+model = load("tiny", quantize="int8")         # its blocks' weights packed as they are read
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,23 @@ import torch
 from dlmdecode.checks import require
 from dlmdecode.models.config import Config
 from dlmdecode.models.families import EMBEDDED, family_of, find_family
+from dlmdecode.models.placement import (
+    DeviceMap,
+    attach,
+    check_device_map,
+    devices_of,
+    places_of,
+    spread,
+)
+from dlmdecode.models.quantize import (
+    check_kernels,
+    check_quantize,
+    plan_quantization,
+    refuse_packed,
+)
 from dlmdecode.models.special_ids import special_ids
 from dlmdecode.models.transformer import Transformer
-from dlmdecode.models.weights import check, fill, headers, reconcile, weight_files
+from dlmdecode.models.weights import check, dtypes_of, fill, headers, reconcile, weight_files
 
 # They register their families, in the order in which messages list them.
 # isort: off
@@ -30,6 +46,8 @@ from dlmdecode.models import (  # noqa: F401
     fast_dllm,
     illada,
     llada_moe,
+    llada2_moe,
+    stable_diffcoder,
 )
 # isort: on
 
@@ -50,6 +68,9 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
+    quantize: str | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
 ) -> Transformer:
     """Load a diffusion language model with its tokenizer.
 
@@ -60,6 +81,13 @@ def load(
         dtype: "auto" keeps the dtype named in config.json (or else of the weights); a name such as
             "bfloat16", or a `torch.dtype`.
         revision: branch, tag or commit of a hub id.
+        quantize: "int8" or "int4" packs the blocks' linear layers as they are read, through torchao
+            (`pip install "dlmdecode[quantize]"`); `model.quantization` says which. None packs none.
+        device_map: "auto" spreads a model over the GPUs, whole layers on each, through accelerate
+            (`pip install "dlmdecode[placement]"`); or devices by names of modules. Not with
+            `device`. `model.device_map` says what is where.
+        max_memory: under "auto" what each GPU may take, such as {0: "20GiB", 1: "40GiB"}; None is
+            90 % of what is free.
 
     Returns:
         A `Transformer` in eval mode with `.tokenizer` (None if the folder has none), `.mask_id`,
@@ -68,12 +96,18 @@ def load(
     Raises:
         FileNotFoundError: no such folder or hub id, or no `config.json` or safetensors in it.
         ValueError: unknown architecture, device or dtype; a value of a configuration that is none;
-            missing or unexpected tensors; pickled weights.
+            missing or unexpected tensors; pickled weights, or packed ones; `quantize` without
+            torchao, or where it has no kernel for the device or the dtype; a `device_map` without
+            accelerate, that misses a tensor, or that the model does not fit: no layer goes to the
+            CPU beside a GPU.
     """
+    check_quantize(quantize)
+    check_device_map(device_map, device, max_memory)
     target = pick_device(device)
     folder = find_folder(name_or_path, revision)
     config = Config.read(folder / "config.json")
     kind = family_of(config)
+    refuse_packed(config)
     converted = pick_dtype(dtype, config)
     stored = headers(weight_files(folder))
     config = reconcile(kind, config, stored)
@@ -87,8 +121,32 @@ def load(
     model.mask_id, model.eos_ids = special_ids(
         config, generation, model.tokenizer, model.vocab_size, *names
     )
-    fill(model, stored, target, converted)
+    dtypes = dtypes_of(model, stored, converted)
+    model.quantization = plan_quantization(quantize, model)
+    place(model, target, device_map, max_memory, dtypes)
+    fill(model, stored, devices_of(model, model.device_map), dtypes, model.quantization)
+    if len(set(model.device_map.values())) > 1:
+        attach(model)
     return model.eval()
+
+
+def place(
+    model: Transformer,
+    target: torch.device,
+    device_map: DeviceMap | None,
+    max_memory: Mapping[int | str, int | str] | None,
+    dtypes: Mapping[str, torch.dtype],
+) -> None:
+    """Give a model its `device_map`, whose devices are there and have what `quantize` needs."""
+    packing = model.quantization
+    if device_map is None:
+        device_map = {"": target}
+    elif isinstance(device_map, str):
+        device_map = spread(model, dtypes, packing, max_memory)
+    places = places_of(model, device_map)
+    model.device_map = {part: pick_device(device) for part, device in places.items()}
+    for device in set(model.device_map.values()) if packing else ():
+        check_kernels(packing.kind, device, {dtypes[name] for name in packing.packed})
 
 
 def find_folder(name_or_path: str | os.PathLike[str], revision: str | None = None) -> Path:

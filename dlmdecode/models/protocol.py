@@ -17,6 +17,33 @@ KeyValueHook = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 returns the (N, H, T, D/H) pair to attend to. This is where a key/value cache plugs in."""
 
 
+class Watch:
+    """A key/value hook that is shown what attends to what, too: one that a forward is handed.
+
+    As it stands it leaves keys and values alone; a cache's has a `__call__` of its own.
+    """
+
+    def __call__(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return keys, values
+
+    def see(self, layer: int, queries: Tensor, keys: Tensor, attend: Tensor | None) -> None:
+        """Called in each layer behind the hook itself, with queries and keys as they are rotated.
+
+        Args:
+            queries: (N, H, W, D/H); what some of them attend to, `attention_weights` says.
+            keys: (N, H', T, D/H), H a multiple of H'.
+            attend: see `Denoiser.encode`.
+        """
+        raise NotImplementedError
+
+
+def attention_weights(queries: Tensor, keys: Tensor, attend: Tensor | None) -> Tensor:
+    """What each query looks at, (N, H, W, T) float32, of what `Watch.see` is given."""
+    keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
+    score = (queries @ keys.mT).float() / queries.shape[-1] ** 0.5
+    return (score if attend is None else score.masked_fill(~attend, -torch.inf)).softmax(-1)
+
+
 def block_causal(query: Tensor, key: Tensor, block: int) -> Tensor:
     """Whether positions `query` (…, W) see positions `key` (…, T): bool (…, W, T).
 
@@ -35,6 +62,7 @@ class Denoiser:
     mask_id: int = -1  # `load` and `wrap` set it; before, the one that a family publishes
     eos_ids: tuple[int, ...] = ()  # the first one fills what an early stop leaves open
     family: str | None = None  # what presets of samplers go by
+    num_layers: int | None = None  # those that a key/value hook is called in; None is unknown
     vocab_size: int | None = None  # ids that the model takes; None is unknown
     max_length: int | None = None  # positions the model can address
     supports_cache: bool = True  # whether `encode` calls a key/value hook

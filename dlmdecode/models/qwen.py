@@ -7,12 +7,14 @@ and in what computes the second half of a layer.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlmdecode.models.config import LARGEST_VOCABULARY, Config
-from dlmdecode.models.rotary import rope_theta
+from dlmdecode.models.rotary import rope_theta, rotary_dim
 from dlmdecode.models.transformer import Block, RMSNorm, Transformer
 
 
@@ -94,18 +96,23 @@ class Qwen(Transformer):
     layer_names = "model.layers."
     embedding_name = "model.embed_tokens.weight"
     head_name = "lm_head.weight"
+    partial_rotation = False  # whether a configuration may rotate a part of each head only
 
     def assemble(self) -> None:
         """Everything that has weights, by the model's `config`."""
         config, width = self.config, self.config.count("hidden_size")
         _, self.num_kv_heads, self.head_dim = head_sizes(config)
-        self.rope_theta = rope_theta(config)
+        self.rope_theta = rope_theta(config, self.partial_rotation)
+        if self.partial_rotation:
+            self.rotary_dim = rotary_dim(config, self.head_dim)
         self.max_length = config.count_or_none("max_position_embeddings")
+        if self.block_field is not None:
+            self.block_length = config.count(self.block_field, self.published_block)
         vocab = config.count("vocab_size", most=LARGEST_VOCABULARY)
         layers = [self.layer(i) for i in range(config.count("num_hidden_layers"))]
         self.model = nn.ModuleDict(
             {
-                "embed_tokens": nn.Embedding(vocab, width),
+                self.embedding_name.split(".")[1]: nn.Embedding(vocab, width),
                 "layers": nn.ModuleList(layers),
                 "norm": RMSNorm(width, norm_eps(config)),
             }
@@ -114,12 +121,27 @@ class Qwen(Transformer):
         if not self.tied:
             self.lm_head = nn.Linear(width, vocab, bias=False)
 
-    def layer(self, index: int) -> QwenBlock:
+    def layer(self, index: int) -> Block:
         raise NotImplementedError
+
+    @classmethod
+    def load_tokenizer(cls, folder: Path) -> Any:
+        """tokenizer.json, or else Qwen2's vocabulary and merges, whatever code comes with them.
+
+        Added tokens of the latter come from tokenizer_config.json.
+        """
+        from transformers import Qwen2Tokenizer
+
+        whole, parts = folder / "tokenizer.json", folder / "vocab.json"
+        if whole.is_file() or not parts.is_file():
+            return super().load_tokenizer(folder)
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+        check_added_tokens(folder, tokenizer)
+        return tokenizer
 
     @property
     def embedding(self) -> nn.Embedding:
-        return self.model["embed_tokens"]  # type: ignore[return-value]
+        return self.model[self.embedding_name.split(".")[1]]  # type: ignore[return-value]
 
     @property
     def blocks(self) -> Iterable[Block]:
@@ -144,3 +166,17 @@ def head_sizes(config: Config) -> tuple[int, int, int]:
 
 def norm_eps(config: Config) -> float:
     return config.number("rms_norm_eps", 1e-6)
+
+
+def check_added_tokens(folder: Path, tokenizer: Any) -> None:
+    """Added tokens are numbered on from the vocabulary, whatever ids their file gives them."""
+    file = Config.read_if_there(folder / "tokenizer_config.json")
+    stated = file.get("added_tokens_decoder") or {}
+    file.require(isinstance(stated, dict), "added_tokens_decoder", "it must be an object")
+    for id, token in stated.items():
+        content = token.get("content") if isinstance(token, dict) else token
+        found = tokenizer.convert_tokens_to_ids(content)
+        if str(found) != id:
+            raise ValueError(
+                f"{file.path} gives {content!r} the id {id}, but vocab.json leaves it {found}"
+            )

@@ -37,8 +37,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned if dim == x.shape[-1] else torch.cat([turned, x[..., dim:]], -1)
 
 
-def rope_theta(config: Config) -> float:
-    """The base of the rotary code; `ValueError` for a scaled code and for two that disagree."""
+def rope_theta(config: Config, partial: bool = False) -> float:
+    """The base of the rotary code; `ValueError` for a scaled code and for two that disagree.
+
+    Unless `partial`, a code that turns a part of a head is refused, too.
+    """
     stated = {"rope_theta": config}
     for place in PLACES:
         values = config.get(place)
@@ -46,6 +49,7 @@ def rope_theta(config: Config) -> float:
         settings = Config(values or {})
         settings.path = config.path / place  # so an error names the field around it
         check_unscaled(settings)
+        refuse_partial(settings, partial)
         stated[f"{place}.rope_theta"] = settings
     found = {
         name: settings.number("rope_theta")
@@ -55,7 +59,7 @@ def rope_theta(config: Config) -> float:
     if len(set(found.values())) > 1:
         listed = " and ".join(f"{name}={value}" for name, value in found.items())
         raise ValueError(f"{config.path}: {listed} disagree; keep the one it was trained with")
-    config.refuse_unsupported({"partial_rotary_factor": (1.0,)})
+    refuse_partial(config, partial)
     return next(iter(found.values()), THETA)
 
 
@@ -63,6 +67,29 @@ def check_unscaled(settings: Config) -> None:
     for name in ("rope_type", "type"):
         fits = settings.get(name) in (None, "default")
         settings.require(fits, name, "scaled rotary codes are not implemented; 'default' is")
-    settings.refuse_unsupported({"partial_rotary_factor": (1.0,)})
     for name in sorted(settings.keys() - KNOWN):
         settings.require(settings[name] is None, name, "it has no meaning for rope_type='default'")
+
+
+def refuse_partial(settings: Config, partial: bool) -> None:
+    if not partial:
+        settings.refuse_unsupported({"partial_rotary_factor": (1.0,)})
+
+
+def rotary_dim(config: Config, size: int) -> int:
+    """How many of a head's `size` numbers are rotated; `ValueError` where two fields disagree."""
+    stated = {}
+    for place in ("", *PLACES):
+        settings = Config((config.get(place) or {}) if place else config)
+        if settings.get("partial_rotary_factor") is not None:
+            name = f"{place}.partial_rotary_factor".removeprefix(".")
+            stated[name] = int(size * settings.number("partial_rotary_factor"))
+    if config.get("rotary_dim") is not None:
+        stated["rotary_dim"] = config.count("rotary_dim")
+    if len(set(stated.values())) > 1:
+        listed = " and ".join(f"{name} gives {value}" for name, value in stated.items())
+        raise ValueError(f"{config.path}: {listed} of {size}: keep the one it was trained with")
+    dim = next(iter(stated.values()), size)
+    if dim % 2 or not 0 < dim <= size:
+        raise ValueError(f"{config.path}: {dim} numbers of {size} cannot be rotated in pairs")
+    return dim

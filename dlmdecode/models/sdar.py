@@ -16,21 +16,19 @@ from dlmdecode.models.qwen import Qwen, QwenBlock
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "use_sliding_window": (False,),
-    "quantization_config": (),
 }
 
 
-@register_family("sdar")
+@register_family("sdar", checkpoints="SDAR, TraDo", recorded=("sdar",))
 class SDAR(Qwen):
     """`config` is the checkpoint's config.json as a dict; `block_length` is its `block_size`."""
 
     family = "sdar"
+    block_field = "block_size"
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__(config)
-        config = self.config
-        config.refuse_unsupported(SUPPORTED)
-        self.block_length = config.count("block_size")
+        self.config.refuse_unsupported(SUPPORTED)
         self.assemble()
 
     def layer(self, index: int) -> QwenBlock:

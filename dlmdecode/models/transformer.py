@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from dlmdecode.models.config import Config
-from dlmdecode.models.protocol import Denoiser, KeyValueHook
+from dlmdecode.models.protocol import Denoiser, KeyValueHook, Watch
 from dlmdecode.models.rotary import rotary, rotate
 from dlmdecode.models.special_ids import MASKS, TURN_ENDS
 
@@ -74,6 +74,8 @@ class Block(nn.Module):
         q, k = rotate(q, *code), rotate(k, *code)
         if cache is not None:
             k, v = cache(self.layer, k, v)
+        if isinstance(cache, Watch):
+            cache.see(self.layer, q, k, attend)
         grouped = self.num_kv_heads != self.num_heads
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, enable_gqa=grouped)
         x = x + self.attention_out(rearrange(mixed, "n h w d -> n w (h d)"))
@@ -95,11 +97,16 @@ class Transformer(nn.Module, Denoiser):
     head_name: ClassVar[str]
     mask_tokens: ClassVar[tuple[str, ...]] = MASKS
     end_tokens: ClassVar[tuple[str, ...]] = TURN_ENDS
+    block_field: ClassVar[str | None] = None  # of attention causal between blocks; None is full
+    published_block: ClassVar[int | None] = None  # where a configuration has no such field
+    float32_names: ClassVar[tuple[str, ...]] = ()  # last names of tensors that stay in float32
 
     num_kv_heads: int
     head_dim: int
     rotary_dim: int | None = None  # numbers of a head that are rotated, the first ones; None is all
     rope_theta: float
+    quantization: Any = None  # the `Quantization` of its weights, where `load` packed some
+    device_map: Mapping[str, torch.device] = {}  # where `load` put the embedding, each block, …
 
     def __init__(self, config: Mapping[str, Any]):
         super().__init__()
@@ -122,7 +129,7 @@ class Transformer(nn.Module, Denoiser):
         raise NotImplementedError
 
     @property
-    def num_layers(self) -> int:
+    def num_layers(self) -> int:  # type: ignore[override]
         return sum(1 for _ in self.blocks)
 
     @property
@@ -155,7 +162,7 @@ class Transformer(nn.Module, Denoiser):
         code = rotary(position, self.rotary_dim or self.head_dim, self.rope_theta)
         for block in self.blocks:
             x = block(x, code, attend, cache)
-        return self.final_norm(x)
+        return self.final_norm(x).to(tokens.device)  # where the last block's device is another
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Raw logits (N, L, V) of whole sequences (N, L), as the original checkpoint gives them.

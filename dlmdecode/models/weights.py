@@ -7,7 +7,7 @@ tensors are read one at a time and straight to their device.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
@@ -19,9 +19,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dlmdecode.models.config import Config
+from dlmdecode.models.quantize import Quantization, pack
 from dlmdecode.models.transformer import Transformer
 
-FLOATS = ("F64", "F32", "F16", "BF16")
+FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 SHARD = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 # Buffers that older code stored and every loader computes instead.
 REDUNDANT = re.compile(
@@ -171,8 +177,9 @@ def check(model: Transformer, config: Config, stored: dict[str, Stored]) -> None
             )
         if one.dtype not in FLOATS:
             raise ValueError(
-                f"{one.file}: tensor {name!r} is stored as {one.dtype}; quantised weights are not "
-                f"implemented, only {', '.join(FLOATS)}"
+                f"{one.file}: tensor {name!r} is stored as {one.dtype}, and only "
+                f"{', '.join(FLOATS)} are read: load the checkpoint that it was made of, with "
+                'quantize="int8" or "int4"'
             )
     missing = [name for name in expected if name not in stored]
     if missing:
@@ -180,11 +187,36 @@ def check(model: Transformer, config: Config, stored: dict[str, Stored]) -> None
         raise ValueError(f"{config.path.parent}: missing tensors {', '.join(missing[:3])}{more}")
 
 
+def dtypes_of(
+    model: Transformer, stored: Mapping[str, Stored], dtype: torch.dtype | None
+) -> dict[str, torch.dtype]:
+    """What each tensor becomes: `dtype`, or as it is stored; float32 where the family says so."""
+    return {
+        name: torch.float32
+        if name.rpartition(".")[2] in model.float32_names
+        else dtype or FLOATS[one.dtype]
+        for name, one in stored.items()
+    }
+
+
 def fill(
-    model: Transformer, stored: dict[str, Stored], device: torch.device, dtype: torch.dtype | None
+    model: Transformer,
+    stored: dict[str, Stored],
+    devices: Mapping[str, torch.device],
+    dtypes: Mapping[str, torch.dtype],
+    quantization: Quantization | None = None,
 ) -> None:
-    """Give a model made on the meta device its tensors, as `dtype` or as they are stored."""
-    model.load_state_dict(
-        {name: value.to(dtype or value.dtype) for name, value in read(stored, device)}, assign=True
-    )
+    """Give a model made on the meta device its tensors, each on its device and as its dtype.
+
+    One that is packed is so before the next is read: no more than one is held in float.
+    """
+    state = {}
+    for device in dict.fromkeys(devices.values()):
+        here = {name: one for name, one in stored.items() if devices[name] == device}
+        for name, value in read(here, device):
+            value = value.to(dtypes[name])
+            if quantization is not None and name in quantization.packed:
+                value = pack(value, quantization.kind)
+            state[name] = value
+    model.load_state_dict(state, assign=True)
     model.requires_grad_(False)

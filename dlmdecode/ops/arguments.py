@@ -45,6 +45,16 @@ def check_lattice(ids: Any, log_prob: Any, eos_ids: Any) -> None:
     check_numbers("eos_ids", eos_ids, torch.int64)
 
 
+def check_place(
+    name: str, value: Any, dtype: torch.dtype | None, shape: tuple[int, ...], like: Tensor
+) -> None:
+    """A tensor of this shape on the device of `like`; None for any floating-point dtype."""
+    check_tensor(name, value)
+    kind = value.is_floating_point() if dtype is None else value.dtype == dtype
+    require(kind and value.shape == shape, name, value, f"give {dtype or 'floating-point'} {shape}")
+    check_device(name, value, like)
+
+
 def check_numbers(name: str, value: Any, dtype: torch.dtype) -> None:
     """A vector on the CPU."""
     check_tensor(name, value)

@@ -30,6 +30,7 @@ def credit(
     stream: Tensor | None = None,
     position: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
+    wait: bool = True,
 ) -> tuple[Proposed, Tensor, Tensor]:
     """Trace credits, then `propose`: still one read of each row.
 
@@ -45,6 +46,8 @@ def credit(
     """
     first, *rest = checked(logits, need, exclude, temperature, seed, stream, position, dtype)
     check_credits(ids, credits, logits)
+    if wait:
+        check_sizes(credits)
     rates = {"alpha": real("alpha", alpha), "beta": real("beta", beta)}
     rates["gamma"] = real("gamma", gamma)
     for name, value in rates.items():
@@ -52,12 +55,13 @@ def credit(
     state = (ids.contiguous(), credits.contiguous())
     *found, ids, credits = run(first, *state, *rates.values(), *rest)
     proposed = Proposed(*found)
-    check_at_once(proposed.token)
+    if wait:
+        check_at_once(proposed.token)
     return proposed, ids, credits
 
 
 def check_credits(ids: Any, credits: Any, logits: Tensor) -> None:
-    """The slots; their numbers are looked at on the CPU only, where that waits for nothing."""
+    """The slots, without a look at their numbers."""
     for name, value in (("ids", ids), ("credits", credits)):
         check_tensor(name, value)
         check_device(name, value, logits)
@@ -66,6 +70,10 @@ def check_credits(ids: Any, credits: Any, logits: Tensor) -> None:
     require(ids.dtype == torch.int64, "ids", ids, "give int64")
     require(credits.shape == ids.shape, "credits", credits, f"give shape {tuple(ids.shape)} of ids")
     require(credits.dtype == torch.float32, "credits", credits, "give float32")
+
+
+def check_sizes(credits: Tensor) -> None:
+    """The numbers of the slots, on the CPU only, where that waits for nothing."""
     if credits.device.type == "cpu" and not torch.compiler.is_compiling() and credits.numel():
         low, high = credits.aminmax()
         known = bool(low >= 0) and bool(high < torch.inf)

@@ -22,6 +22,7 @@ def propose(
     stream: Tensor | None = None,
     position: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
+    wait: bool = True,
 ) -> Proposed:
     """A token for each row of logits, and how sure it is: one read of each row.
 
@@ -42,7 +43,8 @@ def propose(
     """
     arguments = checked(logits, need, exclude, temperature, seed, stream, position, dtype)
     proposed = Proposed(*run(*arguments))
-    check_at_once(proposed.token)
+    if wait:
+        check_at_once(proposed.token)
     return proposed
 
 

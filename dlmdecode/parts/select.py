@@ -70,13 +70,18 @@ class EvenQuota:
         if self.steps is not None:
             whole("steps", self.steps)
 
+    def of_block(self, canvas: Canvas) -> Tensor:
+        """Steps of the open block, (B,); it may be 0 for a short one."""
+        if self.steps is None:
+            return canvas.hi - canvas.lo
+        length = canvas.stop - canvas.start
+        before = (canvas.lo - canvas.start) * self.steps // length
+        return (canvas.hi - canvas.start) * self.steps // length - before
+
     def __call__(self, canvas: Canvas) -> Tensor:
         if self.steps is None:
             return torch.ones_like(canvas.lo)
-        length = canvas.stop - canvas.start
-        before = (canvas.lo - canvas.start) * self.steps // length
-        after = (canvas.hi - canvas.start) * self.steps // length
-        left = (after - before - canvas.block_step).clamp(min=1)
+        left = (self.of_block(canvas) - canvas.block_step).clamp(min=1)
         return -(-canvas.open.sum(1) // left)
 
 

@@ -15,7 +15,9 @@ from dlmdecode.prompts.chat import chat_ids, is_sequence, text_ids
 BESIDE_IDS = ("attention_mask", "token_type_ids", "special_tokens_mask", "offset_mapping", "length")
 
 
-def encode_prompts(prompt: Any, attention_mask: Any, model: Any) -> list[Tensor]:
+def encode_prompts(
+    prompt: Any, attention_mask: Any, model: Any, *, may_be_empty: bool = False
+) -> list[Tensor]:
     """Ids of each prompt on the model's device.
 
     Args:
@@ -24,11 +26,13 @@ def encode_prompts(prompt: Any, attention_mask: Any, model: Any) -> list[Tensor]
             list of 1-D tensors or arrays, or a mapping with "input_ids" (what a tokenizer returns).
         attention_mask: (B, P) beside ids, 1 for a prompt's tokens, in any of these forms; needed
             for a (B, P) tensor or array with B > 1.
+        may_be_empty: an empty prompt becomes the tokenizer's BOS; without one it stays empty where
+            the model's logits are not shifted, since they need a token before the first position.
 
     Raises:
-        ValueError: empty prompts, a batch without mask, a mask with holes, ids outside the
-            vocabulary, mask tokens, text without a tokenizer, bytes, lone surrogates, messages that
-            the chat template does not take.
+        ValueError: empty prompts, unless they may be, a batch without mask, a mask with holes, ids
+            outside the vocabulary, mask tokens, text without a tokenizer, bytes, lone surrogates,
+            messages that the chat template does not take.
     """
     if isinstance(prompt, Mapping):
         prompt, attention_mask = from_mapping(prompt, attention_mask)
@@ -37,9 +41,22 @@ def encode_prompts(prompt: Any, attention_mask: Any, model: Any) -> list[Tensor]
         rows = [to_ids(one, model) for one in split(prompt)]
     else:
         rows = masked_rows(prompt, attention_mask)
+        may_be_empty = False  # a row of zeros is no prompt
+    if may_be_empty:
+        rows = [row if len(row) else beginning(model) for row in rows]
     for index, row in enumerate(rows):
-        check_ids(row, index, model)
+        if len(row) or not may_be_empty:
+            check_ids(row, index, model)
     return [row.to(model.device, torch.int64) for row in rows]
+
+
+def beginning(model: Any) -> Tensor:
+    """The ids (0 or 1,) that a text without a prompt begins with."""
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    fix = "this model needs a token before the text, and its tokenizer has no BOS: give ids"
+    require(bos is not None or model.shift == 0, "prompt", "", fix)
+    ids = [] if bos is None or bos == model.mask_id else [bos]
+    return torch.tensor(ids, dtype=torch.int64, device="cpu")
 
 
 def from_array(value: Any) -> Any:
@@ -89,7 +106,7 @@ def to_ids(prompt: Any, model: Any) -> Tensor:
     if isinstance(prompt, Tensor):
         require(prompt.dim() == 1, "prompt", tuple(prompt.shape), "each tensor of a list is 1-D")
         return prompt
-    if is_ids(prompt):
+    if is_ids(prompt) or (is_sequence(prompt) and not len(prompt)):
         return listed(prompt)
     require(isinstance(prompt, str) or is_chat(prompt), "prompt", prompt, read(prompt))
     require(model.tokenizer is not None, "prompt", prompt, "this model has no tokenizer: give ids")

@@ -1,6 +1,7 @@
 """Speculation: a diffusion model drafts, a causal model verifies, the text is the latter's."""
 
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
+from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree
 from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
@@ -8,8 +9,17 @@ from dlmdecode.speculation.drafters import (
     CausalDrafter,
     DiffusionDrafter,
     Drafter,
+    FailFast,
+    Fused,
+    Hierarchy,
+    LogitSpec,
     Observation,
+    ObservedNGrams,
     PromptLookup,
+    Recycling,
+    Suffix,
+    Switch,
+    ThresholdDrafter,
     list_drafters,
     register_drafter,
 )
@@ -24,15 +34,25 @@ __all__ = [
     "DiffusionDrafter",
     "Draft",
     "Drafter",
+    "FailFast",
     "FixedLength",
+    "Fused",
+    "Hierarchy",
     "Lattice",
+    "LatticeTree",
+    "LogitSpec",
     "NGram",
     "Observation",
+    "ObservedNGrams",
     "OnlineNGram",
     "PathSearch",
     "PromptLookup",
+    "Recycling",
     "Speculation",
     "Step",
+    "Suffix",
+    "Switch",
+    "ThresholdDrafter",
     "TopM",
     "Verifier",
     "list_drafters",

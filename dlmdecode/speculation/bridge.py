@@ -47,7 +47,7 @@ class AsCandidates(CandidateGenerator):
         verifier: Any,
         path_search: Any = "cps",
         proxy: Any = None,
-        draft_length: Any = "adaptive",
+        draft_length: Any = None,
         draft_steps: int = 1,
         vocabulary: Any = "auto",
     ):
@@ -62,7 +62,8 @@ class AsCandidates(CandidateGenerator):
         require(len(input_ids) == 1, "input_ids", tuple(input_ids.shape), "one sequence at a time")
         length = self.source.lengths.length
         draft, self.generated = self.source.draft(input_ids[0].tolist(), length)
-        return torch.cat([input_ids, input_ids.new_tensor([draft.token])], 1), None
+        chain = input_ids.new_tensor([draft.first_chain().token])
+        return torch.cat([input_ids, chain], 1), None
 
     def update_candidate_strategy(
         self, input_ids: Tensor, scores: Tensor, num_matches: int

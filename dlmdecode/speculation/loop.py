@@ -22,9 +22,10 @@ from dlmdecode.settings import Seed
 from dlmdecode.speculation.drafters import Observation
 from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.source import Source, resolve_source
+from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
 from dlmdecode.speculation.verifier.options import check_options, text_options
-from dlmdecode.speculation.verifier.verification import choices, verify
+from dlmdecode.speculation.verifier.verification import Choices, walk
 from dlmdecode.speculation.verifier.verifier import pad, resolve_verifier
 
 
@@ -37,7 +38,7 @@ def speculate(
     temperature: float = 0.0,
     path_search: Any = "cps",
     proxy: Any = None,
-    draft_length: Any = "adaptive",
+    draft_length: Any = None,
     seed: int | None = None,
     draft_steps: int = 1,
     vocabulary: Any = "auto",
@@ -56,10 +57,11 @@ def speculate(
         prompt: as in `generate`, in the verifier's vocabulary and chat template.
         max_new_tokens: at most this many tokens per prompt.
         temperature: 0 for greedy decoding; above, sampling from the verifier's distribution.
-        path_search: "cps", "argmax", or a `PathSearch` with other settings.
+        path_search: "cps", "argmax", "tree", or a `PathSearch` or `LatticeTree` of one's own.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
             `Proxy`; None counts the prompt and the text as it grows.
-        draft_length: "adaptive", a number of tokens, or an `AdaptiveLength` with other settings.
+        draft_length: "adaptive", a number of tokens, or an `AdaptiveLength` with other settings;
+            None takes the drafter's own, which is "adaptive" where it says nothing.
         seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
         draft_steps: denoising steps per draft of a diffusion language model.
         vocabulary: "auto" needs identical tokenizers; else "string_match", "retokenize",
@@ -152,16 +154,17 @@ class Loop:
             length = int(min(self.source.lengths.length, room))
             draft, generated = self.source.draft(text, length)
             began = time.perf_counter()
-            tokens = list(draft.token)
-            scores = cached(text, tokens)
-            chosen = choices(scores, text + tokens, logits_processor, self.noise(len(tokens)))
-            accepted, written, done = verify(tokens, chosen, partial(ending, text))
-            cached.keep(len(text) + accepted)
-            self.verify_seconds += time.perf_counter() - began
-            self.source.observe(Observation(text, draft, scores, list(range(accepted)), written))
+            draft = cached.fits(len(text), draft)
+            scores = cached(text, draft)
+            chosen = Choices(scores, text, logits_processor, self.noise(len(draft)))
+            path, written, done = walk(draft, chosen, partial(ending, text))
+            cached.keep(len(text), path)
+            seconds = time.perf_counter() - began
+            self.verify_seconds += seconds
+            self.source.observe(Observation(text, draft, scores, path, written, seconds))
             text += written
-            self.source.lengths.update(generated, accepted)
-            self.record(length, tokens, accepted, written)
+            self.source.lengths.update(generated, len(path))
+            self.record(length, draft, path, written)
         self.forwards = cached.calls
         return torch.tensor([self.tokens], device="cpu")
 
@@ -173,9 +176,10 @@ class Loop:
         position = torch.arange(start, start + length + 1, device=self.key.device)
         return uniform(self.key, position)
 
-    def record(self, length: int, draft: list[int], accepted: int, written: list[int]) -> None:
-        about = (self.row, len(self.steps) + 1, length, tuple(draft), accepted, tuple(written))
-        self.steps.append(Step(*about))
+    def record(self, length: int, draft: Draft, path: list[int], written: list[int]) -> None:
+        number, ids, parent = len(self.steps) + 1, tuple(draft.token), tuple(draft.parent)
+        more = len(path), tuple(written), parent, tuple(path)
+        self.steps.append(Step(self.row, number, length, ids, *more))
         if self.on_step is not None:
             self.on_step(self.steps[-1])
 

@@ -19,6 +19,9 @@ class Step:
         draft: ids of the draft in the verifier's vocabulary; empty where nothing was drafted.
         accepted: how many of them stand.
         written: ids this step added: accepted draft tokens and the verifier's own one.
+        parent: index of the draft token that each one follows, -1 for the text's end; in a chain
+            parent[i] is i - 1.
+        path: indices of the draft tokens that stand, in order.
     """
 
     row: int
@@ -27,6 +30,8 @@ class Step:
     draft: tuple[int, ...]
     accepted: int
     written: tuple[int, ...]
+    parent: tuple[int, ...]
+    path: tuple[int, ...]
 
 
 @dataclass

@@ -8,15 +8,12 @@ from typing import Any
 
 from dlmdecode.checks import require
 from dlmdecode.speculation.diffuspec.lattice import TopM, draft_end
-from dlmdecode.speculation.diffuspec.path_search import (
-    BestTokens,
-    PathSearch,
-    Proxy,
-    resolve_search,
-)
+from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree, resolve_search
+from dlmdecode.speculation.diffuspec.path_search import BestTokens, PathSearch, Proxy
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
 from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
+from dlmdecode.speculation.drafters.base import Proposal
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.verifier import Verifier
 from dlmdecode.speculation.vocabulary import Vocabulary, match
@@ -28,7 +25,7 @@ class Source:
 
     drafter: Drafter
     vocabulary: Vocabulary
-    search: PathSearch | BestTokens
+    search: PathSearch | BestTokens | LatticeTree
     proxy: Proxy
     lengths: AdaptiveLength | FixedLength
     draft_seconds: float = 0.0
@@ -36,6 +33,7 @@ class Source:
 
     def __post_init__(self) -> None:
         self.drafter.reset()
+        self.drafter.read_with(self.read)
 
     def start(self) -> Source:
         """The same for another text."""
@@ -49,39 +47,54 @@ class Source:
         prefix = self.vocabulary.to_drafter(text)
         if not prefix:  # nothing of the text means anything to the drafter
             return Draft.chain([]), 0
+        searched = self.search_seconds
         proposed = self.drafter.draft(prefix, length)
-        drafted = time.perf_counter()
-        path, generated = self.path(proposed, prefix)
-        self.draft_seconds += drafted - began
-        self.search_seconds += time.perf_counter() - drafted
-        return Draft.chain(self.vocabulary.to_verifier(path, text)[:length]), generated
+        draft = self.read(proposed, prefix)
+        searched = self.search_seconds - searched
+        self.draft_seconds += time.perf_counter() - began - searched
+        eos_ids = self.drafter.eos_ids
+        if isinstance(proposed, TopM):
+            generated = draft_end(proposed, eos_ids)
+        else:
+            generated = length_before(draft, eos_ids)
+        paths = [self.vocabulary.to_verifier(path, text) for path in draft.paths()]
+        return Draft.joined(paths).cut(length), generated
 
-    def path(self, proposed: TopM | list[int] | Draft, prefix: list[int]) -> tuple[list[int], int]:
-        """The one path of what a drafter proposed, and the tokens before its first EOS.
+    def read(self, proposed: Proposal, prefix: list[int]) -> Draft:
+        """What a drafter proposed as a draft, in its ids.
 
         Raises:
-            ValueError: a tree, or nothing that a drafter returns.
+            ValueError: nothing that a drafter returns.
         """
         drafter, name = self.drafter, type(self.drafter).__name__
         if isinstance(proposed, TopM):
             fix = "it drafted a TopM: set searched = True"
             require(drafter.searched, f"{name}.searched", drafter.searched, fix)
-            path = self.search(proposed, prefix, self.proxy, drafter.eos_ids)
-            return path, draft_end(proposed, drafter.eos_ids)
+            began = time.perf_counter()
+            found = self.search(proposed, prefix, self.proxy, drafter.eos_ids)
+            self.search_seconds += time.perf_counter() - began
+            return found if isinstance(found, Draft) else Draft.chain(found)
         if isinstance(proposed, Draft):
-            fix = "only chains, parent[i] == i - 1, can be verified yet"
-            require(proposed.is_chain, f"parent of {name}'s draft", proposed.parent, fix)
-            proposed = list(proposed.token)
+            return proposed
         fix = "it returns a TopM, a list of ids or a Draft"
         require(isinstance(proposed, list), f"{name}.draft(…)", proposed, fix)
-        ends = (i for i, token in enumerate(proposed) if token in drafter.eos_ids)
-        return proposed, next(ends, len(proposed))
+        return Draft.chain(proposed)
 
     def observe(self, seen: Observation) -> None:
         """Tell the drafter what became of its draft."""
         began = time.perf_counter()
         self.drafter.observe(seen)
         self.draft_seconds += time.perf_counter() - began
+
+
+def length_before(draft: Draft, eos_ids: tuple[int, ...]) -> int:
+    """Tokens of the longest path before its first EOS."""
+    length: list[int] = []
+    for token, parent in zip(draft.token, draft.parent, strict=True):
+        before = length[parent] if parent >= 0 else 0
+        ended = token in eos_ids or (parent >= 0 and before == 0)
+        length.append(0 if ended else before + 1)
+    return max(length, default=0)
 
 
 def resolve_source(
@@ -98,8 +111,9 @@ def resolve_source(
     Raises:
         ValueError: an argument out of range, or without effect beside the others.
     """
-    search, lengths = resolve_search(path_search), resolve_length(draft_length)
+    search = resolve_search(path_search)
     drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
+    lengths = resolve_length(drafter.draft_length if draft_length is None else draft_length)
     drafter.check(lengths.longest)
     one = f"{type(drafter).__name__} drafts one path, there is nothing to search; leave it out"
     require(drafter.searched or path_search == "cps", "path_search", path_search, one)

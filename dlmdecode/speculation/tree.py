@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ class Draft:
     Attributes:
         token: n ids: the drafter's where a drafter returns it, the verifier's where it is verified.
         parent: index of the node that each one follows, -1 for the text's end. In a chain
-            parent[i] is i - 1. The children of a node are different tokens.
+            parent[i] is i - 1. The children of a node are different tokens, likeliest first.
         log_prob: the drafter's natural log probabilities of the nodes, each after its parent; None
             if unknown. They may cut and join drafts; what is accepted never depends on them.
 
@@ -58,9 +59,61 @@ class Draft:
         """The draft whose tokens (n,) follow each other."""
         return cls(token, range(-1, len(token) - 1), log_prob)
 
-    @property
+    @classmethod
+    def joined(cls, paths: Iterable[Sequence[int]]) -> Draft:
+        """The tree of all paths; those that begin alike share their nodes."""
+        children: dict[tuple[int, int], int] = {}
+        for path in paths:
+            node = -1
+            for token in path:
+                node = children.setdefault((node, token), len(children))
+        return cls([token for _, token in children], [parent for parent, _ in children])
+
+    @cached_property
     def is_chain(self) -> bool:
         return self.parent == tuple(range(-1, len(self.token) - 1))
+
+    @cached_property
+    def children(self) -> dict[tuple[int, int], int]:
+        """(node or -1, token) -> the node's child with this token."""
+        return {edge: node for node, edge in enumerate(zip(self.parent, self.token, strict=True))}
+
+    @cached_property
+    def depth(self) -> list[int]:
+        """Tokens between the text and each node."""
+        depth: list[int] = []
+        for parent in self.parent:
+            depth.append(0 if parent < 0 else depth[parent] + 1)
+        return depth
+
+    def paths(self) -> list[list[int]]:
+        """The tokens from the text to each leaf."""
+        inner = set(self.parent)
+        path: list[list[int]] = [[]]  # to the text's end, then to each node
+        for token, parent in zip(self.token, self.parent, strict=True):
+            path.append([*path[parent + 1], token])
+        return [ids for node, ids in enumerate(path[1:]) if node not in inner]
+
+    def cut(self, length: int) -> Draft:
+        """The nodes up to `length` tokens from the text."""
+        if len(self) <= length or max(self.depth) < length:
+            return self
+        return self.only([node for node, depth in enumerate(self.depth) if depth < length])
+
+    def first_chain(self) -> Draft:
+        """The chain of first children."""
+        chain: list[int] = []
+        for node, parent in enumerate(self.parent):
+            if parent == (chain[-1] if chain else -1):
+                chain.append(node)
+        return self.only(chain)
+
+    def only(self, nodes: list[int]) -> Draft:
+        """These nodes, in ascending order, the parents of each among them."""
+        new = {-1: -1} | {node: index for index, node in enumerate(nodes)}
+        log_prob = None if self.log_prob is None else [self.log_prob[node] for node in nodes]
+        parent = [new[self.parent[node]] for node in nodes]
+        return Draft([self.token[node] for node in nodes], parent, log_prob)
 
 
 def as_tuple(values: Any) -> tuple[Any, ...]:

@@ -26,8 +26,9 @@ from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
 from dlmdecode.speculation.diffuspec.path_search import search
 from dlmdecode.speculation.draft_length import AdaptiveLength
 from dlmdecode.speculation.drafters import DiffusionDrafter
+from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import Ending
-from dlmdecode.speculation.verifier.verification import choices, verify
+from dlmdecode.speculation.verifier.verification import Choices, walk
 
 Case = dict[str, Any]
 
@@ -153,9 +154,10 @@ def judge_verify(case: Case, folder: Path, model: Any) -> str:
     extra = case["extra"]
     ending = Ending([EosTokenCriteria(case["params"]["eos_token_id"])], torch.device("cpu"))
     scores = torch.nn.functional.one_hot(torch.tensor(extra["target_greedy_tokens"])).float()
-    chosen = choices(scores, case["prompt"] + extra["draft_ids"], None, None)
-    accepted, written, ended = verify(extra["draft_ids"], chosen, partial(ending, case["prompt"]))
-    found = (written, accepted, ended)
+    chosen = Choices(scores, case["prompt"], None, None)
+    draft = Draft.chain(extra["draft_ids"])
+    path, written, ended = walk(draft, chosen, partial(ending, case["prompt"]))
+    found = (written, len(path), ended)
     wanted = (case["output"], extra["n_accepted"], extra["hit_eos"])
     return "" if found == wanted else f"{found} instead of {wanted}"
 

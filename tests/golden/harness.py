@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 import dlmdecode
+from dlmdecode.call import forward_of
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.loop import denoise
 from dlmdecode.decoding.parts import Revision
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.generation import forward_of
 from dlmdecode.settings import Settings
 
 Case = dict[str, Any]

@@ -245,7 +245,7 @@ class OneReady(Selection):
         stable = rule.history.largest(canvas) < rule.kl_threshold
         ready = canvas.open & stable & (canvas.confidence > rule.threshold)
         last = canvas.memory[rule.history, "moved"][..., -1]
-        column = canvas.memory[rule.history, "column"].clamp(min=0)
+        column = (canvas.memory[rule.history, "number"] - 1).clamp(min=0)
         rank = canvas.confidence if self.by == "max_conf" else -last.gather(1, column).double()
         best = rank.masked_fill(~ready, -torch.inf).argmax(1, keepdim=True)
         one = torch.zeros_like(ready).scatter(1, best, True) & ready

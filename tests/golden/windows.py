@@ -247,13 +247,13 @@ class SharedWindow(DelayedWindow):
 
     lookahead = 1
 
-    def due(self, rows: Canvas) -> Tensor:
+    def due(self, rows: Canvas) -> list[bool]:
         if rows.block_full.all() or (self.written > rows.tokens.shape[1]).all():
-            return torch.ones_like(rows.row, dtype=torch.bool)
+            return [True] * len(rows)
         now = torch.full_like(self.written, int(rows.stop[0] - rows.start[0]))
         now[rows.row] = self.count(rows)
         since = (now - self.written).double().mean()
-        return (since >= self.every).expand_as(rows.row)
+        return [bool(since >= self.every)] * len(rows)
 
     def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.written[:] = int(rows.stop[0] - rows.start[0])

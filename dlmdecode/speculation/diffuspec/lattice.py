@@ -14,12 +14,22 @@ from torch import Tensor
 
 from dlmdecode import ops
 
+FUSED = 32  # candidates that `ops.topm` finds in one read
+
 
 class TopM(NamedTuple):
     """The M best tokens of each draft position, best first; on the CPU when searched."""
 
     ids: Tensor  # (K, M) int64
     log_prob: Tensor  # (K, M) float32
+
+
+def top_m(logits: Tensor, num: int) -> TopM:
+    """The `num` best tokens of logits (K, V) with their log probabilities, best first."""
+    if num <= FUSED:
+        return TopM(*ops.topm(logits, num))
+    best, ids = logits.topk(min(num, logits.shape[-1]), -1)
+    return TopM(ids, (best.float() - logits.float().logsumexp(-1, keepdim=True)))
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ built or the proxy is no `NGram`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, get_type_hints, runtime_checkable
+from typing import Protocol, get_type_hints, runtime_checkable
 
 import numpy as np
 import torch
 
 from dlmdecode import ops
-from dlmdecode.checks import Count, PositiveProbability, Probability, conform, require
+from dlmdecode.checks import Count, PositiveProbability, Probability, conform
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM, as_tensor, candidates, draft_end
 from dlmdecode.speculation.diffuspec.ngram import BEGIN, NGram
 
@@ -157,13 +157,3 @@ class BestTokens:
     ) -> list[int]:
         del prefix, proxy
         return top.ids[: draft_end(top, eos_ids) + 1, 0].tolist()
-
-
-def resolve_search(path_search: Any) -> PathSearch | BestTokens:
-    """The rule that `path_search` names."""
-    if isinstance(path_search, (PathSearch, BestTokens)):
-        return path_search
-    named = {"cps": PathSearch, "argmax": BestTokens}
-    known = isinstance(path_search, str) and path_search in named
-    require(known, "path_search", path_search, "give 'cps', 'argmax' or a PathSearch")
-    return named[path_search]()

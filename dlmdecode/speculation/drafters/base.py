@@ -20,6 +20,8 @@ from torch import Tensor
 from dlmdecode.speculation.diffuspec.lattice import TopM
 from dlmdecode.speculation.tree import Draft
 
+Proposal = TopM | list[int] | Draft
+
 
 class Observation(NamedTuple):
     """What became of a draft of n nodes. Ids are the verifier's."""
@@ -29,6 +31,7 @@ class Observation(NamedTuple):
     scores: Tensor  # (n + 1, V) float32 logits: after the text, and after each node
     accepted: list[int]  # nodes that stand, from the text on
     written: list[int]  # their tokens, then the verifier's own unless the text ended before
+    seconds: float = 0.0  # of the verification
 
 
 class Drafter(ABC):
@@ -41,6 +44,7 @@ class Drafter(ABC):
         eos_ids: ids that end a text for it.
         mask_id: an id that is no text and never reaches it; None if there is none.
         searched: what it drafts is a `TopM`, through which `path_search` looks for the draft.
+        draft_length: the rule of draft lengths where `speculate` is given none.
         forwards: of its model, over all drafts.
     """
 
@@ -49,10 +53,11 @@ class Drafter(ABC):
     eos_ids: tuple[int, ...] = ()
     mask_id: int | None = None
     searched: bool = False
+    draft_length: Any = "adaptive"
     forwards: int = 0
 
     @abstractmethod
-    def draft(self, prefix: list[int], length: int) -> TopM | list[int] | Draft:
+    def draft(self, prefix: list[int], length: int) -> Proposal:
         """What may follow `prefix` (P,), which is not empty; ids are the drafter's own.
 
         Args:
@@ -74,6 +79,10 @@ class Drafter(ABC):
     def check(self, longest: int) -> None:
         """Raise `ValueError` for an option without effect on drafts of at most `longest` tokens."""
         del longest
+
+    def read_with(self, read: Callable[[Proposal, list[int]], Draft]) -> None:
+        """Learn how a part's proposal after a prefix becomes a draft, for drafters of drafters."""
+        del read
 
     def observe(self, seen: Observation) -> None:
         """Look at a verification, after each of them, a step without draft included."""

@@ -9,9 +9,12 @@ import torch
 from dlmdecode.checks import require
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.registry import register_drafter
+from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import CachedModel
 from dlmdecode.speculation.verifier.facts import causal_model, eos_ids
 from dlmdecode.speculation.verifier.verifier import load_verifier
+
+NOTHING = Draft.chain([])
 
 
 class CausalDrafter(Drafter):
@@ -40,7 +43,7 @@ class CausalDrafter(Drafter):
         self.cached.keep(num_shared(self.ids, prefix[:-1]))
         while len(text) < len(prefix) + length:
             self.forwards += 1
-            text.append(int(self.cached(text, [])[0].argmax()))
+            text.append(int(self.cached(text, NOTHING)[0].argmax()))
             if text[-1] in self.eos_ids:
                 break
         self.ids = text[:-1]

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from dlmdecode import ops
-from dlmdecode.checks import Count, conform, require
+from dlmdecode.checks import Count, OneOf, conform, require
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
-from dlmdecode.speculation.diffuspec.lattice import TopM
+from dlmdecode.models.quantize import KINDS
+from dlmdecode.speculation.diffuspec.lattice import TopM, top_m
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.registry import register_drafter
-
-FUSED = 32  # candidates that `ops.topm` finds in one read
-
-
-def top_m(logits: Tensor, num: int) -> TopM:
-    """The `num` best tokens of logits (K, V) with their log probabilities, best first."""
-    if num <= FUSED:
-        return TopM(*ops.topm(logits, num))
-    best, ids = logits.topk(min(num, logits.shape[-1]), -1)
-    return TopM(ids, (best.float() - logits.float().logsumexp(-1, keepdim=True)))
 
 
 class PrefixCache:
@@ -111,18 +102,26 @@ class DiffusionDrafter(Drafter):
         prefix = self.window(prefix, length)
         canvas = torch.full((length,), self.model.mask_id, device=self.model.device)
         open_ = torch.ones_like(canvas, dtype=torch.bool)
-        top = None
-        for step in range(min(self.steps, length)):
-            fresh = self.top(prefix, canvas)
-            top = fresh if top is None else blend(top, fresh, open_)
-            remaining = min(self.steps, length) - step
-            share = -(-int(open_.sum()) // remaining)
-            confidence = top.log_prob[:, 0].masked_fill(~open_, -torch.inf)
-            where = confidence.topk(share).indices
+        top = self.top(prefix, canvas)
+        for left in range(min(self.steps, length), 1, -1):
+            where = self.commits(top.log_prob[:, 0].masked_fill(~open_, -torch.inf), left)
             canvas[where] = top.ids[where, 0]
             open_[where] = False
-        assert top is not None
+            if self.whole(top, open_):
+                break
+            top = blend(top, self.top(prefix, canvas), open_)
         return top
+
+    def commits(self, confidence: Tensor, left: int) -> Tensor:
+        """Positions to commit, by their log probabilities (K,), -inf where nothing is open, with
+        `left` forwards to share them, this one included."""
+        share = -(-int(confidence.isfinite().sum()) // left)
+        return confidence.topk(share).indices
+
+    def whole(self, top: TopM, open_: Tensor) -> bool:
+        """Whether no further forward has a say, given the open positions (K,)."""
+        del top, open_
+        return False
 
     def window(self, prefix: list[int], length: int) -> list[int]:
         """The end of a text that leaves room for the draft; half of it, so that caches last."""
@@ -170,7 +169,11 @@ def blend(old: TopM, new: TopM, where: Tensor) -> TopM:
 
 @register_drafter("diffusion", paper="arXiv 2510.02358")
 def diffusion(
-    model: str, steps: Count = 1, num_candidates: Count = 15, prefix_cache: bool = True
+    model: str,
+    steps: Count = 1,
+    num_candidates: Count = 15,
+    prefix_cache: bool = True,
+    quantize: Annotated[str, OneOf(KINDS)] | None = None,
 ) -> DiffusionDrafter:
     """A diffusion language model: name, hub id or folder. A model's name alone means this, too."""
-    return DiffusionDrafter(load(model), steps, num_candidates, prefix_cache)
+    return DiffusionDrafter(load(model, quantize=quantize), steps, num_candidates, prefix_cache)

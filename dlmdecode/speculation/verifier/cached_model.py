@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.verifier.branches import move, takes_trees, tree_inputs
 from dlmdecode.speculation.verifier.caching import (
     CACHE,
     UNFIT,
@@ -20,6 +23,8 @@ from dlmdecode.speculation.verifier.caching import (
     step_inputs,
 )
 from dlmdecode.speculation.verifier.facts import switch_lengths
+
+LONGEST = 2048  # uncached positions under a tree's mask, which grows with their square
 
 
 class CachedModel:
@@ -54,13 +59,21 @@ class CachedModel:
         ahead = (max(switch - length, 0) for switch in self.switches if length <= switch + 1)
         return next(ahead, float("inf"))
 
-    def __call__(self, text: list[int], draft: list[int]) -> Tensor:
-        """Scores (k + 1, V) float32 after `text` and after each draft token."""
-        ids = torch.tensor([text + draft], device=self.model.device)
+    def fits(self, length: int, draft: Draft) -> Draft:
+        """What one forward behind a text of `length` can verify of a draft: all, or a chain."""
+        short = length - self.length <= LONGEST
+        return draft if draft.is_chain or short and takes_trees(self.model) else draft.first_chain()
+
+    def __call__(self, text: list[int], draft: Draft) -> Tensor:
+        """Scores (n + 1, V) float32 after `text` and after each of the draft's n nodes."""
+        ids = torch.tensor([[*text, *draft.token]], device=self.model.device)
         inputs = step_inputs(self.model, ids, self.length, self.cache)
         if inputs.get(CACHE) is None:  # a model drops its cache where its frequencies change
             self.cache = inputs[CACHE] = new_cache(self.model, self.far)
             self.whole = inputs["input_ids"].shape[1] == ids.shape[1]
+        if not draft.is_chain:
+            rest = inputs["input_ids"].shape[1] - len(draft)
+            inputs |= tree_inputs(draft, len(text) - rest, rest, self.model)
         if self.keeps_logits:
             inputs["logits_to_keep"] = len(draft) + 1
         with torch.inference_mode():
@@ -71,8 +84,12 @@ class CachedModel:
         self.length = ids.shape[1]
         return out.logits[0, -len(draft) - 1 :].float()
 
-    def keep(self, length: int) -> None:
-        """Drop keys and values from position `length` on."""
+    def keep(self, length: int, path: Sequence[int] = ()) -> None:
+        """Drop keys and values from position `length` on, but those of the nodes `path` of a draft
+        that stood there; they become the next positions."""
+        if list(path) != list(range(len(path))):
+            move(self.cache, length, list(path))
+        length += len(path)
         if self.calls:
             rewind(self.cache, self.length - length)
         self.length = length

@@ -1,11 +1,16 @@
 """What the verifier keeps of a draft, without changing the distribution of its text.
 
-The draft is a function of the text before it (one forward and a search), hence a point mass and no
-sample from any drafter distribution q. The rejection rule for a point mass: keep draft token y with
-probability p(y), otherwise write a token drawn from p without y, renormalised. Drawing x from p and
-keeping y where x = y is the same rule in one draw, and makes the text independent of the draft: the
-same noise gives the same text whatever was drafted. Testing y against a q that it was not sampled
-from is biased, and is not offered. Greedy decoding is the same comparison with x the best token.
+A draft is a tree; the verifier walks through it with its own choices. From the text's end on it
+chooses its next token, x; if a node of the draft has it, the walk goes on from there, and if none
+has it, x is the last token written. So every token is the verifier's own choice after the tokens
+before it, and the draft only decides how many choices one forward yields. Greedy, x is the best
+token; sampled, x is drawn with random numbers of its position, and the same numbers give the same
+text whatever was drafted.
+
+For a draft that is a function of the text, hence a point mass, this is the rejection rule: keep
+draft token y with probability p(y), else write a token of p without y, renormalised. For a tree the
+walk descends with the summed probability of a node's children, the most that any lossless rule has.
+Testing y against a q that it was not sampled from is biased, and is not offered.
 
 The verifier's tokens are chosen one after the other, and none after the first that was not drafted:
 its logits processors and stopping criteria see the texts of plain decoding, each once and in order,
@@ -14,16 +19,18 @@ so that those with a memory are right too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from dlmdecode.speculation.tree import Draft
+
 
 class Verdict(NamedTuple):
-    accepted: int  # draft tokens kept
-    written: list[int]  # they, and the verifier's own token after them unless the text ended before
+    path: list[int]  # nodes of the draft that stand, from the text on
+    written: list[int]  # their tokens, and the verifier's own after them unless the text ended
     ended: bool  # whether the text ends here
 
 
@@ -40,43 +47,56 @@ def choose(scores: Tensor, uniform: Tensor | None) -> Tensor:
     return torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True)[:, 0]
 
 
-def choices(
-    scores: Tensor, tokens: list[int], processors: Any, uniform: Tensor | None
-) -> Iterator[int]:
-    """The verifier's token after the text and after each draft token, worked out when asked for.
+class Choices:
+    """The verifier's token after any node of a draft, worked out when asked for.
 
     Args:
-        scores: (k + 1, V); row i is the verifier's after the first i draft tokens.
-        tokens: the text and its draft of k tokens.
+        scores: (n + 1, V); after the text, and after each of n nodes.
+        text: the ids before the draft.
         processors: the verifier's logits processors; each row is given them after its own text.
-        uniform: (k + 1,) to sample, None for greedy; see `choose`.
+        uniform: one per position from the text's end on, to sample; None for greedy. See `choose`.
     """
-    if not processors and uniform is None:  # nothing looks at a row: all at once
-        yield from choose(scores, None).tolist()
-        return
-    ids = torch.tensor([tokens], device=scores.device)
-    start = len(tokens) - len(scores) + 1
-    for i in range(len(scores)):
-        row = scores[i : i + 1]
+
+    def __init__(self, scores: Tensor, text: list[int], processors: Any, uniform: Tensor | None):
+        self.scores, self.processors, self.uniform = scores, processors, uniform
+        # where nothing looks at a row, all are chosen at once
+        free = not processors and uniform is None
+        self.best = choose(scores, None).tolist() if free else None
+        self.start = len(text)
         if processors:
-            row = processors(ids[:, : start + i], row.clone())  # may be written to
-        yield int(choose(row, None if uniform is None else uniform[i : i + 1]))
+            self.ids = torch.tensor([text + [0] * len(scores)], device=scores.device)
+
+    def __call__(self, node: int, written: list[int]) -> int:
+        """The token after `node`, -1 for the text's end; `written` are the tokens up to there."""
+        if self.best is not None:
+            return self.best[node + 1]
+        row, count = self.scores[node + 1 : node + 2], len(written)
+        if self.processors:
+            if written:
+                self.ids[0, self.start + count - 1] = written[-1]
+            row = self.processors(self.ids[:, : self.start + count], row.clone())  # may be written
+        return int(choose(row, None if self.uniform is None else self.uniform[count : count + 1]))
 
 
-def verify(draft: list[int], chosen: Iterable[int], ends: Callable[[list[int]], bool]) -> Verdict:
-    """Write the verifier's tokens for as long as they are the draft's, and one more.
+def walk(
+    draft: Draft, chosen: Callable[[int, list[int]], int], ends: Callable[[list[int]], bool]
+) -> Verdict:
+    """Write the verifier's tokens for as long as nodes of the draft have them, and one more.
 
     Args:
-        draft: k token ids of the verifier.
-        chosen: its own k + 1 choices, after the text and after each draft token.
+        draft: in the verifier's ids.
+        chosen: its own choice after a node, given the tokens up to there; see `Choices`.
         ends: whether the text ends with the last of these new tokens.
     """
     written: list[int] = []
-    accepted, ended = 0, False
-    for drafted, token in zip([*draft, None], chosen, strict=False):
+    path: list[int] = []
+    node: int | None = -1
+    ended = False
+    while node is not None and not ended:
+        token = chosen(node, written)
         written.append(token)
-        accepted += token == drafted
         ended = ends(written)
-        if ended or token != drafted:
-            break
-    return Verdict(accepted, written, ended)
+        node = draft.children.get((node, token))
+        if node is not None:
+            path.append(node)
+    return Verdict(path, written, ended)

@@ -18,6 +18,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from dlmdecode import models
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.models.loading import pick_device
+from dlmdecode.models.modules import stated
+from dlmdecode.models.quantize import check_quantize, pack_linears
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.speculation.verifier.caching import check_cached
 from dlmdecode.speculation.verifier.facts import (
@@ -160,6 +162,7 @@ def load_verifier(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
+    quantize: str | None = None,
 ) -> Verifier:
     """Load a causal LM through transformers' own classes, never remote code, never a pickle.
 
@@ -169,13 +172,17 @@ def load_verifier(
         device: where to put the weights; None takes the GPU if there is one.
         dtype: "auto" keeps the checkpoint's, or a name or `torch.dtype`.
         revision: branch, tag or commit of a hub id.
+        quantize: "int8" or "int4" packs all linear layers but the head, through torchao, once the
+            model is loaded; the text is then the packed model's.
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: no causal LM, or one that cannot verify.
+        ValueError: no causal LM, or one that cannot verify; `quantize` as for `dlmdecode.load`, or
+            of a checkpoint that is quantized already.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_quantize(quantize)
     target = pick_device(device)
     name = os.fspath(name_or_path)
     folder = os.fspath(EMBEDDED.get(name, name))
@@ -195,7 +202,12 @@ def load_verifier(
         raise FileNotFoundError(
             f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
         ) from error
-    return Verifier(model.to(target), tokenizer)
+    verifier = Verifier(model.to(target), tokenizer)
+    if quantize is not None:
+        packed = stated(model.config, "quantization_config") is not None
+        require(not packed, "quantize", quantize, f"{name} is quantized already; leave it out")
+        pack_linears(model, quantize, model.get_output_embeddings())
+    return verifier
 
 
 def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:

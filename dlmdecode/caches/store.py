@@ -1,0 +1,39 @@
+"""Where caches keep keys and values: one place for each row in flight, used again by the next."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dlmdecode.decoding.canvas import Canvas
+
+
+class Store:
+    """Keys and values of each layer, both (R, H, L, D/H), by `rows.row`.
+
+    Each layer's are on the layer's own device. It grows to the most places and the longest canvas
+    that were needed, and no further.
+    """
+
+    def __init__(self) -> None:
+        self.num_rows, self.length = 0, 0
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def fit(self, rows: Canvas) -> None:
+        """Make room for these rows, in the layers that are asked for from now on."""
+        self.num_rows = max(self.num_rows, int(rows.row.max()) + 1)
+        self.length = max(self.length, rows.tokens.shape[1])
+
+    def of(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values, to be written to; the first time, of the kind of `like`."""
+        shape = (self.num_rows, like.shape[1], self.length, like.shape[3])
+        kept = self.layers.get(layer)
+        if kept is None or kept[0].shape != shape:
+            grown = like.new_zeros(shape), like.new_zeros(shape)
+            for old, new in zip(kept or (), grown, strict=False):
+                new[: old.shape[0], :, : old.shape[2]] = old
+            self.layers[layer] = kept = grown
+        return kept
+
+    def read(self, layer: int, row: Tensor, length: int) -> list[Tensor]:
+        """Copies of what the rows `row` (N,) keep of the first `length` positions."""
+        return [kept[row.to(kept.device), :, :length] for kept in self.layers[layer]]

@@ -1,0 +1,28 @@
+"""What other libraries call an argument, and what it is here."""
+
+HINTS = {
+    **dict.fromkeys(("max_tokens", "max_gen_toks", "num_tokens", "n_predict"),
+                    "the argument is max_new_tokens"),
+    **dict.fromkeys(("max_length", "min_length", "min_new_tokens"),
+                    "the canvas has max_new_tokens positions after the prompt"),
+    **dict.fromkeys(("num_steps", "num_inference_steps", "timesteps"), "the argument is steps"),
+    **dict.fromkeys(("do_sample", "greedy"), "temperature above 0 samples, 0 does not"),
+    **dict.fromkeys(("num_beams", "beam_size"), "there is no beam search"),
+    **dict.fromkeys(("n", "best_of"), "the argument is num_return_sequences"),
+    **dict.fromkeys(("use_cache", "past_key_values"), "the argument is cache"),
+    **dict.fromkeys(("guidance_scale", "cfg_weight"),
+                    "the argument is cfg_scale, which is guidance_scale − 1"),
+    **dict.fromkeys(("negative_prompt_ids", "negative_prompts"), "the argument is negative_prompt"),
+    **dict.fromkeys(("no_repeat_ngram_size", "length_penalty"),
+                    "it has no meaning here: a text is not written from left to right"),
+    **dict.fromkeys(("bad_words_ids", "banned_tokens", "logit_bias"),
+                    "suppress_tokens bans ids, logits_processor changes logits"),
+    **dict.fromkeys(("stop", "until", "stop_sequences"), "the argument is stop_strings"),
+    **dict.fromkeys(("eos_token_id", "ignore_eos"),
+                    "a text ends at the model's EOS; see the argument eos"),
+    **dict.fromkeys(("generator", "random_state"), "the argument is seed"),
+    **dict.fromkeys(("output_scores", "return_dict_in_generate"), "trace=True keeps every step"),
+    **dict.fromkeys(("input_ids", "inputs", "messages"), "the argument is prompt"),
+    "stream": "dlmdecode.stream yields the steps",
+    "tokenizer": "it comes with the model; dlmdecode.wrap takes one",
+}  # fmt: skip

@@ -1,0 +1,74 @@
+"""Drafts from the distributions that the verifier had after the same n-grams."""
+
+from __future__ import annotations
+
+from math import log
+
+from dlmdecode.checks import Count, conform
+from dlmdecode.speculation.diffuspec.lattice import top_m
+from dlmdecode.speculation.drafters.base import Drafter, Observation
+from dlmdecode.speculation.drafters.registry import register_drafter
+from dlmdecode.speculation.retrieval.growing import Guesses, best_first
+from dlmdecode.speculation.tree import Draft
+
+BACKOFF = log(0.4)  # for each token that an n-gram is shorter (Brants et al. 2007)
+
+
+@register_drafter("ngram", paper="arXiv 2407.12021, 2506.04708")
+class ObservedNGrams(Drafter):
+    """A tree of what the verifier thought likely after the same last tokens (ADED, arXiv
+    2407.12021; STAND, 2506.04708), accepted or not.
+
+    Of each n-gram the last distribution is kept, its best tokens. A path goes on with those of its
+    longest known end.
+
+    Args:
+        order: tokens of the longest n-gram that is looked up, its guess included.
+        nodes: tokens of the tree, the likeliest.
+        depth: tokens of its longest path.
+        candidates: best tokens that are kept of a distribution.
+        keep: remember from one text to the next.
+    """
+
+    def __init__(
+        self,
+        order: Count = 4,
+        nodes: Count = 32,
+        depth: Count = 12,
+        candidates: Count = 8,
+        keep: bool = False,
+    ):
+        self.order: int = conform("order", order, Count)
+        self.nodes: int = conform("nodes", nodes, Count)
+        self.depth: int = conform("depth", depth, Count)
+        self.candidates: int = conform("candidates", candidates, Count)
+        self.keep: bool = conform("keep", keep, bool)
+        self.seen: dict[tuple[int, ...], Guesses] = {}
+
+    def reset(self) -> None:
+        if not self.keep:
+            self.seen = {}
+
+    def draft(self, prefix: list[int], length: int) -> Draft:
+        end = prefix[-self.order :]
+
+        def after(path: list[int]) -> Guesses:
+            ids = tuple(end + path)
+            for size in range(min(self.order - 1, len(ids)), -1, -1):
+                if (found := self.seen.get(ids[len(ids) - size :])) is not None:
+                    fewer = BACKOFF * (self.order - 1 - size)
+                    return [(token, log_prob + fewer) for token, log_prob in found]
+            return ()
+
+        return best_first(after, min(length, self.depth), self.nodes)
+
+    def observe(self, seen: Observation) -> None:
+        top = top_m(seen.scores, min(self.candidates, seen.scores.shape[1]))
+        rows = zip(top.ids.tolist(), top.log_prob.tolist(), strict=True)
+        ends = [tuple(seen.text[-self.order :])]
+        for token, parent in zip(seen.draft.token, seen.draft.parent, strict=True):
+            ends.append((*ends[parent + 1], token)[-self.order :])
+        for end, (ids, log_prob) in zip(ends, rows, strict=True):
+            guesses = list(zip(ids, log_prob, strict=True))
+            for size in range(min(self.order - 1, len(end)) + 1):
+                self.seen[end[len(end) - size :]] = guesses

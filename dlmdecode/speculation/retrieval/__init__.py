@@ -1,0 +1,1 @@
+"""Indices over token texts that drafters look up, and trees grown from guesses."""

@@ -1,0 +1,80 @@
+"""LoPA, look-ahead parallel decoding (arXiv 2512.16229): keep the surest of several branches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dlmdecode.checks import Count, PositiveProbability, Probability, whole
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import BlockSchedule, Choose, Part, Verification
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.registry import register_sampler
+
+
+@dataclass(frozen=True)
+class SurestBranch(Verification):
+    """A draft for each of the most confident positions left, which it fills, and the row itself.
+
+    A draft is worth the mean confidence of the `worst` share of its masks in the open block and,
+    by `weight`, the confidence of the token that it adds. No draft fills its block.
+    """
+
+    lossless = False
+    branches: int = 7
+    weight: float = 0.0
+    worst: float = 1.0
+
+    def __post_init__(self) -> None:
+        whole("branches", self.branches)
+
+    def refuses(self, other: Part) -> str | None:
+        if isinstance(other, BlockSchedule) and other.slides:
+            return "drafts stay in one window, and it slides with every commit"
+        return "drafts assume that what is committed stays" if other.takes_back else None
+
+    def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
+        drafts = canvas.open.sum(1).sub(1).clamp(0, self.branches).masked_fill(canvas.block_full, 0)
+        each = torch.arange(len(canvas), device=drafts.device).repeat_interleave(drafts + 1)
+        first = (drafts + 1).cumsum(0) - drafts - 1
+        rows = canvas.take(each)
+        rows.branch = torch.arange(len(each), device=drafts.device) - first[each]
+        ranked = canvas.confidence.masked_fill(~canvas.open, -torch.inf)
+        order = ranked.argsort(dim=1, descending=True, stable=True)[each]
+        at = order.gather(1, (rows.branch - 1).clamp(min=0)[:, None])
+        added = torch.zeros_like(rows.open).scatter(1, at, (rows.branch > 0)[:, None])
+        rows.memory[self] = torch.where(rows.branch > 0, rows.confidence.gather(1, at)[:, 0], 1.0)
+        rows.tokens = torch.where(added, rows.proposal.token, rows.tokens)
+        return rows
+
+    def worth(self, rows: Canvas) -> Tensor:
+        """(N,) float64 of rows whose confidence is known."""
+        left = rows.open.sum(1)
+        ranked = rows.confidence.masked_fill(~rows.open, torch.inf).sort(dim=1).values
+        count = (left * self.worst).long().clamp(min=1)
+        counted = torch.arange(ranked.shape[1], device=left.device) < count[:, None]
+        mean = torch.where(counted, ranked, 0).sum(1) / count
+        mean = torch.where(left == 0, 1.0, mean)
+        return self.weight * rows.memory[self] + (1 - self.weight) * mean
+
+    def pick(self, rows: Canvas, choose: Choose) -> Canvas:
+        choose(rows)  # so that `confidence` is that of the forward
+        own = rows.branch == 0
+        group = own.long().cumsum(0) - 1
+        table = torch.full((int(own.sum()), int(rows.branch.max()) + 1), -torch.inf).to(
+            rows.confidence
+        )
+        table[group, rows.branch] = self.worth(rows).to(table)
+        best = (table.roll(-1, 1).argmax(1) + 1) % table.shape[1]  # of equals a draft, the first
+        picked = rows.take((rows.branch == best[group]).nonzero()[:, 0])
+        return replace(picked, branch=torch.zeros_like(picked.branch))
+
+
+@register_sampler("lopa", over="threshold", paper="arXiv 2512.16229")
+def lopa(
+    branches: Count = 7, weight: Probability = 0.0, worst: PositiveProbability = 1.0
+) -> Sampler:
+    """Try `branches` further tokens, a row each; keep the one most confident of the rest."""
+    return Sampler(verify=SurestBranch(branches, weight, worst))

@@ -1,0 +1,96 @@
+"""Recorded runs of texts that find their length, as recipes of this library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import Case, Setup
+from methods import DELIBERATE, method
+from torch import Tensor
+
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.parts import Revision, Selection
+from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.lengths.base import InitialLength, Room
+from dlmdecode.lengths.daedal import Expansion
+from dlmdecode.lengths.rho_eos import EosDensity
+from dlmdecode.parts.blocks import FixedBlocks
+
+
+@dataclass(frozen=True)
+class AboveThreshold(Selection):
+    """Every position more than `threshold` sure, not at least so."""
+
+    threshold: float
+
+    def __call__(self, canvas: Canvas) -> Tensor:
+        return canvas.open & (canvas.confidence.float() > self.threshold)
+
+
+@dataclass(frozen=True)
+class CuttingDensity(EosDensity):
+    """The authors' cut takes what is written, too."""
+
+    def cut(self, canvas: Canvas, count: Tensor) -> None:
+        canvas.truncate(torch.maximum(canvas.stop - count, canvas.start))
+        canvas.lo = torch.minimum(canvas.lo, canvas.stop)
+
+
+def setup(case: Case, rule: Revision) -> Setup:
+    params = case["params"]
+    recipe = Sampler(
+        select=AboveThreshold(params["high_conf_threshold"]),
+        blocks=FixedBlocks(params["block_length"]),
+        openings=(InitialLength(params["initial_gen_length"]),),
+        revisions=(rule,),
+    )
+    return Setup(recipe, params["max_gen_length"], cut=True)
+
+
+def room_of(params: dict[str, Any]) -> Room:
+    return Room(params["max_gen_length"], params["block_length"])
+
+
+@method("rho-eos")
+def rho_eos(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    rule = CuttingDensity(
+        room_of(params),
+        params.get("expansion_factor", 8),
+        params.get("low_density_threshold", 0.4),
+        params.get("high_density_threshold", 0.6),
+        params["eos_check_tokens"],
+        params.get("scheduler", "exp"),
+        "confidence",
+        steps=64,
+    )
+    return setup(case, rule)
+
+
+@method("daedal")
+def daedal(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    rule = Expansion(
+        room_of(params),
+        params.get("expansion_factor", 8),
+        params["eos_check_tokens"],
+        params.get("eos_confidence_threshold", 0.5),
+        params.get("expand_eos_confidence_threshold", 0.9),
+        params["low_conf_threshold"],
+    )
+    return setup(case, rule)
+
+
+DELIBERATE["rho-eos"] = (
+    (
+        lambda case: bool(case["params"].get("cfg_scale")),
+        "the unconditional half masks what was written when the length last changed",
+    ),
+    (
+        lambda case: case["id"] == "rho-eos-dev-0027",
+        "a row that is complete is lengthened and written again while another one runs",
+    ),
+)
