@@ -108,7 +108,7 @@ class Call:
         own = replace(self.settings, max_new_tokens=length)
         negative = negative_rows(own, prompts, self.model)
         found = [
-            Request(i, ids, length, noise[i], negative and negative[i])
+            Request(i, ids, length, noise[i], None if negative is None else negative[i])
             for i, ids in enumerate(prompts)
         ]
         if self.sampler.openings:  # what does not fit there is an error now

@@ -28,7 +28,7 @@ class MeanAttention(Watch):
 
     def __init__(self, first: int):
         self.first, self.num = first, 0
-        self.total: Tensor | float = 0.0
+        self.total = torch.zeros(())
 
     def see(self, layer: int, queries: Tensor, keys: Tensor, attend: Tensor | None) -> None:
         if layer >= self.first:  # a mask of the whole canvas is the same for all queries

@@ -105,7 +105,7 @@ def test_a_model_that_passes_over_the_mask_is_found_out():
         {"eos_token_id": None},
         {"stopping_criteria": [Patience(1)]},
     ],
-    ids=str,
+    ids=lambda options: next(iter(options)),
 )
 def test_trees_with_processors_and_criteria(options):
     model = model_of("llama")

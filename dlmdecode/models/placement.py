@@ -47,7 +47,8 @@ def accelerate_is_there() -> bool:
 
 def parts_of(model: Transformer) -> dict[str, nn.Module]:
     """What stays on one device, by name, in the order of the model's modules."""
-    blocks, found = set(model.blocks), {}
+    blocks = set(model.blocks)
+    found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{part}.") for part in found)
         if not inside and (module in blocks or next(module.parameters(False), None) is not None):

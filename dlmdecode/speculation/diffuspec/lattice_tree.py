@@ -60,7 +60,7 @@ class LatticeTree:
             lam=self.lam,
             eos_ids=as_tensor(eos_ids),
         )
-        return Draft(token, parent, score.clamp(max=0))
+        return Draft(token.tolist(), parent.tolist(), score.clamp(max=0).tolist())
 
 
 def resolve_search(path_search: Any) -> PathSearch | BestTokens | LatticeTree:
