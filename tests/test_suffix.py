@@ -130,6 +130,7 @@ def given(base: str) -> dict:
         ("prophet", {}, "suffix=4: AnswerSettled reads proposals of the whole canvas"),
         ("wino", {}, "suffix=4: Shadowed is a forward of its own"),
         ("threshold", {"suffix": None, "suffix_tail": 1}, "suffix_tail=1: it goes with suffix"),
+        ("threshold", {"length": "rho_eos"}, "length='rho_eos': .*which a suffix window hides"),
         ("threshold", {"suffix": -1}, "suffix=-1: give a whole number"),
     ],
 )
