@@ -109,7 +109,7 @@ def test_so_it_is_with_a_suffix_window_or_that_is_refused(recipe, cache):
     for i, prompt in enumerate(rows):
         alone = run(recipe, prompt, **window)
         assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
-        assert batch.nfe[i] == alone.nfe[0] <= LENGTH
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + MORE.get(recipe, 0)
 
 
 @pytest.mark.parametrize("recipe", ["threshold", "dream", "adablock+freedave", "klass", "credit"])
