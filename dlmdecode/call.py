@@ -20,7 +20,7 @@ from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
-from dlmdecode.parts.blocks import check_blocks
+from dlmdecode.parts.blocks import check_blocks, check_suffix
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.recipe import negative_rows, recipe_of
 from dlmdecode.request import Request
@@ -64,6 +64,7 @@ class Call:
         model, length = resolve_model(model), settings.max_new_tokens
         check_blocks(settings.block_length, settings.steps, length, model)
         recipe = recipe_of(model, composition, options, settings, logits_processor)
+        check_suffix(settings.suffix, settings.suffix_tail, recipe, model)
         return cls(model, recipe, settings, composition, options, {length})
 
     @property
@@ -119,7 +120,15 @@ class Call:
         """Their rows as they are before the first step."""
         prompts, lengths = [r.prompt for r in requests], [r.length for r in requests]
         noise = torch.stack([request.stream for request in requests])
-        canvas = Canvas.of(prompts, lengths, self.model.mask_id, self.model.eos_ids, noise)
+        canvas = Canvas.of(
+            prompts,
+            lengths,
+            self.model.mask_id,
+            self.model.eos_ids,
+            noise,
+            self.settings.suffix,
+            self.settings.suffix_tail,
+        )
         for opening in self.sampler.openings:
             opening(canvas)
         return canvas
@@ -138,4 +147,11 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     """The leaf forward: the recipe's own, or the cache policy's."""
     if recipe.evaluate is not None:
         return recipe.evaluate(model, settings)
-    return cache_policy(model, settings.cache)
+    forward = cache_policy(model, settings.cache)
+    wants = recipe.blocks is not None and recipe.blocks.slides
+    follows = getattr(forward, "slides", False)
+    fix = "the sampler's window slides: use a cache that follows it ('dsb', 'dcd'), or 'none'"
+    require(follows or not wants or follows is None, "cache", settings.cache, fix)
+    fix = "it follows a window that slides, as those of 'dsb' and 'dcd'"
+    require(not follows or wants, "cache", settings.cache, fix)
+    return forward

@@ -210,6 +210,9 @@ def check_effect(
     steps, temperature = facts.get("steps"), facts.get("temperature", 0)
     scheduled = steps is None or any(entry.takes("steps") for entry in entries)
     require(scheduled, "steps", steps, f"{names} follows no schedule of steps: leave it out")
+    slides = merged.blocks is not None and merged.blocks.slides
+    fix = f"{names} has a window that slides, which has no share of the steps: leave it out"
+    require(steps is None or not slides, "steps", steps, fix)
     own = merged.blocks is not None and not any(entry.takes("block_length") for entry in entries)
     block_length = facts.get("block_length", "auto")
     fix = f"{names} sets its own blocks: leave it out"

@@ -20,6 +20,7 @@ from dlmdecode.caches.registry import Policy, find_policy
 from dlmdecode.checks import (
     Between,
     Count,
+    Natural,
     NonNegative,
     OneOf,
     Positive,
@@ -78,6 +79,16 @@ class Settings:
         "which keys and values are kept, as NAME[,OPTION=VALUE]…: none; prefix and dual "
         "(Fast-dLLM), approximations for full attention; block, exact, for block-causal models; "
         "auto, which is block for these and none for others; or your own",
+    )
+    suffix: Natural | None = argument(
+        None,
+        "masks behind the open block that the model sees (a suffix window): 0 writes block after "
+        "block as if nothing followed, so that max_new_tokens costs nothing in advance; none is "
+        "the whole canvas",
+        "suffix_window",
+    )
+    suffix_tail: Natural = argument(
+        0, "positions at the end of the text that it sees beside a suffix window; Streaming-dLLM: 1"
     )
     eos: Annotated[str, OneOf(("stop", "ignore"))] = argument(
         "stop",
@@ -144,6 +155,8 @@ class Settings:
             blocks = -(-length // block_length) if isinstance(block_length, int) else 1
             least = f"give at least {blocks}, one for each block"
             require(steps >= blocks, "steps", steps, least)
+        windowed = self.suffix is not None or self.suffix_tail == 0
+        require(windowed, "suffix_tail", self.suffix_tail, "it goes with suffix: give that, too")
 
     def check_length(self) -> None:
         """Whoever finds a length needs to see the whole text, and no schedule to fit it."""
@@ -153,6 +166,8 @@ class Settings:
             require(self.cache in ("auto", "none"), "length", self.length, fix)
             fix = "steps are spread over a length that is known: leave them out"
             require(self.steps is None, "length", self.length, fix)
+            fix = "it looks for the text's end, which a suffix window hides: leave suffix out"
+            require(self.suffix is None, "length", self.length, fix)
 
     def check_words(self) -> None:
         """Stop strings and suppressed tokens as tuples; a negative prompt has its guidance."""

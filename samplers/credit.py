@@ -22,9 +22,9 @@ class TraceCredit(Estimator):
     """Logits plus `alpha` · ln(1 + C), where C decays by `beta` and the best token gains p^`gamma`.
 
     Credits are sparse: only tokens that were best at a position have any, so a position keeps
-    `slots` (id, credit) pairs. They start anew with each block. Part of the gain over plain
-    threshold decoding is a lower threshold: with alpha 0.65 and beta 0.7 a token of probability
-    0.853 passes 0.9 at once.
+    `slots` (id + 1, credit) pairs, zeros where one is empty. They start anew with each block. Part
+    of the gain over plain threshold decoding is a lower threshold: with alpha 0.65 and beta 0.7 a
+    token of probability 0.853 passes 0.9 at once.
     """
 
     stateful = True
@@ -47,16 +47,16 @@ class TraceCredit(Estimator):
     ) -> ops.Proposed:
         if (self, "ids") not in rows.memory:
             shape = (*rows.tokens.shape, self.slots)
-            rows.memory[self, "ids"] = rows.tokens.new_full(shape, -1)
+            rows.memory[self, "ids"] = rows.tokens.new_zeros(shape)
             rows.memory[self, "credits"] = logits.new_zeros(shape, dtype=torch.float32)
         ids, credits = rows.memory[self, "ids"], rows.memory[self, "credits"]
         if any(row.full for row in rows.seen):  # a new block: forget
             fresh = rows.block_full[:, None, None]
-            ids, credits = ids.masked_fill(fresh, -1), credits.masked_fill(fresh, 0)
+            ids, credits = ids.masked_fill(fresh, 0), credits.masked_fill(fresh, 0)
         index = positions.at[..., None].expand(-1, -1, self.slots)
         proposed, new_ids, new_credits = ops.credit(
             logits.flatten(0, 1),
-            ids.gather(1, index).flatten(0, 1),
+            ids.gather(1, index).flatten(0, 1) - 1,
             credits.gather(1, index).flatten(0, 1),
             alpha=self.alpha,
             beta=self.beta,
@@ -64,7 +64,7 @@ class TraceCredit(Estimator):
             need=need.flatten(),
             **how,
         )
-        rows.memory[self, "ids"] = ids.scatter(1, index, new_ids.view(index.shape))
+        rows.memory[self, "ids"] = ids.scatter(1, index, (new_ids + 1).view(index.shape))
         rows.memory[self, "credits"] = credits.scatter(1, index, new_credits.view(index.shape))
         return proposed
 

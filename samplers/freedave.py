@@ -17,8 +17,8 @@ from dlmdecode.caches import BlockCache
 from dlmdecode.checks import Count, OneOf, Probability, require, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
-from dlmdecode.decoding.parts import Choose, Evaluation, Part, Verification
-from dlmdecode.decoding.positions import Span
+from dlmdecode.decoding.parts import BlockSchedule, Choose, Evaluation, Part, Verification
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.select import Threshold, by_rule
@@ -58,6 +58,8 @@ class Lookahead(Verification):
     def refuses(self, other: Part) -> str | None:
         if other.compares_steps:
             return "it compares the forwards of successive steps, and drafts skip some"
+        if isinstance(other, BlockSchedule) and other.slides:
+            return "drafts stay in one window, and it slides with every commit"
         return "drafts assume that what is committed stays" if other.takes_back else None
 
     def check(self, sampler: Sampler) -> None:
@@ -153,34 +155,34 @@ class PackedDrafts(BlockCache):
     A draft sees the store outside the window, and its own copy of the window only.
     """
 
-    def encode(self, rows: Canvas, window: Span, query: Span) -> Tensor:
+    def encode(self, rows: Canvas, window: Positions, query: Tensor) -> Tensor:
         if not (rows.branch > 0).any():
             return super().encode(rows, window, query)
         head = (rows.branch == 0).nonzero()[:, 0]  # the first row of each sequence
         group = (rows.branch == 0).long().cumsum(0) - 1
-        num, depth, width = len(head), int(rows.branch.max()) + 1, query.width
+        num, depth, width = len(head), int(rows.branch.max()) + 1, query.shape[1]
         slot = group * depth + rows.branch  # where each draft stands among num * depth places
 
         def pack(value: Tensor, empty: int) -> Tensor:
             packed = value.new_full((num * depth, width), empty)
             return packed.index_copy(0, slot, value).view(num, depth * width)
 
-        column = torch.arange(width, device=slot.device)
-        own = (column >= self.model.shift) & (column < (query.hi - query.lo)[:, None])
+        column, shift = torch.arange(width, device=slot.device), self.model.shift
+        own = (column >= shift) & (column < window.count[:, None] + shift)
         own = pack(own.long(), 0).bool()
         draft = torch.arange(depth, device=slot.device).repeat_interleave(width)
         beside = own[:, None] & (draft[:, None] == draft)
-        position, first = rows.position[head], Span(window.lo[head], window.hi[head])
-        kept = (position < rows.stop[head][:, None]) & ~first.contains(position)
+        first, position = rows.take(head), rows.position[head]
+        kept = self.shown(first) & ~window.take(head).contains(position)
         shown = torch.cat([kept[:, None].expand(-1, depth * width, -1), beside], 2)[:, None]
-        packed = pack(query.at, 0)
+        packed = pack(query, 0)
         attend = self.model.attention(packed, torch.cat([position, packed], 1), shown)
 
         def extend(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             old = self.store.read(layer, rows.row[head], position.shape[1])
             return torch.cat([old[0], k], 2), torch.cat([old[1], v], 2)
 
-        tokens = pack(rows.tokens.gather(1, query.at), rows.eos_ids[0])
+        tokens = pack(rows.tokens.gather(1, query), rows.eos_ids[0])
         self.work.add(tokens)
         hidden = self.model.encode(tokens, packed, attend, extend)
         return hidden.view(num * depth, width, -1)[slot]
@@ -189,6 +191,8 @@ class PackedDrafts(BlockCache):
 @dataclass(frozen=True)
 class DraftsInOneRow(Evaluation):
     """Drafts side by side in one row, under a cache whose keys and values they share."""
+
+    sees_suffix = True
 
     def __call__(self, model: Denoiser, settings: Settings) -> Forward:
         fix = "packed drafts share cached keys and values: set cache='prefix' or cache='dual'"

@@ -11,7 +11,7 @@ from torch import Tensor
 from dlmdecode.checks import Between, Count, NonNegative, OneOf, Probability, number, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.noise import gumbel
-from dlmdecode.decoding.parts import Choose, Part, Selection, Verification
+from dlmdecode.decoding.parts import BlockSchedule, Choose, Part, Selection, Verification
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 
@@ -40,6 +40,8 @@ class LeastUncertain(Verification):
         number("spread", self.spread, Between(0))
 
     def refuses(self, other: Part) -> str | None:
+        if isinstance(other, BlockSchedule) and other.slides:
+            return "drafts stay in one window, and it slides with every commit"
         return "drafts assume that what is committed stays" if other.takes_back else None
 
     def ranked(self, canvas: Canvas) -> Tensor:

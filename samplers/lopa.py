@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlmdecode.checks import Count, PositiveProbability, Probability, whole
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.parts import Choose, Part, Verification
+from dlmdecode.decoding.parts import BlockSchedule, Choose, Part, Verification
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 
@@ -31,6 +31,8 @@ class SurestBranch(Verification):
         whole("branches", self.branches)
 
     def refuses(self, other: Part) -> str | None:
+        if isinstance(other, BlockSchedule) and other.slides:
+            return "drafts stay in one window, and it slides with every commit"
         return "drafts assume that what is committed stays" if other.takes_back else None
 
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:

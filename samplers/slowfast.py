@@ -12,7 +12,7 @@ from dlmdecode.caches import ShownUntil, cache_policy
 from dlmdecode.checks import Between, Count, NonNegative, Probability
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
-from dlmdecode.decoding.parts import Evaluation, Revision, Selection
+from dlmdecode.decoding.parts import BlockSchedule, Evaluation, Part, Revision, Selection
 from dlmdecode.decoding.positions import Span
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
@@ -104,6 +104,10 @@ class CutBehind(Evaluation):
     """The call's cache, shown nothing behind a cycle from its second fast step on."""
 
     cycles: Cycles
+
+    def refuses(self, other: Part) -> str | None:
+        slides = isinstance(other, BlockSchedule) and other.slides
+        return "a cycle stays in its block, and a window that slides leaves it" if slides else None
 
     def __call__(self, model: Denoiser, settings: Settings) -> Forward:
         return ShownUntil(cache_policy(model, settings.cache), self.cycles.end)

@@ -50,6 +50,15 @@ def test_so_it_is_under_caches(family, name, cache):
     assert_rows_equal_single_runs(micro(family), prompts(3, 17, 8), cache=cache, **options)
 
 
+@pytest.mark.parametrize("suffix, tail", [(0, 0), (5, 1)])
+@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_it_is_with_a_suffix_window(family, cache, suffix, tail):
+    options = SAMPLERS["threshold"] | SIZE | {"suffix": suffix, "suffix_tail": tail}
+    model = fond_of(micro(family), EOS, 4.0)
+    assert_rows_equal_single_runs(model, prompts(3, 17, 8), cache=cache, **options)
+
+
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 @pytest.mark.parametrize("family", FULL_ATTENTION[2:])
 def test_so_it_is_for_the_other_families(family, cache):

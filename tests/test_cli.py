@@ -16,9 +16,9 @@ import dlmdecode
 from dlmdecode.commands import catalogue, cli
 from dlmdecode.commands.cli import main
 from dlmdecode.commands.speculate import Progress
-from dlmdecode.decoding.trace import Step
 from dlmdecode.evals.arithmetic import SPLITS, problem
 from dlmdecode.evals.functions import exercise
+from dlmdecode.flight import Flight
 from dlmdecode.models.domain import is_foreign
 from dlmdecode.options import value_of
 
@@ -398,7 +398,7 @@ def test_interrupting_is_one_line(run, folder, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Step, "of", interrupted)
+    monkeypatch.setattr(Flight, "advance", interrupted)
     assert run("generate", PROMPT, "--model", folder, *SMALL) == (
         130,
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_samplers import BLOCK, CACHED, LENGTH, options
+from test_samplers import BLOCK, CACHED, LENGTH, WINDOWED, options
 from torch import Tensor
 from toy import FAMILIES, VOCAB, micro, prompts
 
@@ -30,11 +30,13 @@ def garbage(like: Proposal) -> Proposal:
     return Proposal(token, torch.rand(shape).double(), 9 * torch.rand(shape), torch.rand(shape))
 
 
-def decoded(recipe: Sampler, family: str, cache: str, spoil: bool) -> tuple[Tensor, Tensor]:
+def decoded(
+    recipe: Sampler, family: str, cache: str, spoil: bool, suffix: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Tokens of each row and its number of steps."""
     model = micro(family)
     recipe = recipe.bind(model)
-    canvas = Canvas.of(prompts(5, 2, 9), LENGTH, model.mask_id, model.eos_ids)
+    canvas = Canvas.of(prompts(5, 2, 9), LENGTH, model.mask_id, model.eos_ids, suffix=suffix)
     for opening in recipe.openings:
         opening(canvas)
     tokens, steps = canvas.tokens.clone(), canvas.step.clone()
@@ -55,6 +57,16 @@ def test_no_proposal_is_read_that_was_not_declared(name, cache, family):
     context = {"max_new_tokens": LENGTH, "block_length": BLOCK, "steps": None, "temperature": 0.0}
     recipe = dlmdecode.sampler(name, family=family, context=context, **options(name))
     plain, spoilt = (decoded(recipe, family, cache, spoil) for spoil in (False, True))
+    assert torch.equal(plain[0], spoilt[0]) and torch.equal(plain[1], spoilt[1])
+
+
+@pytest.mark.parametrize("name, cache", WINDOWED)
+def test_so_it_is_with_a_suffix_window(name, cache):
+    context = {"max_new_tokens": LENGTH, "block_length": BLOCK, "steps": None, "temperature": 0.0}
+    recipe = dlmdecode.sampler(name, family="llada", context=context, **options(name))
+    if recipe.reads_canvas or name == "wino":
+        pytest.skip("refused with a suffix window")
+    plain, spoilt = (decoded(recipe, "llada", cache, spoil, suffix=2) for spoil in (False, True))
     assert torch.equal(plain[0], spoilt[0]) and torch.equal(plain[1], spoilt[1])
 
 

@@ -109,7 +109,10 @@ def test_its_part_decides_and_drafts_over_it_are_lossless(reserve):
 def test_the_listing_has_it_and_says_what_it_combines_with(reserve):
     line = next(s for s in catalogue.listing().splitlines() if s.startswith("reserve "))
     assert "scores" in line and "penalty=0.5" in line and "this test" in line
-    assert "| `reserve` | scores | Write some tokens late. | paper only | this test |" in catalogue.markdown()
+    assert (
+        "| `reserve` | scores | Write some tokens late. | paper only | this test |"
+        in catalogue.markdown()
+    )
     grid = catalogue.matrix(["reserve", "threshold", "wino", "freedave", "eoser"])
     cells = {line.split()[0]: line.split()[1:-1] for line in grid.splitlines()[1:6]}
     assert cells["reserve"] == ["+", "a", "+", "b"]

@@ -46,6 +46,8 @@ COMPOSITIONS = [
     "credit+frechet",
     "prophet+factor",
     "adablock+hierarchy",
+    "dsb+credit+localleap",
+    "dcd+vanilla",
     "certainty+threshold",
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
@@ -55,13 +57,20 @@ MORE = {  # forwards that commit nothing, at most
     "info_gain": LENGTH // BLOCK,
 }
 CACHES = ("none", "prefix", "dual")
+SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 UNCACHED = {"dawn", "wino"}  # they read positions that a cache does not recompute
-CACHED = [
-    (recipe, cache)
-    for recipe in RECIPES
-    for cache in CACHES
-    if recipe not in UNCACHED or cache == "none"
+
+
+def caches_of(recipe: str) -> tuple[str, ...]:
+    """Those that a recipe can have."""
+    slides = {"dsb", "dcd"} & set(recipe.split("+"))
+    return ("none",) if recipe in UNCACHED else SLIDING if slides else CACHES
+
+
+CACHED = [(recipe, cache) for recipe in RECIPES for cache in caches_of(recipe)]
+WINDOWED = [  # each with one of its caches, in turn
+    (name, caches_of(name)[i % len(caches_of(name))]) for i, name in enumerate(RECIPES)
 ]
 
 
@@ -87,6 +96,20 @@ def test_each_row_of_a_ragged_batch_equals_its_single_run(recipe, cache):
         assert batch.nfe[i] == alone.nfe[0] <= LENGTH + MORE.get(recipe, 0)
     assert MASK not in batch.sequences.tolist()[0]
     assert not (batch.sequences == MASK).any()
+
+
+@pytest.mark.parametrize("recipe, cache", WINDOWED)
+def test_so_it_is_with_a_suffix_window_or_that_is_refused(recipe, cache):
+    rows, window = prompts(5, 2, 9), {"cache": cache, "suffix": 3, "suffix_tail": 1}
+    try:
+        batch = run(recipe, rows, **window)
+    except ValueError as error:
+        assert str(error).startswith("suffix=3: ")
+        return
+    for i, prompt in enumerate(rows):
+        alone = run(recipe, prompt, **window)
+        assert torch.equal(batch.sequences[i, : len(prompt) + LENGTH], alone.sequences[0])
+        assert batch.nfe[i] == alone.nfe[0] <= LENGTH + MORE.get(recipe, 0)
 
 
 @pytest.mark.parametrize("recipe", ["threshold", "dream", "adablock+freedave", "klass", "credit"])
@@ -162,6 +185,12 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("edit+credit", "credits"),
         ("ccd+credit", "twice"),
         ("learn2pd+credit", "confidences"),
+        ("dsb+freedave", "slides with every commit"),
+        ("dsb+lopa", "slides with every commit"),
+        ("dsb+info_gain", "slides with every commit"),
+        ("dcd+slowfast", "slides leaves it"),
+        ("dcd+streaming", "does not fill"),
+        ("dsb+dcd", "blocks"),
         ("learn2pd+adablock", "one length"),
         ("saber+freedave", "stays"),
         ("saber+lopa", "stays"),
@@ -242,6 +271,9 @@ BAD_OPTIONS = {
         {"constraints": "yes"},
     ],
     "freedave": [{"draft_steps": 0}, {"draft_mode": "forest"}, {"threshold": 1.5}],
+    "dsb": [{"max_block_length": 0}, {"block_length": None}],
+    "dcd": [{"max_window": 7}, {"block_length": None}],
+    "streaming": [{"threshold": 7}, {"alpha": -0.1}, {"alpha": 2}, {"ratio": "suffix"}],
     "wino": [{"threshold": 7}, {"threshold_back": -1}],
     "edit": [{"editing_threshold": 7}, {"max_post_steps": -1}, {"max_post_steps": 1.5}],
     "adablock": [

@@ -1,9 +1,17 @@
 """Cache policies: which keys and values are kept, and which positions a forward computes anew."""
 
-from dlmdecode.caches.base import Recompute, ShownUntil, attention_mask, gather_states, visible
+from dlmdecode.caches.base import (
+    Recompute,
+    ShownUntil,
+    attention_mask,
+    gather_states,
+    view,
+    visible,
+)
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.committed import CommittedCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
+from dlmdecode.caches.sliding import SlidingCache
 from dlmdecode.caches.store import Store
 
 __all__ = [
@@ -11,11 +19,13 @@ __all__ = [
     "CommittedCache",
     "Recompute",
     "ShownUntil",
+    "SlidingCache",
     "Store",
     "attention_mask",
     "cache_policy",
     "gather_states",
     "list_caches",
     "register_cache",
+    "view",
     "visible",
 ]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.caches.base import attention_mask, first, gather_states, require_hook, shifted
+from dlmdecode.caches.base import (
+    attention_mask,
+    gather_states,
+    keys,
+    require_hook,
+    shifted,
+    view,
+    visible,
+)
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
-from dlmdecode.decoding.positions import Positions, Span
-from dlmdecode.models.protocol import Denoiser
+from dlmdecode.decoding.positions import Positions, Scattered
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
 class BlockCache:
@@ -20,24 +29,28 @@ class BlockCache:
 
     That row is then due for a refresh: a forward over its whole canvas, whose keys and values are
     kept. Other rows recompute `[lo, stop)` (prefix) or `[lo, hi)` (dual) against what is kept
-    outside. Keys and values are stored by `rows.row`, so drafting, picking and dropping rows never
-    touch the store. Where logits are shifted, the position before the block is recomputed as a
-    query only: its kept keys and values stay.
+    outside. What was not visible at a row's last refresh stays so until the next. Keys and values
+    are stored by `rows.row`, so drafting, picking and dropping rows never touch the store. Where
+    logits are shifted, the position before the block is recomputed as a query only: its kept keys
+    and values stay.
 
     Raises `ValueError` for a model without a key/value hook, and for one whose attention is causal
     between blocks.
     """
 
-    def __init__(self, model: Denoiser, dual: bool = False):
-        name = "dual" if dual else "prefix"
+    slides: bool = False
+
+    def __init__(self, model: Denoiser, dual: bool = False, name: str | None = None):
+        name = name or ("dual" if dual else "prefix")
         require_hook(model, name)
         fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
         require(model.block_length is None, "cache", name, fix)
         self.model, self.dual, self.work = model, dual, Work()
         self.store = Store()
+        self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what a suffix window left in it
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        due = [row.full and row.branch == 0 for row in rows.seen]
+        due = self.due(rows)
         if all(due):
             return self.refresh(rows, wanted)
         if not any(due):
@@ -52,41 +65,82 @@ class BlockCache:
         ]
         return join(parts, torch.cat(groups).argsort())
 
+    def due(self, rows: Canvas) -> list[bool]:
+        """Which rows to refresh."""
+        return [row.full and row.branch == 0 for row in rows.seen]
+
     def refresh(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        tokens, at, shown = view(rows, wanted)
+
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            row, column = rows.row.to(k.device)[:, None], at.to(k.device)
             for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
-                kept[rows.row.to(k.device), :, : new.shape[2]] = new
+                kept[row, :, column] = new.transpose(1, 2)
             return k, v
 
         self.store.fit(rows)
-        length = max(row.stop for row in rows.seen)
-        tokens, position = first(rows.tokens, length), first(rows.position, length)
+        if rows.suffix is not None:
+            self.hold(rows, visible(rows, wanted))
         self.work.add(tokens)
-        attend = attention_mask(self.model, rows, position, length)
-        hidden = self.model.encode(tokens, position, attend, keep)
+        hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
         return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
 
-    def window(self, rows: Canvas) -> Span:
+    def hold(self, rows: Canvas, where: Tensor) -> None:
+        """Of these rows the store holds `where` (N, L) bool."""
+        num_rows, length = self.held.shape
+        more = (0, self.store.length - length, 0, self.store.num_rows - num_rows)
+        if any(more):
+            self.held = F.pad(self.held.to(where.device), more)
+        self.held[rows.row, : where.shape[1]] = where
+
+    def shown(self, rows: Canvas) -> Tensor:
+        """Positions that a row's queries see, kept or computed anew, (N, L) bool."""
+        here = rows.position < rows.stop[:, None]
+        if rows.suffix is None:
+            return here
+        return here & self.held[rows.row, : here.shape[1]]
+
+    def window(self, rows: Canvas, wanted: Positions) -> Positions:
         """The positions that are recomputed."""
-        return rows.block_span if self.dual else rows.rest_span
+        if self.dual:
+            return rows.block_span
+        if rows.suffix is None:
+            return rows.rest_span
+        return Scattered(self.shown(rows)).within(rows.lo, rows.stop)
 
     def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        window, shift = self.window(rows), self.model.shift
-        query = Span(rows.lo - shift, window.hi) if shift else window
-        hidden = self.encode(rows, window, query)
-        if wanted is not rows.block_span:
+        window = self.window(rows, wanted)
+        hidden = self.encode(rows, window, self.query(window))
+        if self.slides or wanted is not rows.block_span:  # which is in the window
             wanted = wanted.within(window.lo, window.hi)
-        if wanted is not query:  # else all states are wanted
-            hidden = gather_states(hidden, wanted.at - rows.lo[:, None])
+        if self.model.shift or wanted is not window:  # else all states are wanted
+            hidden = gather_states(hidden, window.column(wanted.at))
         return self.model.head(hidden), wanted
 
-    def encode(self, rows: Canvas, window: Span, query: Span) -> Tensor:
-        """States (N, W, D) of the query positions, each row against its own keys and values."""
+    def query(self, window: Positions) -> Tensor:
+        """The window's positions, and before them one more where logits are shifted, (N, W)."""
+        if not self.model.shift:
+            return window.at
+        before = (window.lo[:, None] - 1).clamp(min=0)
+        return torch.cat([before, window.at], 1)
+
+    def encode(self, rows: Canvas, window: Positions, query: Tensor) -> Tensor:
+        """States (N, W, D) at the query positions, each row against its own keys and values."""
+        tokens = rows.tokens.gather(1, query)
+        self.work.add(tokens)
+        if rows.suffix is None:
+            attend = attention_mask(self.model, rows, query, rows.tokens.shape[1])
+        else:
+            attend = self.model.attention(query, rows.position, keys(self.shown(rows)))
+        return self.model.encode(tokens, query, attend, self.mix(rows, window))
+
+    def mix(self, rows: Canvas, window: Positions) -> KeyValueHook:
+        """Puts the fresh keys and values of the window among those that are kept."""
         drafts = any(row.branch for row in rows.seen)
         whole = not drafts and len(rows) == self.store.num_rows
         length = rows.tokens.shape[1]
 
-        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        def hook(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             index = window.at.to(k.device)[:, None, :, None]
             index = index.expand(-1, k.shape[1], -1, k.shape[3])
             if whole:  # rows stand in order: what they keep need not be copied
@@ -97,10 +151,7 @@ class BlockCache:
             k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
             return k, v
 
-        tokens = rows.tokens.gather(1, query.at)
-        self.work.add(tokens)
-        attend = attention_mask(self.model, rows, query.at, length)
-        return self.model.encode(tokens, query.at, attend, mix)
+        return hook
 
 
 def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, Positions]:

@@ -28,6 +28,8 @@ class CommittedCache:
     Raises `ValueError` for a model without a key/value hook, and for one with full attention.
     """
 
+    slides = None
+
     def __init__(self, model: Denoiser):
         require_hook(model, "block")
         fix = "with full attention no block is ever final: use 'prefix' or 'dual', or 'none'"

@@ -49,6 +49,8 @@ class Canvas(Facts):
     mask_id: int
     eos_ids: tuple[int, ...]
     memory: dict[Hashable, Tensor] = field(default_factory=dict)  # what parts remember, batch-first
+    suffix: int | None = None  # masks behind the open block that the model sees; None is all
+    suffix_tail: int = 0  # and at the end of the text
 
     @classmethod
     def of(
@@ -58,6 +60,8 @@ class Canvas(Facts):
         mask_id: int,
         eos_ids: tuple[int, ...],
         stream: Tensor | None = None,
+        suffix: int | None = None,
+        suffix_tail: int = 0,
     ) -> Canvas:
         """Masks directly after each prompt, padding after the masks: no row's positions shift.
 
@@ -95,6 +99,8 @@ class Canvas(Facts):
             fresh=Span(start, start),
             mask_id=mask_id,
             eos_ids=eos_ids,
+            suffix=suffix,
+            suffix_tail=suffix_tail,
         )
 
     def __len__(self) -> int:
@@ -183,6 +189,13 @@ class Canvas(Facts):
         self.tokens = self.tokens.masked_fill(beyond, self.eos_ids[0])
         self.stop = torch.minimum(self.stop, stop)
         self.hi = torch.minimum(self.hi, self.stop)
+
+    def slide(self, blocks: Callable[[Canvas], Tensor]) -> None:
+        """Open a block at every row's first mask; `blocks` says how long it is, (B,) int64."""
+        writes = self.masked.any(1)
+        self.lo = torch.where(writes, self.masked.int().argmax(1), self.lo)
+        self.hi = torch.where(writes, (self.lo + blocks(self)).minimum(self.stop), self.hi)
+        self.block_masks = self.open.sum(1)
 
     def grow(self, count: Tensor) -> None:
         """Put `count` (B,) masks behind the text, where the canvas has room for them."""

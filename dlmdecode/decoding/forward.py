@@ -33,6 +33,10 @@ class Work:
 class Forward(Protocol):
     """What the loop calls, once a step; `work` counts what it cost.
 
+    A policy that keeps something refreshes where a block is full, and is refused to a sampler whose
+    window slides, unless it has an attribute `slides`: True where it follows such windows only,
+    None where it needs no refresh.
+
     Args:
         rows: the canvas, N rows in flight. A row whose block is full (`rows.block_full`) asks for
             its next block: where a cache refreshes. Only rows of branch 0 may write to a store, and

@@ -52,6 +52,8 @@ def denoise(
 def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype) -> Canvas:
     """The canvas after one denoising step."""
     assert sampler.blocks is not None, COMPLETE
+    if sampler.blocks.slides:
+        canvas.slide(sampler.blocks)
     rows = sampler.verify.branch(canvas, partial(choose, sampler))  # N >= B candidate canvases
     logits, positions = forward(rows, wanted(sampler, rows))  # (N, W, V) at `positions`
     rows.nfe = rows.nfe + 1

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dlmdecode import ops
@@ -159,6 +158,8 @@ class Selection(Part):
 class BlockSchedule(Part):
     """How long is the block that starts at `canvas.lo`?"""
 
+    slides: bool = False  # a block opens before every step, at the row's first mask
+
     @abstractmethod
     def __call__(self, canvas: Canvas) -> Tensor:
         """Its positions (B,) int64, at least 1; the text's end cuts it."""
@@ -214,6 +215,8 @@ class Verification(Part):
 
 class Evaluation(Part):
     """How do rows reach the model, if not by the cache of the call?"""
+
+    sees_suffix: bool = False  # it shows the model what `visible` (dlmdecode/caches/base.py) says
 
     @abstractmethod
     def __call__(self, model: Any, settings: Any) -> Forward:

@@ -20,6 +20,11 @@ class Span:
     lo: Tensor
     hi: Tensor
 
+    @property
+    def count(self) -> Tensor:
+        """How many each row has, (N,) int64."""
+        return (self.hi - self.lo).clamp(min=0)
+
     @cached_property
     def width(self) -> int:
         """How many the row with the most has, at least 1."""
@@ -115,8 +120,8 @@ class Scattered:
 
 
 Positions = Span | Scattered
-"""Some positions of each row, ascending. Both have `lo`, `hi`, `width`, `at`, `real`, `contains`,
-`column`, `within`, `take` and `cat`."""
+"""Some positions of each row, ascending. Both have `lo`, `hi`, `count`, `width`, `at`, `real`,
+`contains`, `column`, `within`, `take` and `cat`."""
 
 
 def join_positions(parts: Sequence[Positions], length: int) -> Positions:

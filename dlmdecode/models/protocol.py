@@ -66,6 +66,7 @@ class Denoiser:
     vocab_size: int | None = None  # ids that the model takes; None is unknown
     max_length: int | None = None  # positions the model can address
     supports_cache: bool = True  # whether `encode` calls a key/value hook
+    takes_positions: bool = True  # whether `encode` can be given positions with gaps
     block_length: int | None = None  # of attention that is causal between blocks; None is full
     shift: int = 0  # 0: the state at i predicts token i; 1: it predicts token i + 1
     tokenizer: Any = None

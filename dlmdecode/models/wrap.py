@@ -37,6 +37,7 @@ class Wrapped(Denoiser):
         self.family, self.folder = facts.family, facts.folder
         self.block_length = facts.block_length
         self.inputs = inputs_of(unwrapped(module))
+        self.takes_positions = "position_ids" in self.inputs
 
     def pattern(self, query: Tensor, key: Tensor) -> None:
         """None: the module's call has whole canvases, and limits its attention itself."""
@@ -70,7 +71,10 @@ class Wrapped(Denoiser):
     def logits(self, tokens: Tensor, position: Tensor, attend: Tensor | None = None) -> Tensor:
         """One call of the module, with as much as it takes."""
         given: dict[str, Tensor] = {}
-        if self.inputs.get("position_ids") is REQUIRED:
+        gaps = int(position.max()) >= position.shape[1]
+        fix = "the module's call takes no position_ids: leave no gaps in what it sees"
+        require(not gaps or self.takes_positions, "position", position, fix)
+        if gaps or self.inputs.get("position_ids") is REQUIRED:
             given["position_ids"] = position
         if attend is not None:
             given["attention_mask"] = attend[:, 0, 0].expand(tokens.shape).long()

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dlmdecode.checks import require, whole
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.parts import BlockSchedule
+from dlmdecode.decoding.parts import BlockSchedule, Evaluation
+from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
 
 
@@ -81,3 +82,26 @@ def check_blocks(
         least = -(-length // own)
         fix = f"the model's blocks have {own} positions: give at least {least}, one for each"
         require(steps >= least, "steps", steps, fix)
+
+
+def check_suffix(suffix: int | None, tail: int, recipe: Sampler, model: Denoiser) -> None:
+    """Refuse a suffix window that has no effect, and where proposals outside it are read.
+
+    Args:
+        suffix, tail: of the call.
+        recipe: bound to the model.
+    """
+    if suffix is None:
+        return
+    fix = "its attention is causal between blocks, so that no later one is seen: leave it out"
+    require(model.block_length is None, "suffix", suffix, fix)
+    fix = "one block over the whole canvas has nothing behind it: give a block_length"
+    require(not isinstance(recipe.blocks, WholeCanvas), "suffix", suffix, fix)
+    for part in recipe.parts:
+        fix = f"{type(part).__name__} reads proposals of the whole canvas: leave it out"
+        require(not part.reads_canvas, "suffix", suffix, fix)
+        own = isinstance(part, Evaluation) and not part.sees_suffix
+        fix = f"{type(part).__name__} is a forward of its own over the whole canvas: leave it out"
+        require(not own, "suffix", suffix, fix)
+    fix = "its call takes no position_ids, so that it sees no gaps: leave it out"
+    require(tail == 0 or model.takes_positions, "suffix_tail", tail, fix)

@@ -38,6 +38,8 @@ class Setup:
     block_of: Callable[[Canvas], Tensor] = lambda rows: rows.lo - rows.start  # where they wait
     prefill: int = 0  # calls of a batch in lockstep before its first step
     cut: bool = False  # the output ends where the text was cut
+    suffix: int | None = None
+    suffix_tail: int = 0
 
 
 @dataclass
@@ -89,7 +91,14 @@ def decode(model: Any, case: Case, setup: Setup) -> tuple[list[list[int]], int]:
     leaf = setup.leaf(model) if setup.leaf else forward_of(model, setup.sampler, settings)
     forward = Guided(leaf, setup.cfg_scale) if setup.cfg_scale else leaf
     sampler = setup.sampler.merge(Sampler(revisions=setup.quirks(forward)))
-    canvas = Canvas.of(prompts, setup.length, model.mask_id, model.eos_ids)
+    canvas = Canvas.of(
+        prompts,
+        setup.length,
+        model.mask_id,
+        model.eos_ids,
+        suffix=setup.suffix,
+        suffix_tail=setup.suffix_tail,
+    )
     for opening in sampler.openings:
         opening(canvas)
     tokens, stop = canvas.tokens.clone(), canvas.stop.clone()
