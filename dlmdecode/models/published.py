@@ -1,8 +1,9 @@
 """Configurations of published checkpoints, for their shapes: nothing is loaded by them.
 
-Those of LLaDA, LLaDA-MoE, LLaDA2 and Dream are the published files' own values. SDAR, TraDo and
-DreamReasoner were made from Qwen3, Fast-dLLM v2 from Qwen2.5, Stable-DiffCoder from Seed-Coder, and
-have these models' sizes. iLLaDA's file was not to be had.
+LLaDA2.0-mini's values were read in a copy of its file, most of LLaDA-MoE's in a public note. The
+others are checked by the number of their parameters only: LLaDA and Dream as published, SDAR, TraDo
+and DreamReasoner as Qwen3, from which they were made, Fast-dLLM v2 as Qwen2.5, Stable-DiffCoder as
+Seed-Coder. iLLaDA's file was not to be had.
 """
 
 from __future__ import annotations
