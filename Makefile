@@ -1,4 +1,4 @@
-# make demo | test | test-oldest | test-latest | lint | bench | clean
+# make demo | test | coverage | test-oldest | test-latest | lint | bench | clean
 # Needs python3 >= 3.11; the rest goes into $(VENV), in the versions that constraints.txt names.
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +11,7 @@ CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_gener
 	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_speculation*.py \
 	tests/test_evals*.py tests/test_ops_extension.py)
 
-.PHONY: install demo test test-oldest test-latest lint bench clean
+.PHONY: install demo test coverage test-oldest test-latest lint bench clean
 
 install: $(VENV)/installed
 
@@ -27,6 +27,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses auto
+
+# which lines the tests run
+coverage: install
+	$(BIN)/python -m pytest --numprocesses auto --cov=dlmdecode --cov=samplers --cov=evals --cov-report=term
 
 # the oldest releases that pyproject.toml allows
 test-oldest:
