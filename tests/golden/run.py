@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,9 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--method", help="run this method's cases only")
     parser.add_argument("--verbose", action="store_true", help="name every deliberate case")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each Nth case only (1)")
     arguments = parser.parse_args(argv)
+    if arguments.every < 1:
+        parser.error(f"argument --every: {arguments.every}: give at least 1")
     runner, counts = Runner(arguments.folder), {}
-    for case in read_cases(arguments.folder, arguments.method):
+    for case in islice(read_cases(arguments.folder, arguments.method), 0, None, arguments.every):
         result = runner.judge(case)
         counts.setdefault(result.method, Counter())[result.verdict] += 1
         if result.verdict == "mismatched" or (arguments.verbose and result.detail):
