@@ -60,8 +60,12 @@ class CachedModel:
         return next(ahead, float("inf"))
 
     def fits(self, length: int, draft: Draft) -> Draft:
-        """What one forward behind a text of `length` can verify of a draft: all, or a chain."""
-        short = length - self.length <= LONGEST
+        """What one forward behind a text of `length` can verify of a draft: all, or a chain.
+
+        A model counts the nodes of a tree as if they followed one another, so that all of them have
+        to end before a switch.
+        """
+        short = length - self.length <= LONGEST and len(draft) <= self.room(length)
         return draft if draft.is_chain or short and takes_trees(self.model) else draft.first_chain()
 
     def __call__(self, text: list[int], draft: Draft) -> Tensor:
