@@ -1,4 +1,4 @@
-"""LoPA, look-ahead parallel decoding (arXiv 2512.16229): keep the surest of several branches."""
+"""LoPA, look-ahead parallel decoding (arXiv 2512.16229): keep the most confident branch."""
 
 from __future__ import annotations
 

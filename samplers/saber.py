@@ -1,4 +1,4 @@
-"""Saber (arXiv 2510.18165): a bar that learns from what was committed, and backtracking."""
+"""Saber (arXiv 2510.18165): a threshold that learns from what was committed, and backtracking."""
 
 from __future__ import annotations
 

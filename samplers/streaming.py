@@ -1,4 +1,4 @@
-"""Streaming-dLLM (arXiv 2601.17917): the bar falls as the block fills; see `suffix`, too."""
+"""Streaming-dLLM (arXiv 2601.17917): the threshold falls as the block fills; see `suffix`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FallingThreshold(Selection):
 
     r is the share of the block's masks that is left. In the authors' code it is the share of masks
     among all that is visible from the block on (`ratio="visible"`): masks of the suffix count, so
-    that the bar hardly falls where a suffix is seen; a block's first step has the whole threshold.
+    that it hardly falls where a suffix is seen; a block's first step has the whole threshold.
     """
 
     threshold: float = 0.9
@@ -39,7 +39,7 @@ class FallingThreshold(Selection):
 
     def refuses(self, other: Part) -> str | None:
         slides = isinstance(other, BlockSchedule) and other.slides
-        return "a window that slides does not fill, so that no bar falls" if slides else None
+        return "a window that slides does not fill, so that no threshold falls" if slides else None
 
     def left(self, canvas: Canvas) -> Tensor:
         """r, (B,) float64."""
@@ -51,8 +51,8 @@ class FallingThreshold(Selection):
         return torch.where(canvas.block_step == 0, 1, share)
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        bar = self.threshold * (1 - self.alpha * (1 - self.left(canvas)))
-        return canvas.confidence >= bar[:, None]
+        level = self.threshold * (1 - self.alpha * (1 - self.left(canvas)))
+        return canvas.confidence >= level[:, None]
 
 
 @register_sampler(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from dlmdecode.checks import require
-from dlmdecode.ops.arguments import check_lattice, check_numbers, integer, real
+from dlmdecode.ops.arguments import integer
 from dlmdecode.ops.extension import register
-from dlmdecode.ops.path_search import check_count, check_tables, ngram_scores
+from dlmdecode.ops.path_search import lattice_arguments, ngram_scores
 
 
 def lattice_tree(
@@ -42,18 +42,10 @@ def lattice_tree(
     indices of the parents (-1: the prefix), int64, and log probabilities after the parent, float64.
     Of equal ones the first found wins. Raises ValueError for arguments that do not fit.
     """
-    check_lattice(ids, log_prob, eos_ids)
-    check_count(count, ids)
-    check_tables({"keys": keys, "log_probs": log_probs, "contexts": contexts, "weights": weights})
-    check_numbers("prefix", prefix, torch.int64)
-    nodes, lam, floor = integer("nodes", nodes), real("lam", lam), real("floor", floor)
-    enough = len(prefix) >= len(keys) - 1
-    require(enough, "prefix", prefix, "give at least as many tokens as the order less one")
+    nodes = integer("nodes", nodes)
     require(nodes >= 1, "nodes", nodes, "give at least 1")
-    require(0 <= lam <= 1, "lam", lam, "give a weight from 0 to 1")
-    lattice = (ids.contiguous(), log_prob.float().contiguous(), count.contiguous())
-    tables = ([one.contiguous() for one in each] for each in (keys, log_probs, contexts, weights))
-    return run(*lattice, *tables, floor, prefix.contiguous(), nodes, lam, eos_ids.contiguous())
+    tables = keys, log_probs, contexts, weights
+    return run(*lattice_arguments(ids, log_prob, count, tables, floor, prefix, nodes, lam, eos_ids))
 
 
 def reference(

@@ -43,20 +43,39 @@ def path_search(
     Returns the ids of the path, int64, and its score. Of equal scores the one found first wins.
     Raises ValueError for arguments that do not fit.
     """
+    beam = integer("beam", beam)
+    require(beam >= 1, "beam", beam, "give at least 1")
+    tables = keys, log_probs, contexts, weights
+    path, score = run(
+        *lattice_arguments(ids, log_prob, count, tables, floor, prefix, beam, lam, eos_ids)
+    )
+    return path, score.item()
+
+
+def lattice_arguments(
+    ids: Tensor,
+    log_prob: Tensor,
+    count: Tensor,
+    tables: tuple[Sequence[Tensor], ...],
+    floor: float,
+    prefix: Tensor,
+    size: int,
+    lam: float,
+    eos_ids: Tensor,
+) -> tuple[Any, ...]:
+    """What a search of a lattice is given, checked, and in one piece each; raises as it does."""
+    names = "keys", "log_probs", "contexts", "weights"
     check_lattice(ids, log_prob, eos_ids)
     check_count(count, ids)
-    check_tables({"keys": keys, "log_probs": log_probs, "contexts": contexts, "weights": weights})
+    check_tables(dict(zip(names, tables, strict=True)))
     check_numbers("prefix", prefix, torch.int64)
-    beam, lam, floor = integer("beam", beam), real("lam", lam), real("floor", floor)
-    enough = len(prefix) >= len(keys) - 1
+    lam, floor = real("lam", lam), real("floor", floor)
+    enough = len(prefix) >= len(tables[0]) - 1
     require(enough, "prefix", prefix, "give at least as many tokens as the order less one")
-    require(beam >= 1, "beam", beam, "give at least 1")
     require(0 <= lam <= 1, "lam", lam, "give a weight from 0 to 1")
     lattice = (ids.contiguous(), log_prob.float().contiguous(), count.contiguous())
-    tables = ([one.contiguous() for one in each] for each in (keys, log_probs, contexts, weights))
-    ends = eos_ids.contiguous()
-    path, score = run(*lattice, *tables, floor, prefix.contiguous(), beam, lam, ends)
-    return path, score.item()
+    pieces = ([one.contiguous() for one in each] for each in tables)
+    return *lattice, *pieces, floor, prefix.contiguous(), size, lam, eos_ids.contiguous()
 
 
 def check_count(count: Any, ids: Tensor) -> None:

@@ -18,8 +18,8 @@ from dlmdecode.speculation.drafters.registry import register_drafter
 
 
 class ThresholdDrafter(DiffusionDrafter):
-    """Commits all tokens that are sure enough, and the surest, until none is open before the first
-    EOS (Fast-dLLM's rule, arXiv 2505.22618, on the draft).
+    """Commits all tokens from a threshold up, and the most confident, until none is open before the
+    first EOS (Fast-dLLM's rule, arXiv 2505.22618, on the draft).
 
     Args:
         model: see `DiffusionDrafter`.
