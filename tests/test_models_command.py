@@ -22,6 +22,7 @@ CASES = Path(__file__).parent / "golden" / "cases"
 BILLIONS = {  # as the papers and cards say
     "LLaDA-8B": 8.0,
     "Dream-7B": 7.6,
+    "iLLaDA-8B": 7.6,
     "SDAR-8B": 8.2,
     "LLaDA-MoE-7B-A1B": 7.4,
     "LLaDA2.0-mini": 16.3,
