@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,15 +130,21 @@ def before_first_forward(model: Any, call: Callable[[], Any]) -> float:
     return min(times)
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held so far (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def own_bytes() -> int:
+def own_bytes(line: str = "VmRSS") -> int:
     """Memory that the process holds now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    status = Path("/proc/self/status").read_text().splitlines()
+    (found,) = (row.split()[1] for row in status if row.startswith(f"{line}:"))
+    return int(found) * 1024
+
+
+def reset_peak() -> None:
+    """`peak_bytes` counts from here on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """The most memory that the process has held (Linux)."""
+    return own_bytes("VmHWM")
 
 
 def about() -> dict[str, Any]:
