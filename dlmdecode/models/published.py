@@ -1,7 +1,7 @@
 """Configurations of published checkpoints, for their shapes: nothing is loaded by them.
 
-LLaDA2.0-mini's values were read in a copy of its file, most of LLaDA-MoE's in a public note. The
-others are checked by the number of their parameters only: LLaDA and Dream as published, SDAR, TraDo
+LLaDA2.0-mini's values were read in a copy of its file, most of LLaDA-MoE's and LLaDA2.0-flash's in
+public notes. The others are checked by the number of their parameters only: LLaDA and Dream as published, SDAR, TraDo
 and DreamReasoner as Qwen3, from which they were made, Fast-dLLM v2 as Qwen2.5, Stable-DiffCoder as
 Seed-Coder. iLLaDA's sizes are those of the table on its model card; its file was not to be had.
 """
@@ -83,6 +83,13 @@ LLADA2 = qwen(
     vocab_size=157184,
     pad_token_id=156892,
 )
+LLADA2_FLASH = LLADA2 | {
+    "hidden_size": 4096,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "moe_intermediate_size": 1024,
+}
 DIFFCODER = qwen(
     *("llama", 4096, 14336, 32, (32, 8)),
     architectures=["StableDiffcoderForCausalLM"],
@@ -111,5 +118,6 @@ PUBLISHED: dict[str, Values] = {
     "iLLaDA-8B": ILLADA,
     "LLaDA-MoE-7B-A1B": LLADA_MOE,
     "LLaDA2.0-mini": LLADA2,
+    "LLaDA2.0-flash": LLADA2_FLASH,
     "Stable-DiffCoder-8B": DIFFCODER,
 }
