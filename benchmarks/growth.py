@@ -4,11 +4,11 @@
     OMP_NUM_THREADS=1 python benchmarks/growth.py --long              # all of them
     python benchmarks/growth.py --sampler dream --set vocabulary=126464 canvas=256 batch=4 --axes
 
-Random weights, the first `--steps` steps of texts that fill the canvas behind prompts of 8 tokens.
-One of the three grows, the others stay at `--set`; "x" is a value over that of the axis' first line.
-Times are CPU milliseconds of this thread a step, "outside" the part of them that is not the
-model's. "peak MB" is the most memory that the process held beyond what it held with the model
-loaded; "positions" those that the model computed a step. Each line has a process of its own (Linux).
+Random weights, the first `--steps` steps of texts that fill the canvas behind prompts of 8.
+One of the three grows, the others stay at `--set`; "x" is a value over that of the axis' first
+line. Times are CPU milliseconds of this thread a step, "outside" the part of them that is not in
+the model. "peak MB" is the most memory that the process held beyond what it held with the model
+loaded; "positions" those that the model computed a step. Each line has its own process (Linux).
 """
 
 from __future__ import annotations
@@ -97,10 +97,9 @@ def main() -> None:
         for value in values[axis] if options["axes"] else [fixed["canvas"]]:
             found = alone(fixed | {axis: value}, options)
             first = first or found
-            cells = [f(name) for name in SHOWN for f in (
-                lambda name: f"{found[name]:.1f}",
-                lambda name: f"{found[name] / max(first[name], 1e-9):.2f}",
-            )]  # fmt: skip
+            cells = list[str]()
+            for name in SHOWN:
+                cells += f"{found[name]:.1f}", f"{found[name] / max(first[name], 1e-9):.2f}"
             print(LINE.format(axis, value, *cells, f"{found['outside']:.2f}"), flush=True)
             lines.append({"grows": axis, "to": value} | found)
     if output := options.pop("output"):
