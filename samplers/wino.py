@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.caches import gather_states
@@ -33,18 +34,24 @@ class ShadowBlock:
 
     def __init__(self, model: Any):
         self.model, self.work = model, Work()
+        self.beside: tuple[Any, ...] = (None, None)  # a block and the texts' ends, and its mask
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         length = rows.tokens.shape[1]
-        block = rows.block_span
-        if any(row.full for row in rows.seen):
+        block: Positions = rows.block_span
+        if all(row.full for row in rows.seen):
+            block = wanted
+        elif any(row.full for row in rows.seen):
             full = rows.block_full
             lo, hi = torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi)
             block = Span(lo, hi)
-        tokens = torch.cat([rows.tokens, torch.full_like(block.at, rows.mask_id)], 1)
-        position = torch.cat([rows.position, block.at], 1)
+        tokens = F.pad(rows.tokens, (0, block.width), value=rows.mask_id)
         self.work.add(tokens)
-        attend = self.model.attention(position, position, self.shown(rows, block))
+        if self.beside[0] is not block or self.beside[1] is not rows.stop:  # else as a step ago
+            position = torch.cat([rows.position, block.at], 1)
+            attend = self.model.attention(position, position, self.shown(rows, block))
+            self.beside = block, rows.stop, position, attend
+        position, attend = self.beside[2:]
         hidden = self.model.encode(tokens, position, attend)
         prob = self.model.head(hidden[:, length:]).softmax(-1, dtype=torch.float32)
         standing = rows.tokens.gather(1, block.at)[..., None]
@@ -53,15 +60,14 @@ class ShadowBlock:
         )
         return self.model.head(gather_states(hidden, wanted.at)), wanted
 
-    def shown(self, rows: Canvas, block: Span) -> Tensor:
+    def shown(self, rows: Canvas, block: Positions) -> Tensor:
         """(B, 1, L + W, L + W) bool."""
         position, (length, width) = rows.position[:, None], (rows.position.shape[1], block.width)
         text = position < rows.stop[:, None, None]
         others = text & (block.at[..., None] != position)
         keys = torch.cat([text.expand(-1, length, -1), others], 1)
         shadows = block.real[:, None].expand(-1, width, -1)
-        keys_beside = torch.cat([shadows.new_zeros(len(rows), length, width), shadows], 1)
-        return torch.cat([keys, keys_beside], 2)[:, None]
+        return torch.cat([keys, F.pad(shadows, (0, 0, length, 0))], 2)[:, None]
 
 
 @dataclass(frozen=True)
@@ -96,12 +102,9 @@ class NarrowOut(Revision):
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         accepted = committed.sum(1)
-        limit = torch.where(
-            canvas.block_step == 1, FIRST_LIMIT, canvas.memory.get(self, FIRST_LIMIT)
-        )
+        limit = canvas.memory.get(self, accepted).masked_fill(canvas.block_step == 1, FIRST_LIMIT)
         prob = canvas.memory[SHADOW]
-        stands = canvas.block & ~canvas.masked & ~committed
-        doubted = stands & (prob < self.threshold)
+        doubted = canvas.block & (prob < self.threshold) & ~(canvas.masked | committed)
         order = prob.masked_fill(~doubted, torch.inf).argsort(dim=1, stable=True)
         rank = order.argsort(dim=1)
         count = torch.minimum(doubted.sum(1), limit - 1) * (accepted > 1)
