@@ -66,7 +66,7 @@ class CanvasView:
 
     def status(self, step: Step) -> str:
         start, nfe = int(step.start[0]), int(step.nfe[0])
-        written = int(step.stop[0]) - start - int(step.masks_left[0])
+        written = int(step.length[0]) - int(step.masks_left[0])
         block = f"{int(step.lo[0]) - start}–{int(step.hi[0]) - start - 1}"
         return f"block {block} · NFE {nfe} · {written / nfe:.1f} tokens per forward"
 

@@ -24,6 +24,7 @@ class Step:
         masked: (n, L) bool, positions still to be written.
         confidence: (n, L) float64, what the rule saw.
         start, stop: (n,) the text being written is [start, stop).
+        length: (n,) positions of the text: fewer where some of it is given.
         lo, hi: (n,) the open block after the step.
         masks_left: (n,) how many positions are still to be written.
         held: (n,) bool, the open block is full and may still change.
@@ -38,6 +39,7 @@ class Step:
     confidence: Tensor
     start: Tensor
     stop: Tensor
+    length: Tensor
     lo: Tensor
     hi: Tensor
     held: Tensor
@@ -63,6 +65,7 @@ class Step:
             canvas.confidence,
             canvas.start,
             canvas.stop,
+            canvas.length,
             canvas.lo,
             canvas.hi,
             canvas.held,
