@@ -16,6 +16,16 @@ from dlmdecode.models.protocol import Denoiser
 from dlmdecode.prompts import beginning, is_sequence, text_ids
 from dlmdecode.settings import Settings, resolve_aliases
 
+REFUSED = {
+    "max_new_tokens": "texts have the lengths of these",
+    "length": "texts have the lengths of these",
+    "stop_strings": "a text goes on behind its end",
+    "suffix_tail": "the end that is given is seen anyway",
+    "cfg_scale": "there is no prompt alone to lead away from",
+    "negative_prompt": "there is no prompt alone to lead away from",
+}
+"""Settings that have no meaning where the text has gaps, and why."""
+
 
 def encode_pieces(pieces: Any, model: Denoiser) -> list[Tensor]:
     """Ids of each row (P,), masks where its gaps are.
@@ -61,7 +71,8 @@ def with_lengths(options: Mapping[str, Any], rows: Sequence[Tensor], model: Deno
     """
     options = resolve_aliases(options)
     given = options.get("max_new_tokens")
-    require(given is None, "max_new_tokens", given, "gaps have their own lengths: leave it out")
+    fix = f"beside gaps {REFUSED['max_new_tokens']}: leave it out"
+    require(given is None, "max_new_tokens", given, fix)
     for index, row in enumerate(rows):
         limit = model.max_length
         fix = f"the model addresses {limit} positions"
@@ -77,14 +88,9 @@ def check_infill(settings: Settings, recipe: Sampler, model: Denoiser) -> None:
         hides = isinstance(part, Evaluation) and part.hides_end
         fix = f"{type(part).__name__} hides the text behind a gap: use another sampler"
         require(not hides, "infill", True, fix)
-    for name, unset, fix in (
-        ("length", None, "gaps have their own lengths: leave it out"),
-        ("stop_strings", None, "a gap ends at its own end token, or is full: leave it out"),
-        ("suffix_tail", 0, "what is given behind the gaps is seen anyway: leave it out"),
-        ("cfg_scale", 0, "the prompt that guidance leads away from ends at the first gap: give 0"),
-    ):
-        value = getattr(settings, name)
-        require(value == unset, name, value, f"{fix} (infill)")
+    for name in REFUSED.keys() - {"max_new_tokens"}:
+        value, fix = getattr(settings, name), REFUSED[name]
+        require(not value, name, value, f"beside gaps {fix}: leave it out")
 
 
 def lay_out(canvas: Canvas, forms: Sequence[Tensor]) -> None:

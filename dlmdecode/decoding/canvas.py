@@ -186,7 +186,7 @@ class Canvas(Facts):
         self.tokens = self.tokens.masked_fill(where, self.mask_id)
 
     def truncate(self, stop: Tensor) -> None:
-        """End the text, or the gap there, at `stop` (B,) if that is earlier; the rest becomes EOS."""
+        """End the text, or the gap there, at `stop` (B,) if that is earlier; EOS fills the rest."""
         beyond = (self.position >= stop[:, None]) & self.text
         if self.gaps is not None:
             own = self.gaps.gather(1, (stop - 1)[:, None])
