@@ -171,11 +171,11 @@ def test_steps_show_what_is_left_to_write():
 @pytest.mark.parametrize(
     "more, says",
     [
-        ({"max_new_tokens": 4}, "max_new_tokens=4: gaps have their own lengths"),
-        ({"length": "daedal,initial=2"}, "length='daedal.*own lengths"),
-        ({"stop_strings": "w1"}, "stop_strings=.*its own end token"),
+        ({"max_new_tokens": 4}, "max_new_tokens=4: beside gaps texts have"),
+        ({"length": "daedal,initial=2"}, "length=.daedal.*beside gaps"),
+        ({"stop_strings": "w1"}, "stop_strings=.*goes on behind"),
         ({"suffix": 2, "suffix_tail": 1}, "suffix_tail=1: .*seen anyway"),
-        ({"cfg_scale": 1.0}, "cfg_scale=1.0: .*first gap"),
+        ({"cfg_scale": 1.0}, "cfg_scale=1.0: .*no prompt alone"),
         ({"sampler": "slowfast"}, "infill=True: CutBehind hides"),
         ({"block_length": 9}, "block_length=9: .*has max_new_tokens=3"),
         ({"streamer": talking}, "streamer="),

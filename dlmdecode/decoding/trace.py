@@ -24,11 +24,11 @@ class Step:
         masked: (n, L) bool, positions still to be written.
         confidence: (n, L) float64, what the rule saw.
         start, stop: (n,) the text being written is [start, stop).
-        length: (n,) positions of the text: fewer where some of it is given.
         lo, hi: (n,) the open block after the step.
         masks_left: (n,) how many positions are still to be written.
         held: (n,) bool, the open block is full and may still change.
         nfe: (n,) forwards of each row so far.
+        gaps: (n, L) int64, as in a `Canvas`: what is 0 in the text is given.
     """
 
     number: int
@@ -39,15 +39,20 @@ class Step:
     confidence: Tensor
     start: Tensor
     stop: Tensor
-    length: Tensor
     lo: Tensor
     hi: Tensor
     held: Tensor
     nfe: Tensor
+    gaps: Tensor | None = None
 
     @cached_property
     def changed(self) -> Tensor:
         return self.sequences[self.rows] != self.before[self.rows]
+
+    @cached_property
+    def length(self) -> Tensor:
+        """(n,) positions of the text that are not given."""
+        return self.stop - self.start if self.gaps is None else (self.gaps > 0).sum(1)
 
     @cached_property
     def masks_left(self) -> Tensor:
@@ -65,11 +70,11 @@ class Step:
             canvas.confidence,
             canvas.start,
             canvas.stop,
-            canvas.length,
             canvas.lo,
             canvas.hi,
             canvas.held,
             canvas.nfe,
+            canvas.gaps,
         )
 
 
