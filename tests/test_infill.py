@@ -33,18 +33,19 @@ def with_gaps(seed: int, *pieces: int) -> torch.Tensor:
 ROWS = [with_gaps(0, 4, 9, 5, 3, 6), with_gaps(1, 6, 2, 1, 8)]
 
 
-def run(sampler, rows, family="llada", **more):
+def run(sampler, rows, model=None, **more):
     more = SHAPE | options(sampler) | more
-    return dlmdecode.generate(micro(family), rows, sampler, infill=True, **more)
+    return dlmdecode.generate(model or micro("llada"), rows, sampler, infill=True, **more)
 
 
 @pytest.mark.parametrize("sampler, cache", CASES)
 def test_what_is_given_never_changes_and_each_row_equals_its_single_run(sampler, cache):
-    batch = run(sampler, ROWS, cache=cache)
+    how = {"model": fond_of(micro("llada"), EOS, 2.0), "cache": cache, "eos": "stop"}
+    batch = run(sampler, ROWS, **how)
     for i, row in enumerate(ROWS):
         own = batch.sequences[i, : len(row)]
         assert torch.equal(own[row != MASK], row[row != MASK]) and not (own == MASK).any()
-        alone = run(sampler, row, cache=cache)
+        alone = run(sampler, row, **how)
         assert torch.equal(own, alone.sequences[0]) and batch.nfe[i] == alone.nfe[0]
 
 
@@ -216,11 +217,11 @@ def test_models_that_do_not_see_behind_a_gap_are_refused():
 
 def test_a_gap_needs_a_token_before_it_where_logits_are_shifted():
     with pytest.raises(ValueError, match="needs a token before a gap"):
-        run("threshold", torch.tensor([MASK, 1, 2]), "dream", block_length=1)
+        run("threshold", torch.tensor([MASK, 1, 2]), micro("dream"), block_length=1)
 
 
 def test_masks_in_a_prompt_are_refused_without_infill():
-    with pytest.raises(ValueError, match="remove it, or give infill=True"):
+    with pytest.raises(ValueError, match="remove it, or use generate"):
         dlmdecode.generate(micro("llada"), ROWS[0])
 
 

@@ -204,7 +204,8 @@ def check_masks(row: Tensor, index: int, model: Any, infill: bool) -> None:
     found = f"row {index}: mask token {model.mask_id} at {where[:5]}"
     if not infill:
         fix = (
-            "a prompt is not written to, so a mask in it would stay; remove it, or give infill=True"
+            "a prompt is not written to, so a mask in it would stay; remove it, or use "
+            "generate(…, infill=True)"
         )
         require(not where, "prompt", found, fix)
         return
