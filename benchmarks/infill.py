@@ -1,21 +1,19 @@
 """A line taken out of the embedded functions: written between what is around it, or from the left.
 
     python benchmarks/infill.py --allow-code-execution
-    python benchmarks/infill.py --allow-code-execution --no-description
+    python benchmarks/infill.py --allow-code-execution --sampler vanilla --slack 0
 
 The line before the last one of each body is taken out. `infill` gets a gap of its number of tokens,
 and `--slack` more; `left` is decoding from the text before the line alone, so many tokens, and
 `first line` decodes `--canvas` tokens and keeps the first line. The rest of the body stands behind
 all of them, and the program is judged by the tests of the task (a body as it was is right without a
-run). `--no-description` takes what is to be done out of the docstring as well: then only the
-example and the other lines tell it.
+run). The docstring says what each line does, so that nothing is to be gained from behind it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +40,8 @@ class Hole:
     question: int  # tokens of `before` that are no body
 
 
-def hole(exercise: Exercise, tokenizer: Any, described: bool) -> Hole:
-    question = exercise.question
-    if not described:
-        question = re.sub(r'""".*?\n\n', '"""\n', question, count=1, flags=re.DOTALL)
-    asked = tokenizer(question)["input_ids"]
+def hole(exercise: Exercise, tokenizer: Any) -> Hole:
+    asked = tokenizer(exercise.question)["input_ids"]
     lines: list[list[int]] = [[]]
     for id in tokenizer(exercise.solution, add_special_tokens=False)["input_ids"]:
         if tokenizer.decode([id]).startswith("\n   ") and lines[-1]:
@@ -100,7 +95,6 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--slack", type=int, nargs="*", default=[0, 4])
     parser.add_argument("--canvas", type=int, default=64)
-    parser.add_argument("--no-description", action="store_true")
     parser.add_argument("--allow-code-execution", action="store_true")
     parser.add_argument("--weak-isolation", action="store_true")
     parser.add_argument("--json", type=Path, help="a file for the results")
@@ -111,8 +105,7 @@ def main() -> None:
         allow_code_execution=arguments.allow_code_execution,
         weak_isolation=arguments.weak_isolation,
     )
-    described = not arguments.no_description
-    holes = [hole(one, model.tokenizer, described) for one in task.exercises]
+    holes = [hole(one, model.tokenizer) for one in task.exercises]
     ways = {
         "left": lambda: from_the_left(model, holes, None, sampler),
         "first line": lambda: from_the_left(model, holes, arguments.canvas, sampler),

@@ -139,8 +139,8 @@ def infill(model: Any, pieces: Any, sampler: Any = DEFAULT_SAMPLER, **options: A
         model, sampler: as for `generate`.
         pieces: texts and lengths of gaps in tokens, in any order, or a list of such lists. Ids are
             given as 1-D tensors. Pieces that touch are one. No chat template is applied.
-        **options: all others of `generate`, but for `max_new_tokens` and what is about the end of a
-            text (`length`, `stop_strings`, `suffix_tail`, a streamer); guidance is refused, too.
+        **options: all others of `generate`, but for `max_new_tokens` and what needs one prompt and
+            one end (`length`, `stop_strings`, `suffix_tail`, `negative_prompt`, a streamer).
 
     Returns:
         A `Generation`: `texts` are whole, `gaps` has the text of each gap of each row.

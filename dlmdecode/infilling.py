@@ -21,8 +21,7 @@ REFUSED = {
     "length": "texts have the lengths of these",
     "stop_strings": "a text goes on behind its end",
     "suffix_tail": "the end that is given is seen anyway",
-    "cfg_scale": "there is no prompt alone to lead away from",
-    "negative_prompt": "there is no prompt alone to lead away from",
+    "negative_prompt": "there is no prompt alone that it could take the place of",
 }
 """Settings that have no meaning where the text has gaps, and why."""
 

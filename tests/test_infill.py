@@ -49,8 +49,16 @@ def test_what_is_given_never_changes_and_each_row_equals_its_single_run(sampler,
         assert torch.equal(own, alone.sequences[0]) and batch.nfe[i] == alone.nfe[0]
 
 
-@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
-@pytest.mark.parametrize("sampler", ["threshold", "dream", "klass", "adablock+freedave"])
+@pytest.mark.parametrize(
+    "sampler, cache",
+    [
+        ("threshold", "none"),
+        ("threshold", "prefix"),
+        ("klass", "dual"),
+        ("adablock+freedave", "dual"),
+        ("dream", "none"),
+    ],
+)
 def test_so_it_is_with_shifted_logits_ends_and_a_suffix_window(sampler, cache):
     model = fond_of(micro("dream"), EOS, 3.0)
     more = options(sampler) | {"cache": cache, "block_length": BLOCK, "steps": None}
@@ -64,12 +72,14 @@ def test_so_it_is_with_shifted_logits_ends_and_a_suffix_window(sampler, cache):
         assert torch.equal(own, alone.sequences[0]) and batch.nfe[i] == alone.nfe[0]
 
 
-def plainly(model, row, block_length, threshold) -> tuple[list[int], int]:
+def plainly(model, row, block_length, threshold, scale) -> tuple[list[int], int]:
     """Threshold decoding of the masks of one row, in blocks of so many of them."""
     tokens, nfe = row.clone(), 0
+    given = row != MASK
     for at in (row == MASK).nonzero()[:, 0].split(block_length):
         while (tokens[at] == MASK).any():
-            logits = model(tokens[None])[0]
+            logits, free = model(torch.stack([tokens, tokens.masked_fill(given, MASK)]))
+            logits = free + (1 + scale) * (logits - free) if scale else logits
             logits = logits.roll(model.shift, 0) if model.shift else logits
             nfe += 1
             prob = logits.softmax(-1)
@@ -85,21 +95,23 @@ def plainly(model, row, block_length, threshold) -> tuple[list[int], int]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     pieces=st.lists(st.integers(1, 7), min_size=2, max_size=7),
     block_length=st.integers(1, 12),
     threshold=st.floats(0.05, 1.0),
+    scale=st.sampled_from([0.0, 1.5]),
     seed=st.integers(0, 99),
 )
 def test_blocks_count_gaps_only_and_the_loop_does_what_a_plain_loop_does(
-    family, pieces, block_length, threshold, seed
+    family, pieces, block_length, threshold, scale, seed
 ):
     row = with_gaps(seed, *pieces)
     block_length = min(block_length, int((row == MASK).sum()))
     how = {"block_length": block_length, "threshold": threshold, "eos": "ignore"}
+    how |= {"cfg_scale": scale}
     out = dlmdecode.generate(micro(family), row, infill=True, **how)
-    expected, nfe = plainly(micro(family), row, block_length, threshold)
+    expected, nfe = plainly(micro(family), row, block_length, threshold, scale)
     assert out.sequences[0].tolist() == expected and out.nfe == [nfe]
 
 
@@ -176,7 +188,7 @@ def test_steps_show_what_is_left_to_write():
         ({"length": "daedal,initial=2"}, "length=.daedal.*beside gaps"),
         ({"stop_strings": "w1"}, "stop_strings=.*goes on behind"),
         ({"suffix": 2, "suffix_tail": 1}, "suffix_tail=1: .*seen anyway"),
-        ({"cfg_scale": 1.0}, "cfg_scale=1.0: .*no prompt alone"),
+        ({"cfg_scale": 1.0, "negative_prompt": "w1"}, "negative_prompt='w1': .*no prompt alone"),
         ({"sampler": "slowfast"}, "infill=True: CutBehind hides"),
         ({"block_length": 9}, "block_length=9: .*has max_new_tokens=3"),
         ({"streamer": talking}, "streamer="),

@@ -21,7 +21,7 @@ FOLLOWS = {  # facts that each field decides
     "tokens": WRITTEN,
     "start": ("text", "length", "text_span", *WRITTEN),
     "stop": ("text", "length", "text_span", "rest_span", *WRITTEN),
-    "gaps": ("text", "length", "block"),
+    "gaps": ("text", "length", "block", *WRITTEN),
     "lo": ("block", "block_span", "rest_span", *WRITTEN),
     "hi": ("block", "block_span", *WRITTEN),
     "row": ("survey", "seen"),
@@ -104,9 +104,10 @@ class Facts:
     @cached_property
     def survey(self) -> Survey:
         numbers = (self.row, self.branch, self.start, self.stop, self.lo, self.hi)
-        return ops.survey(
-            self.tokens, self.proposal.token, self.held, numbers, self.eos, self.mask_id
-        )
+        tokens = self.tokens
+        if self.gaps is not None:  # what is given is never to be written, nor ends anything
+            tokens = tokens.masked_fill(~self.text, -1)
+        return ops.survey(tokens, self.proposal.token, self.held, numbers, self.eos, self.mask_id)
 
     @cached_property
     def masked(self) -> Tensor:
