@@ -27,7 +27,7 @@ from dlmdecode.checks import conform, require, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.trace import Step
 from dlmdecode.flight import Flight
-from dlmdecode.request import Request, longest_first
+from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Cost
 from dlmdecode.settings import DEFAULT_SAMPLER, Seed, takes_settings
 
@@ -112,7 +112,7 @@ class Engine:
         return request
 
     def run(self, prompts: Any, attention_mask: Any = None) -> Iterator[Request]:
-        """Decode several prompts, the longest first; yields each request as soon as it has ended.
+        """Decode several prompts, the shortest first; yields each request as soon as it has ended.
 
         `request.index` counts the prompts as they were given. `request.result()` is a `Generation`,
         or raises the error that this prompt ended with. Equal prompts have noise of their own, as
@@ -122,7 +122,7 @@ class Engine:
             ValueError: bad prompts, named by their row, or the engine is closed.
         """
         requests = self.call.requests(prompts, attention_mask)
-        self.line_up(longest_first(requests))
+        self.line_up(shortest_first(requests))
         return self.ended(requests)
 
     def ended(self, requests: Sequence[Request]) -> Iterator[Request]:

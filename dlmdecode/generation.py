@@ -16,7 +16,7 @@ from dlmdecode.checks import Count, conform, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.flight import Flight
-from dlmdecode.request import Request, longest_first
+from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
@@ -49,7 +49,7 @@ def generate(
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
         {settings}
-        batch_size: prompts in flight at a time, the longest first: one that is finished makes room
+        batch_size: prompts in flight at a time, the shortest first: one that is finished makes room
             for the next. None decodes all together.
         streamer: transformers' protocol: `put(prompt)`, `put_draft(ids)` after each step if it has
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
@@ -125,7 +125,7 @@ class Run:
         places = conform("batch_size", batch_size, Count | None)
         most = len(self.requests)
         places = min(places or most, most)
-        self.waiting = deque(longest_first(self.requests) if places < most else self.requests)
+        self.waiting = deque(shortest_first(self.requests) if places < most else self.requests)
         self.flight = Flight(self.call, places, self.next)
 
     def next(self, most: int) -> list[Request]:
