@@ -18,7 +18,7 @@ from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.flight import Flight
 from dlmdecode.infilling import encode_pieces, with_lengths
 from dlmdecode.prompts import encode_prompts
-from dlmdecode.request import Request, longest_first
+from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
@@ -52,7 +52,7 @@ def generate(
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
         {settings}
-        batch_size: prompts in flight at a time, the longest first: one that is finished makes room
+        batch_size: prompts in flight at a time, the shortest first: one that is finished makes room
             for the next. None decodes all together.
         streamer: transformers' protocol: `put(prompt)`, `put_draft(ids)` after each step if it has
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
@@ -181,7 +181,7 @@ class Run:
         places = conform("batch_size", batch_size, Count | None)
         most = len(self.requests)
         places = min(places or most, most)
-        self.waiting = deque(longest_first(self.requests) if places < most else self.requests)
+        self.waiting = deque(shortest_first(self.requests) if places < most else self.requests)
         self.flight = Flight(self.call, places, self.next)
 
     def next(self, most: int) -> list[Request]:
