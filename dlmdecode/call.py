@@ -113,8 +113,12 @@ class Call:
         given = encode_prompts(prompt, mask, self.model, may_be_empty=True)
         prompts = [row for row in given for _ in range(self.settings.num_return_sequences)]
         check_context(prompts, length, self.model)
-        noise = streams(prompts, self.seed if seed is None else seed)
-        own = replace(self.settings, max_new_tokens=length)
+        noise = torch.zeros(len(prompts), dtype=torch.int64, device=self.model.device)
+        if self.sampler.draws:
+            noise = streams(prompts, self.seed if seed is None else seed)
+        own = self.settings
+        if length != own.max_new_tokens:
+            own = replace(own, max_new_tokens=length)
         negative = negative_rows(own, prompts, self.model)
         found = [
             Request(i, ids, length, noise[i], None if negative is None else negative[i])

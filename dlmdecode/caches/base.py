@@ -95,7 +95,7 @@ def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
 class Recompute:
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
-    slides = None
+    slides, gaps = None, True
     hook: KeyValueHook | None = None  # what a subclass hands to the model
 
     def __init__(self, model: Denoiser):
