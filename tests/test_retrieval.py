@@ -234,6 +234,12 @@ def test_fused_drafts_are_one_tree_with_the_nodes_of_both():
     assert fused(lattice, Draft([8, 9], [-1, -1])) == Draft([3, 4, 8], [-1, 0, -1])
 
 
+def test_parts_may_have_parts_of_their_own():
+    nested = Fused(Fused(Recycling(), PromptLookup()), Switch(LogitSpec(), at_least=2))
+    out = decode(nested, llama(), PROMPT, max_new_tokens=14)
+    assert torch.equal(out.sequences, Verifier(llama()).generate(PROMPT, 14).sequences)
+
+
 def test_a_switch_saves_the_models_forward_where_the_match_is_long():
     drafter = Switch(Given([7]), at_least=2)
     assert drafter.draft([1, 2, 3, 1], 4) == [7]

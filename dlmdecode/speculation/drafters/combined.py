@@ -48,6 +48,8 @@ class Combined(Drafter):
 
     def read_with(self, read: Callable[[Proposal, list[int]], Draft]) -> None:
         self.read = read
+        for part in self.parts:
+            part.read_with(read)
 
     def observe(self, seen: Observation) -> None:
         for part in self.parts:
