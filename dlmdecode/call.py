@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dlmdecode.caches import cache_policy
 from dlmdecode.checks import Count, conform, require
@@ -17,6 +18,7 @@ from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.noise import streams
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.infilling import check_infill, lay_out
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
@@ -82,16 +84,23 @@ class Call:
         if length not in self.lengths:
             own = replace(self.settings, max_new_tokens=length)
             check_blocks(own.block_length, own.steps, length, self.model)
-            mine, theirs = (
-                self.composition.build(
-                    self.model.family, settings.facts, self.options, self.model.block_length
-                )
-                for settings in (self.settings, own)
-            )
             fix = f"the sampler is built for {self.settings.max_new_tokens}: all texts share it"
-            require(mine == theirs, "max_new_tokens", length, fix)
+            require(self.suits(own), "max_new_tokens", length, fix)
             self.lengths.add(length)
         return length
+
+    def suits(self, own: Settings) -> bool:
+        """Whether the composition gives the same sampler under settings with another length."""
+        entries = self.composition.entries
+        if own.steps is None and not any(entry.takes("max_new_tokens") for entry in entries):
+            return True
+        mine, theirs = (
+            self.composition.build(
+                self.model.family, settings.facts, self.options, self.model.block_length
+            )
+            for settings in (self.settings, own)
+        )
+        return mine == theirs
 
     def requests(
         self, prompt: Any, mask: Any = None, length: int | None = None, seed: int | None = None
@@ -115,6 +124,22 @@ class Call:
             self.canvas(found[:1])
         return found
 
+    def infills(self, rows: Sequence[Tensor]) -> list[Request]:
+        """A request for each text whose ids (P,) have masks in the gaps, as `requests` gives them.
+
+        Raises `ValueError` for what does not go together with gaps.
+        """
+        check_infill(self.settings, self.sampler, self.model)
+        rows = [row for row in rows for _ in range(self.settings.num_return_sequences)]
+        found = []
+        for i, (ids, noise) in enumerate(zip(rows, streams(rows, self.seed), strict=True)):
+            gaps = (ids == self.model.mask_id).nonzero()[:, 0]
+            self.length(len(gaps))
+            prompt, form = ids[: gaps[0]], ids[gaps[0] :]
+            found.append(Request(i, prompt, len(form), noise, None, form))
+        self.canvas(found)
+        return found
+
     @torch.inference_mode()
     def canvas(self, requests: Sequence[Request]) -> Canvas:
         """Their rows as they are before the first step."""
@@ -129,6 +154,9 @@ class Call:
             self.settings.suffix,
             self.settings.suffix_tail,
         )
+        forms = [request.form for request in requests if request.form is not None]
+        if forms:
+            lay_out(canvas, forms)
         for opening in self.sampler.openings:
             opening(canvas)
         return canvas

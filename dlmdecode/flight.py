@@ -119,6 +119,9 @@ class Flight:
         row = canvas.tokens[index, :width]
         row = F.pad(row, (0, width - len(row)), value=canvas.eos_ids[0])  # a copy in any case
         nfe = int(canvas.nfe[index])
+        if canvas.gaps is not None:
+            gaps, start = canvas.gaps[index, :width], len(request.prompt)
+            return Generation.filled(self.call.model, row, start, gaps, nfe, request.cost)
         stops = self.call.settings.stop_strings or ()
         return Generation.of(self.call.model, row, len(request.prompt), nfe, request.cost, stops)
 

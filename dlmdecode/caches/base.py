@@ -28,7 +28,7 @@ def visible(rows: Canvas, wanted: Positions) -> Tensor:
     here = position < rows.stop[:, None]
     if rows.suffix is None:
         return here
-    near = torch.maximum(rows.hi, wanted.hi) + rows.suffix
+    near = rows.ahead(torch.maximum(rows.hi, wanted.hi), rows.suffix)
     tail = rows.stop - rows.suffix_tail
     return here & ~(Span(near, tail).contains(position) & rows.masked)
 

@@ -91,7 +91,7 @@ def wanted(sampler: Sampler, rows: Canvas) -> Span:
     if not any(row.full for row in rows.seen):
         return rows.block_span
     full = rows.block_full & (rows.branch == 0)
-    ahead = torch.minimum(rows.hi + sampler.blocks.reach(rows), rows.stop)
+    ahead = rows.ahead(rows.hi, sampler.blocks.reach(rows)).minimum(rows.stop)
     return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
 
 
