@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from harness import Case, Setup
 from methods import method
 from torch import Tensor
