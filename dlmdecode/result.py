@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dlmdecode.decoding.trace import Trace
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.remasking import before_match
+from dlmdecode.presets import Preset
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Generation:
             shared evenly by the prompts in flight.
         trace: what was committed when; None unless asked for.
         prompt_lengths: tokens of each prompt.
+        preset: what `sampler="auto"` stood for, a `Preset`; None where it was not asked for.
     """
 
     sequences: Tensor
@@ -42,6 +44,7 @@ class Generation:
     stats: dict[str, float]
     trace: Trace | None = None
     prompt_lengths: list[int] = field(default_factory=list)
+    preset: Preset | None = None
 
     @classmethod
     def of(

@@ -66,13 +66,12 @@ class Drifting(Recompute):
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         full = rows.block_full
-        lo = torch.where(full, wanted.lo, rows.lo)
-        block = Span(lo, torch.where(full, wanted.hi, rows.hi))
+        block = Span(torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi))
         self.hook = watch = LastAttention((self.model.num_layers or 0) - 1, block)
         found = super().__call__(rows, wanted)
         hidden = rows.tokens.shape[1] - watch.weights.shape[3]
         now = F.pad(watch.weights.transpose(1, 2), (0, hidden))
-        rows.memory[DRIFT] = self.drift(rows, block, now.to(lo.device))
+        rows.memory[DRIFT] = self.drift(rows, block, now.to(rows.lo.device))
         return found
 
     def drift(self, rows: Canvas, block: Span, now: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ inside the commands:
   eval TASK --engine ray   the same over a Ray cluster
   eval report DIR          table, CSV and plot of runs
   eval tune TASK           fastest setting of a sampler within an accuracy budget
+  eval frontier TASK       every sampler swept: table, picture, and the best within the budget
   ngram build TEXT         an n-gram model of texts, for speculate --proxy
 
 python -m dlmdecode.evals.lm_eval is EleutherAI's lm-evaluation-harness with these models
@@ -224,9 +225,12 @@ def run_generate(arguments: argparse.Namespace) -> None:
     finally:
         if view is not None:
             view.clear()
+    if out.preset is not None:
+        print(f"sampler: {out.preset} ({out.preset.source})", file=sys.stderr)
     texts = out.texts or [""] * len(out.nfe)
     for text, nfe, new_tokens in zip(texts, out.nfe, out.new_tokens, strict=True):
-        record = {"text": text, "sampler": arguments.sampler, "options": options}
+        name = str(out.preset or arguments.sampler)
+        record = {"text": text, "sampler": name, "options": options}
         record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
         print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
     if view is not None:
