@@ -51,6 +51,8 @@ def generate(
             the tokenizer's BOS, or nothing where there is none.
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
+            "auto" is the preset recorded for the model or its family, which `out.preset` names;
+            what is given beside it goes before the preset's own options.
         {settings}
         batch_size: prompts in flight at a time, the shortest first: one that is finished makes room
             for the next. None decodes all together.
@@ -214,4 +216,5 @@ class Run:
     def result(self, trace: Trace | None) -> Generation:
         """Of all rows, in the caller's order."""
         rows = [request.result() for request in self.requests]
-        return replace(Generation.join(self.call.model, rows, self.flight.cost), trace=trace)
+        joined = Generation.join(self.call.model, rows, self.flight.cost)
+        return replace(joined, trace=trace, preset=self.call.preset)

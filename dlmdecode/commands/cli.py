@@ -44,6 +44,7 @@ inside the commands:
   eval TASK --engine ray   the same over a Ray cluster
   eval report DIR          table, CSV and plot of runs
   eval tune TASK           fastest setting of a sampler within an accuracy budget
+  eval frontier TASK       every sampler swept: table, picture, and the best within the budget
   ngram build TEXT         an n-gram model of texts, for speculate --proxy
 
 python -m dlmdecode.evals.lm_eval is EleutherAI's lm-evaluation-harness with these models
