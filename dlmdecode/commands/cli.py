@@ -129,6 +129,7 @@ def add_generate(commands: Any) -> None:
     parser = commands.add_parser("generate", help="decode a prompt")
     add_generation_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a text instead of it")
+    parser.add_argument("--trace", metavar="RUN.jsonl", help="append the run, for dlmdecode trace")
     parser.set_defaults(run=run_generate)
 
 
@@ -219,8 +220,9 @@ def run_generate(arguments: argparse.Namespace) -> None:
     shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
     live = shows and options.get("num_return_sequences", 1) == 1
     view = CanvasView(model, sys.stdout) if live else None
+    kept = {} if arguments.trace is None else {"trace": arguments.trace}
     try:
-        out = generate(model, prompt, arguments.sampler, on_step=view, **options)
+        out = generate(model, prompt, arguments.sampler, on_step=view, **kept, **options)
     finally:
         if view is not None:
             view.clear()

@@ -19,6 +19,10 @@ from dlmdecode.decoding.facts import Facts
 from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positions
 from dlmdecode.decoding.proposal import Proposal
 
+Trail = list[tuple[Any, Tensor]]
+"""Who did what in a step, in order: a part (None is the loop itself), and either tokens (B, L)
+int64 after it, or positions (B, L) bool that it wants committed, beside those of the parts before."""
+
 
 @dataclass
 class Canvas(Facts):
@@ -51,6 +55,7 @@ class Canvas(Facts):
     memory: dict[Hashable, Tensor] = field(default_factory=dict)  # what parts remember, batch-first
     suffix: int | None = None  # masks behind the open block that the model sees; None is all
     suffix_tail: int = 0  # and at the end of the text
+    trail: Trail = field(default_factory=list)  # of the step that gave this canvas, and its rows
 
     @classmethod
     def of(
