@@ -45,6 +45,8 @@ inside the commands:
   eval report DIR          table, CSV and plot of runs
   eval tune TASK           fastest setting of a sampler within an accuracy budget
   ngram build TEXT         an n-gram model of texts, for speculate --proxy
+  trace view RUN --html F  a page that shows files of generate --trace and speculate --trace
+  trace plot RUN           figures of them
 
 python -m dlmdecode.evals.lm_eval is EleutherAI's lm-evaluation-harness with these models
 """
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(argv: list[str]) -> int:
     try:
-        arguments = build_parser(argv[0] if argv else "").parse_args(argv)
+        arguments = build_parser(*argv[:2]).parse_args(argv)
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("dlmdecode: interrupted", file=sys.stderr)
@@ -89,8 +91,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(fail(f"{message}; see {self.prog} --help"))
 
 
-def build_parser(command: str = "") -> argparse.ArgumentParser:
-    """The parser of all commands; of the mounted ones only `command` has its arguments."""
+def build_parser(command: str = "", topic: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands; of the mounted ones only `command` has its arguments.
+
+    `topic` is the word behind it, by which `trace view` is told from the trace of a prompt.
+    """
     from dlmdecode import __version__
 
     parser = Parser(
@@ -102,7 +107,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dlmdecode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)
-    add_trace(commands)
+    add_trace(commands, topic)
     add_samplers(commands)
     add_bench(commands)
     add_demo(commands)
@@ -133,8 +138,16 @@ def add_generate(commands: Any) -> None:
     parser.set_defaults(run=run_generate)
 
 
-def add_trace(commands: Any) -> None:
-    parser = commands.add_parser("trace", help="decode a prompt and print what each step wrote")
+def add_trace(commands: Any, topic: str) -> None:
+    from dlmdecode.commands import trace
+
+    help = "decode a prompt and print what each step wrote; view and plot look at files of --trace"
+    parser = commands.add_parser("trace", help=help)
+    if topic in trace.TOPICS:
+        topics = parser.add_subparsers(required=True, metavar="TOPIC")
+        for name, purpose in trace.TOPICS.items():
+            trace.add_arguments(topics.add_parser(name, help=purpose, description=purpose), name)
+        return
     add_generation_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a step")
     parser.set_defaults(run=run_trace)

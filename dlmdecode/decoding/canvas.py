@@ -20,8 +20,8 @@ from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positi
 from dlmdecode.decoding.proposal import Proposal
 
 Trail = list[tuple[Any, Tensor]]
-"""Who did what in a step, in order: a part (None is the loop itself), and either tokens (B, L)
-int64 after it, or positions (B, L) bool that it wants committed, beside those of the parts before."""
+"""Who did what in a step, in order: a part, or None for the loop, and either tokens (B, L) int64
+after it, or positions (B, L) bool that it wants committed beside those of the parts before."""
 
 
 @dataclass

@@ -132,7 +132,7 @@ class GenerationFile(TraceFile):
         kept = self.drafted[rows]
         index, at = np.nonzero(fresh & (kept != token))
         self.drafted[rows] = np.where(fresh, token, kept)
-        level = (array(step.proposal.prob) * 63).astype(np.uint8)
+        level = (array(step.proposal.prob) * 63 + 0.5).astype(np.uint8)
         text = np.where(fresh, LEVELS[level], UNKNOWN).astype(np.uint8)
         bounds = zip(start.tolist(), step.stop.tolist(), strict=True)
         sure = [row[lo:hi].tobytes().decode() for row, (lo, hi) in zip(text, bounds, strict=True)]
