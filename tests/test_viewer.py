@@ -34,7 +34,14 @@ def run_of(length, steps, prompt="a question", word="w"):
         writes = {"row": [0], "position": [at], "token": [1 + at % 8], "rule": [f"{word}-rule"]}
         writes |= {"confidence": [0.5], "margin": [1.25], "entropy": [None]}
         run.steps.append(
-            {"seconds": number / 10, "refreshes": 0, "rows": [0], "nfe": [number], "writes": writes}
+            {
+                "step": number,
+                "seconds": number / 10,
+                "refreshes": 0,
+                "rows": [0],
+                "nfe": [number],
+                "writes": writes,
+            }
             | {"lo": [0], "hi": [length], "stop": [length], "given": {}}
             | {"confidence": ["k" * length]}
             | {"drafts": {"row": [0], "position": [at], "token": [2]}}
