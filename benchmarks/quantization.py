@@ -150,14 +150,16 @@ def main() -> None:
     add("--limit", type=int, default=200, help="problems (200)")
     add("--sampler", default="threshold", help="of the diffusion models (threshold)")
     add("--batch-size", type=int, default=16)
+    models = [*EMBEDDED, "tiny-ar"]
+    add("--models", nargs="+", choices=models, default=models, help="all three if not given")
     add("--output", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     task = Arithmetic(arguments.limit)
     lines = [f"{len(task)} held-out problems, `{arguments.sampler}`", "", *HEAD]
-    for name in EMBEDDED:
+    for name in arguments.models:
         how = (name, arguments.sampler, arguments.batch_size)
-        lines += rows(name, partial(diffusion, *how), task)
-    lines += rows("tiny-ar", partial(causal, "tiny-ar"), task)
+        make = partial(diffusion, *how) if name in EMBEDDED else partial(causal, name)
+        lines += rows(name, make, task)
     text = "\n".join(lines)
     print(f"\n{text}")
     if arguments.output is not None:

@@ -1,11 +1,12 @@
-"""One layer of each family at its published width: written, loaded, decoded and deleted.
+"""Layers of each family at their published width: written, loaded, decoded and deleted.
 
-python benchmarks/widths.py [SIZE …] [--folder DIR]
+python benchmarks/widths.py [SIZE …] [--layers N] [--folder DIR]
 
 A layer of a real checkpoint has shapes that micro models have not: gigabytes of experts, heads that
 do not make up the width, a vocabulary's rest. Weights are random, in bfloat16, and are written and
 read a file at a time. The vocabulary is cut to 4096 rows. Prints millions of numbers, seconds of
-the processor, forwards, and the memory of its own that the process holds with the model loaded.
+the processor for all of it and for loading alone, forwards, and the memory of its own that the
+process holds with the model loaded.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ from dlmdecode.models.published import PUBLISHED
 
 ROWS = 4096
 SHARD = 2**26  # numbers of a file: 128 MiB
-ONE_LAYER = {"n_layers": 1, "num_hidden_layers": 1, "first_k_dense_replace": 0}
+DEPTH = ("n_layers", "num_hidden_layers")
 VOCABULARY = {"vocab_size": ROWS, "embedding_size": ROWS}
 IDS = {"mask_token_id": ROWS - 1, "eos_token_id": ROWS - 2, "pad_token_id": ROWS - 2}
 
 
-def shrunk(size: str) -> Config:
-    """The configuration with one layer, of the kind that most are, and a small vocabulary."""
+def shrunk(size: str, layers: int) -> Config:
+    """The configuration with a few layers, of the kind that most are, and a small vocabulary."""
     values = PUBLISHED[size]
-    fields = {name: value for name, value in (ONE_LAYER | VOCABULARY).items() if name in values}
+    cut = dict.fromkeys(DEPTH, layers) | {"first_k_dense_replace": 0} | VOCABULARY
+    fields = {name: value for name, value in cut.items() if name in values}
     return Config({**values, **fields, **IDS, "torch_dtype": "bfloat16"})
 
 
@@ -76,32 +78,37 @@ def own_memory() -> float:
     return int(kilobytes) / 2**20
 
 
-def check(size: str, home: Path) -> str:
+def check(size: str, layers: int, home: Path) -> str:
     """Write, load, decode and delete; a line of the table."""
     folder, began = home / size, time.process_time()
     try:
-        numbers = write(folder, shrunk(size))
+        numbers = write(folder, shrunk(size, layers))
+        ready = time.process_time()
         model = dlmdecode.load(folder, device="cpu")
-        held = own_memory()
+        loading, held = time.process_time() - ready, own_memory()
         out = dlmdecode.generate(model, torch.arange(37), max_new_tokens=12, eos="ignore")
         assert not (out.sequences == model.mask_id).any()
         del model
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.process_time() - began
-    return f"{size:20} {numbers / 1e6:8.0f} {seconds:8.1f} {out.nfe[0]:9} {held:9.2f}"
+    counts = f"{numbers / 1e6:8.0f} {seconds:8.1f} {loading:8.2f} {out.nfe[0]:9}"
+    return f"{size:20} {counts} {held:9.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("size", nargs="*", help=f"of {', '.join(PUBLISHED)}; all if none is given")
+    parser.add_argument("--layers", type=int, default=1, help="of each (1)")
     parser.add_argument("--folder", type=Path, help="where to write, temporarily")
     arguments = parser.parse_args()
-    print(f"{'size':20} {'10^6':>8} {'cpu s':>8} {'forwards':>9} {'own GiB':>9}")
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+    print(f"{'size':20} {'10^6':>8} {'cpu s':>8} {'load':>8} {'forwards':>9} {'own GiB':>9}")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as home:
         for size in arguments.size or PUBLISHED:
             torch.manual_seed(0)
-            print(check(size, Path(home)), flush=True)
+            print(check(size, arguments.layers, Path(home)), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ class SureOnAverage(Stop):
     """The mean logit gap over the whole text, written positions too, reaches a falling threshold.
 
     It falls from `high` to `low` logits with the steps taken over `steps`, or with the share of the
-    text that is written where no steps are given. Under a cache that does not compute the whole
-    text the rule decides at refreshes only.
+    text that is written where no steps are given. Written positions that a cache does not compute
+    count with their last gap; where it leaves masks out, the rule decides at refreshes only.
     """
 
     reads_canvas = True
@@ -52,7 +52,7 @@ class SureOnAverage(Stop):
         return (length - canvas.masked.sum(1)) / length
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        known = (~canvas.text | canvas.fresh.contains(canvas.position)).all(1)
+        known = (~canvas.masked | canvas.fresh.contains(canvas.position)).all(1)
         gap = (canvas.proposal.margin * canvas.text).sum(1) / canvas.text.sum(1)
         left = SHARE_LEFT[self.schedule](self.progress(canvas), self.rate)
         return known & (gap >= self.low + (self.high - self.low) * left)

@@ -74,8 +74,7 @@ def test_the_committed_cache_is_exact_and_rows_are_single_runs(family, sampler, 
     skip_what_is_refused(family, sampler, cache)
     rows = prompts(90, 85)
     plain, kept = run(family, sampler, "none", rows), run(family, sampler, cache, rows)
-    if sampler != "sched":  # it averages over text that stands, of which a cache computes less
-        assert torch.equal(plain.sequences, kept.sequences) and plain.nfe == kept.nfe
+    assert torch.equal(plain.sequences, kept.sequences) and plain.nfe == kept.nfe
     assert_rows_are_single_runs(kept, family, sampler, cache)
     recipe = dlmdecode.sampler(sampler, block_length=8, **options(sampler))
     if min(plain.nfe) >= 12 and not recipe.reads_canvas:  # else the prompt is most of the work

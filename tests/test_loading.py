@@ -687,6 +687,24 @@ def test_dreams_chat_template_is_applied_to_messages(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("family", [*FULL_ATTENTION, *BLOCK_CAUSAL])
+def test_a_chat_is_written_by_the_template_beside_each_familys_tokenizer(tmp_path, family):
+    folder, marker = copied(family, tmp_path), tmp_path / "ran"
+    give_llada_tokenizer(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    template = config.pop("chat_template")
+    (folder / "chat_template.jinja").write_text(template)
+    remote = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | remote))
+    (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Own: pass\n")
+    model = load(folder)
+    messages = [{"role": "user", "content": "w7 w8"}]
+    out = dlmdecode.generate(model, messages, max_new_tokens=4, eos="ignore")
+    prompt = out.sequences[0, : out.prompt_lengths[0]]
+    assert model.tokenizer.decode(prompt) == "<user> w7 w8 <assistant>"
+    assert not marker.exists()
+
+
 def test_every_family_has_a_micro_checkpoint_in_these_tests():
     tested = {type(micro(family)) for family in (*FULL_ATTENTION, *BLOCK_CAUSAL)}
     assert tested == {one.kind for one in REGISTERED}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ CASES = Path(__file__).parent / "golden" / "cases"
 BILLIONS = {  # as the papers and cards say
     "LLaDA-8B": 8.0,
     "Dream-7B": 7.6,
+    "iLLaDA-8B": 7.6,
     "SDAR-8B": 8.2,
     "LLaDA-MoE-7B-A1B": 7.4,
     "LLaDA2.0-mini": 16.3,
@@ -84,3 +87,14 @@ def test_the_tensors_of_a_configuration_are_those_of_its_checkpoint(capsys):
 def test_what_is_no_configuration_is_refused_with_the_nearest_name(capsys):
     assert main(["models", "--tensors", "SDAR-9B"]) == 2
     assert "no configuration 'SDAR-9B'; did you mean 'SDAR-8B'?" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_layer_of_a_published_width_is_written_loaded_decoded_and_deleted(tmp_path):
+    script = Path(__file__).parents[1] / "benchmarks" / "widths.py"
+    command = [sys.executable, str(script), "SDAR-1.7B", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    size, numbers, *_, own = done.stdout.splitlines()[-1].split()
+    assert size == "SDAR-1.7B" and int(numbers) == 67
+    assert float(own) < 0.75  # the weights stay pages of their files
+    assert not list(tmp_path.iterdir())

@@ -1,9 +1,9 @@
 """Configurations of published checkpoints, for their shapes: nothing is loaded by them.
 
-LLaDA2.0-mini's values were read in a copy of its file, most of LLaDA-MoE's in a public note. The
-others are checked by the number of their parameters only: LLaDA and Dream as published, SDAR, TraDo
+LLaDA2.0-mini's values were read in a copy of its file, most of LLaDA-MoE's and LLaDA2.0-flash's in
+public notes. The others are checked by the number of their parameters only: LLaDA and Dream as published, SDAR, TraDo
 and DreamReasoner as Qwen3, from which they were made, Fast-dLLM v2 as Qwen2.5, Stable-DiffCoder as
-Seed-Coder. iLLaDA's file was not to be had.
+Seed-Coder. iLLaDA's sizes are those of the table on its model card; its file was not to be had.
 """
 
 from __future__ import annotations
@@ -83,12 +83,25 @@ LLADA2 = qwen(
     vocab_size=157184,
     pad_token_id=156892,
 )
+LLADA2_FLASH = LLADA2 | {
+    "hidden_size": 4096,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "moe_intermediate_size": 1024,
+}
 DIFFCODER = qwen(
     *("llama", 4096, 14336, 32, (32, 8)),
     architectures=["StableDiffcoderForCausalLM"],
     head_dim=128,
     vocab_size=155136,
     rope_theta=500000.0,
+)
+ILLADA = qwen(
+    *("illada", 4096, 14336, 32, (32, 8)),
+    vocab_size=155136,
+    max_position_embeddings=8192,
+    tie_word_embeddings=True,
 )
 FAST = {"bd_size": 32, "rope_theta": 1000000.0}
 REASONER = {"model_type": "Dream", "block_size": 32, "max_position_embeddings": 40960}
@@ -102,7 +115,9 @@ PUBLISHED: dict[str, Values] = {
     "DreamReasoner-8B": sdar(4096, 12288, 36, (32, 8), **REASONER),
     "Fast-dLLM-v2-1.5B": qwen("Fast_dLLM_Qwen", 1536, 8960, 28, (12, 2), vocab_size=151936, **FAST),
     "Fast-dLLM-v2-7B": qwen("Fast_dLLM_Qwen", 3584, 18944, 28, (28, 4), vocab_size=152064, **FAST),
+    "iLLaDA-8B": ILLADA,
     "LLaDA-MoE-7B-A1B": LLADA_MOE,
     "LLaDA2.0-mini": LLADA2,
+    "LLaDA2.0-flash": LLADA2_FLASH,
     "Stable-DiffCoder-8B": DIFFCODER,
 }
