@@ -131,8 +131,11 @@ def mount(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def add_generate(commands: Any) -> None:
-    parser = commands.add_parser("generate", help="decode a prompt")
-    add_generation_arguments(parser)
+    from dlmdecode.commands import batch
+
+    parser = commands.add_parser("generate", help="decode a prompt, or a file of them")
+    add_generation_arguments(parser, nargs="?")
+    batch.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a text instead of it")
     parser.add_argument("--trace", metavar="RUN.jsonl", help="append the run, for dlmdecode trace")
     parser.set_defaults(run=run_generate)
@@ -196,8 +199,9 @@ def add_demo(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", help="the text to answer, or - to read it from standard input")
+def add_generation_arguments(parser: argparse.ArgumentParser, **prompt: Any) -> None:
+    help = "the text to answer, or - to read it from standard input"
+    parser.add_argument("prompt", help=help, **prompt)
     add_model(parser)
     parser.add_argument(
         "--sampler",
@@ -227,8 +231,14 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
 def run_generate(arguments: argparse.Namespace) -> None:
     from dlmdecode import generate
+    from dlmdecode.commands import batch
     from dlmdecode.commands.terminal import CanvasView
 
+    if arguments.input is not None:
+        return batch.run(arguments)
+    require(arguments.prompt is not None, "prompt", None, "give one, or --input FILE.jsonl")
+    several = arguments.batch_size is None
+    require(several, "--batch-size", arguments.batch_size, "it goes with --input")
     model, prompt, options = prepare(arguments)
     shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
     live = shows and options.get("num_return_sequences", 1) == 1
@@ -244,6 +254,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
         record = {"text": text, "sampler": arguments.sampler, "options": options}
         record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
         print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
+    if arguments.output is not None:
+        arguments.output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     if view is not None:
         print(view.summary(out))
 
