@@ -32,6 +32,7 @@ from dlmdecode.options import SYNTAX
 from dlmdecode.settings import DEFAULT_SAMPLER
 
 MOUNTED = {
+    "chat": "turns of a conversation",
     "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: list[str]) -> int:
+    if "_ARGCOMPLETE" in os.environ:
+        complete(os.environ.get("COMP_LINE", ""))
     try:
         arguments = build_parser(*argv[:2]).parse_args(argv)
         return arguments.run(arguments) or 0
@@ -82,6 +85,13 @@ def run(argv: list[str]) -> int:
         return fail(f"this needs the package {error.name!r}: pip install 'dlmdecode[all]'")
     except EXPECTED as error:
         return fail(str(error))
+
+
+def complete(line: str) -> None:
+    """Answer a shell that asks how a line may go on (argcomplete's protocol), and exit."""
+    import argcomplete
+
+    argcomplete.autocomplete(build_parser(*line.split()[1:3]))
 
 
 class Parser(argparse.ArgumentParser):
@@ -120,7 +130,7 @@ def build_parser(command: str = "", topic: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    home = {"eval": "evaluate", "models": "models"}.get(name, "speculate")
+    home = {"chat": "chat", "eval": "evaluate", "models": "models"}.get(name, "speculate")
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
         add, run = module.add_ngram_arguments, module.ngram_run
@@ -203,14 +213,23 @@ def add_generation_arguments(parser: argparse.ArgumentParser, **prompt: Any) -> 
     help = "the text to answer, or - to read it from standard input"
     parser.add_argument("prompt", help=help, **prompt)
     add_model(parser)
-    parser.add_argument(
+    sampler = parser.add_argument(
         "--sampler",
         default=DEFAULT_SAMPLER,
         metavar=SYNTAX,
         help=f"such as adablock+credit,alpha=0.5; see dlmdecode samplers ({DEFAULT_SAMPLER})",
     )
+    sampler.completer = sampler_names  # type: ignore[attr-defined]  # argcomplete's
     add_settings(parser)
     parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
+
+
+def sampler_names(prefix: str, **_: Any) -> list[str]:
+    """The samplers that a word may become, the last one of a composition."""
+    from dlmdecode import list_samplers
+
+    before, plus, _last = prefix.rpartition("+")
+    return [before + plus + name for name in list_samplers()]
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
