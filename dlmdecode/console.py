@@ -83,12 +83,21 @@ def loading(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_sampler(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    sampler = parser.add_argument(
         "--sampler",
         default=DEFAULT_SAMPLER,
         metavar=SYNTAX,
         help=f"such as adablock+credit,alpha=0.5; see dlmdecode samplers ({DEFAULT_SAMPLER})",
     )
+    sampler.completer = sampler_names  # type: ignore[attr-defined]  # argcomplete's
+
+
+def sampler_names(prefix: str, **_: Any) -> list[str]:
+    """The samplers that a word may become, the last one of a composition."""
+    from dlmdecode import list_samplers
+
+    before, plus, _last = prefix.rpartition("+")
+    return [before + plus + name for name in list_samplers()]
 
 
 def add_settings(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:

@@ -216,4 +216,5 @@ def own_step(canvas: Canvas, before: Tensor, index: int, request: Request) -> St
     width = len(request.prompt) + request.length
     own = canvas.take(torch.tensor([index], device=before.device)).resize(width)
     own.row = torch.zeros_like(own.row)
-    return Step.of(request.steps, own, before[[index], :width], own.tokens)
+    own.trail = [(part, done[[index], :width]) for part, done in canvas.trail]
+    return Step.of(request.steps, own, before[[index], :width], own.tokens, request.cost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
+from dlmdecode.trace.steps import GenerationFile
 
 
 @takes_settings
@@ -33,7 +35,7 @@ def generate(
     batch_size: int | None = None,
     streamer: Any = None,
     on_step: Callable[[Step], None] | None = None,
-    trace: bool = False,
+    trace: bool | str | os.PathLike[str] = False,
     attention_mask: Any = None,
     logits_processor: Any = None,
     infill: bool = False,
@@ -60,7 +62,8 @@ def generate(
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
             case. One prompt only.
         on_step: called with a `Step` after every step.
-        trace: keep every `Step` in `out.trace`.
+        trace: keep every `Step` in `out.trace`; a path appends the run to that file instead, as
+            lines of JSON (docs/trace.md).
         attention_mask: (B, P) for a batch of ids, 1 for a prompt's tokens.
         logits_processor: a function `(input_ids (n, T), scores (n, V)) -> scores` or a list of
             these, such as transformers'. Its `input_ids` are all that stands in the row, without
@@ -85,25 +88,31 @@ def generate(
     with Streaming(streamer) as shown:
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
-        trace, infill = conform("trace", trace, bool), conform("infill", infill, bool)
+        infill = conform("infill", infill, bool)
         fix = "it shows text that grows from the left, and gaps do not: use on_step"
         require(streamer is None or not infill, "streamer", streamer, fix)
+        path = trace if isinstance(trace, (str, os.PathLike)) else None
+        trace = path is None and conform("trace", trace, bool)
         start = gaps_of if infill else prompts_of
         run = Run(
             *start(model, prompt, attention_mask, sampler, options, logits_processor), batch_size
         )
         shown.begin(run.call, run.requests)
         steps_taken = Trace(run.call.sampler)
-        looked_at = trace or on_step is not None or streamer is not None
-        for step in run if looked_at else ():
-            if trace:
-                steps_taken.append(step)
-            if on_step is not None:
-                on_step(step)
-            shown.show(step)
-        while not looked_at and run.advance():
-            pass
-    return run.result(steps_taken if trace else None)
+        looked_at = trace or path or on_step is not None or streamer is not None
+        with GenerationFile(path, run.call, run.requests) as file:
+            for step in run if looked_at else ():
+                if trace:
+                    steps_taken.append(step)
+                if on_step is not None:
+                    on_step(step)
+                shown.show(step)
+                file.step(step)
+            while not looked_at and run.advance():
+                pass
+            out = run.result(steps_taken if trace else None)
+            file.end(out)
+    return out
 
 
 @takes_settings
@@ -205,7 +214,7 @@ class Run:
             rows = torch.tensor([request.index for request in requests], device=before.device)
             canvas = replace(canvas.resize(sequences.shape[1]), row=rows)
             whole, sequences = sequences, sequences.index_copy(0, rows, canvas.tokens)
-            steps.append(Step.of(next(number), canvas, whole, sequences))
+            steps.append(Step.of(next(number), canvas, whole, sequences, self.flight.cost))
 
         self.flight.watch = see
         goes_on = True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from dlmdecode.decoding.forward import Cost
 from dlmdecode.decoding.trace import Trace
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.remasking import before_match
@@ -94,34 +95,6 @@ class Generation:
         stats = cost.stats(sum(new_tokens), sum(nfe))
         gaps = [texts for row in rows for texts in row.gaps or ()] or None
         return cls(sequences, known, nfe, new_tokens, stats, None, starts, gaps)
-
-
-@dataclass
-class Cost:
-    """Model calls, rows and positions over all of them, and the time that they took."""
-
-    calls: int = 0
-    rows: float = 0
-    positions: float = 0
-    seconds: float = 0
-
-    def add(self, other: Cost, share: float = 1) -> None:
-        """Add all calls of another cost, and a share of the rest."""
-        self.calls += other.calls
-        self.rows += other.rows * share
-        self.positions += other.positions * share
-        self.seconds += other.seconds * share
-
-    def stats(self, new_tokens: int, nfe: int) -> dict[str, float]:
-        return {
-            "nfe": self.calls,
-            "forward_rows": self.rows,
-            "forward_positions": self.positions,
-            "new_tokens": new_tokens,
-            "seconds": self.seconds,
-            "tokens_per_forward": new_tokens / max(nfe, 1),
-            "tokens_per_second": new_tokens / self.seconds if self.seconds else 0.0,
-        }
 
 
 def first_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> int:

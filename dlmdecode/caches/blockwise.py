@@ -82,6 +82,7 @@ class BlockCache:
         if rows.suffix is not None:
             self.hold(rows, visible(rows, wanted))
         self.work.add(tokens)
+        self.work.refreshes += len(rows)
         hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
         return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
 

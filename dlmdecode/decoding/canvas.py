@@ -20,6 +20,10 @@ from dlmdecode.decoding.facts import Facts
 from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positions, stack
 from dlmdecode.decoding.proposal import Proposal
 
+Trail = list[tuple[Any, Tensor]]
+"""Who did what in a step, in order: a part, or None for the loop, and either tokens (B, L) int64
+after it, or positions (B, L) bool that it wants committed beside those of the parts before."""
+
 
 @dataclass
 class Canvas(Facts):
@@ -53,6 +57,7 @@ class Canvas(Facts):
     suffix: int | None = None  # masks behind the open block that the model sees; None is all
     suffix_tail: int = 0  # and at the end of the text
     gaps: Tensor | None = None  # (B, L) int64, 1, 2, … in a row's gaps, 0 elsewhere; None: no gaps
+    trail: Trail = field(default_factory=list)  # of the step that gave this canvas, and its rows
 
     @classmethod
     def of(

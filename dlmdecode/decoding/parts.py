@@ -57,6 +57,10 @@ class Part(ABC):  # noqa: B024  (the methods that a part must have are its slot'
     def check(self, sampler: Any) -> None:  # noqa: B027  (most parts have nothing to check)
         """Raise `ValueError` where the part cannot work in this `Sampler`, complete or not yet."""
 
+    def label(self, confidence: float) -> str:
+        """What a trace calls the reason for a change that this part made at such a confidence."""
+        return type(self).__name__
+
     def refuses(self, other: Part) -> str | None:
         """Why the part cannot stand beside `other`, None if it can. Either of two may refuse.
 
