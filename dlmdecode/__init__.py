@@ -23,6 +23,7 @@ from dlmdecode.models.wrap import wrap
 from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.select import Threshold, TopK
 from dlmdecode.registry import list_samplers, register_sampler
+from dlmdecode.voting import best_of, vote
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "TopK",
     "Trace",
     "WholeCanvas",
+    "best_of",
     "generate",
     "infill",
     "list_samplers",
@@ -46,6 +48,7 @@ __all__ = [
     "sampler",
     "speculate",
     "stream",
+    "vote",
     "wrap",
 ]
 

@@ -23,6 +23,7 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.parts.blocks import check_blocks, check_suffix
+from dlmdecode.presets import AUTO, Preset, preset_of
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.recipe import negative_rows, recipe_of
 from dlmdecode.request import Request
@@ -56,18 +57,24 @@ class Call:
     composition: Composition
     options: dict[str, Any]  # the sampler's
     lengths: set[int]  # of texts, for which the composition gives this sampler
+    preset: Preset | None = None  # what sampler="auto" stands for
 
     @classmethod
     def of(
         cls, model: Any, sampler: Any, options: Mapping[str, Any], logits_processor: Any = None
     ) -> Call:
+        preset = None
+        if sampler == AUTO:
+            model = resolve_model(model)
+            preset = preset_of(model)
+            sampler, options = preset.sampler, preset.options | dict(options)
         composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
         model, length = resolve_model(model), settings.max_new_tokens
         check_blocks(settings.block_length, settings.steps, length, model)
         recipe = recipe_of(model, composition, options, settings, logits_processor)
         check_suffix(settings.suffix, settings.suffix_tail, recipe, model)
-        return cls(model, recipe, settings, composition, options, {length})
+        return cls(model, recipe, settings, composition, options, {length}, preset)
 
     @property
     def seed(self) -> int:
@@ -113,8 +120,12 @@ class Call:
         given = encode_prompts(prompt, mask, self.model, may_be_empty=True)
         prompts = [row for row in given for _ in range(self.settings.num_return_sequences)]
         check_context(prompts, length, self.model)
-        noise = streams(prompts, self.seed if seed is None else seed)
-        own = replace(self.settings, max_new_tokens=length)
+        noise = torch.zeros(len(prompts), dtype=torch.int64, device=self.model.device)
+        if self.sampler.draws:
+            noise = streams(prompts, self.seed if seed is None else seed)
+        own = self.settings
+        if length != own.max_new_tokens:
+            own = replace(own, max_new_tokens=length)
         negative = negative_rows(own, prompts, self.model)
         found = [
             Request(i, ids, length, noise[i], None if negative is None else negative[i])

@@ -18,7 +18,7 @@ from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.flight import Flight
 from dlmdecode.infilling import encode_pieces, with_lengths
 from dlmdecode.prompts import encode_prompts
-from dlmdecode.request import Request, longest_first
+from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
@@ -51,8 +51,10 @@ def generate(
             the tokenizer's BOS, or nothing where there is none.
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
+            "auto" is the preset recorded for the model or its family, which `out.preset` names;
+            what is given beside it goes before the preset's own options.
         {settings}
-        batch_size: prompts in flight at a time, the longest first: one that is finished makes room
+        batch_size: prompts in flight at a time, the shortest first: one that is finished makes room
             for the next. None decodes all together.
         streamer: transformers' protocol: `put(prompt)`, `put_draft(ids)` after each step if it has
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
@@ -178,7 +180,7 @@ class Run:
         places = conform("batch_size", batch_size, Count | None)
         most = len(self.requests)
         places = min(places or most, most)
-        self.waiting = deque(longest_first(self.requests) if places < most else self.requests)
+        self.waiting = deque(shortest_first(self.requests) if places < most else self.requests)
         self.flight = Flight(self.call, places, self.next)
 
     def next(self, most: int) -> list[Request]:
@@ -211,4 +213,5 @@ class Run:
     def result(self, trace: Trace | None) -> Generation:
         """Of all rows, in the caller's order."""
         rows = [request.result() for request in self.requests]
-        return replace(Generation.join(self.call.model, rows, self.flight.cost), trace=trace)
+        joined = Generation.join(self.call.model, rows, self.flight.cost)
+        return replace(joined, trace=trace, preset=self.call.preset)

@@ -60,6 +60,9 @@ class Request(Future[Generation]):
                 self.set_result(outcome)
 
 
-def longest_first(requests: Sequence[Request]) -> list[Request]:
-    """By the lengths of their prompts, so that those decoded together need little padding."""
-    return sorted(requests, key=lambda request: -len(request.prompt))
+def shortest_first(requests: Sequence[Request]) -> list[Request]:
+    """By the lengths of their texts, so that those decoded together need little padding.
+
+    A row that takes many steps is then padded itself; behind a longer one all the others were.
+    """
+    return sorted(requests, key=lambda request: len(request.prompt) + request.length)

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dlmdecode.decoding.trace import Trace
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.remasking import before_match
+from dlmdecode.presets import Preset
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Generation:
         trace: what was committed when; None unless asked for.
         prompt_lengths: tokens of each prompt; of an infilling those before the first gap.
         gaps: the text of each gap of each row; None where there is none, or no tokenizer.
+        preset: what `sampler="auto"` stood for, a `Preset`; None where it was not asked for.
     """
 
     sequences: Tensor
@@ -44,6 +46,7 @@ class Generation:
     trace: Trace | None = None
     prompt_lengths: list[int] = field(default_factory=list)
     gaps: list[list[str]] | None = None
+    preset: Preset | None = None
 
     @classmethod
     def of(

@@ -34,6 +34,7 @@ MOUNTED = {
     "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
+    "serve": "answer requests over HTTP, as OpenAI's servers do",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
 INSIDE = """\
@@ -43,6 +44,7 @@ inside the commands:
   eval TASK --engine ray   the same over a Ray cluster
   eval report DIR          table, CSV and plot of runs
   eval tune TASK           fastest setting of a sampler within an accuracy budget
+  eval frontier TASK       every sampler swept: table, picture, and the best within the budget
   ngram build TEXT         an n-gram model of texts, for speculate --proxy
 
 python -m dlmdecode.evals.lm_eval is EleutherAI's lm-evaluation-harness with these models
@@ -114,7 +116,8 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    home = {"eval": "evaluate", "infill": "infill", "models": "models"}.get(name, "speculate")
+    own = ("infill", "models", "serve")
+    home = "evaluate" if name == "eval" else name if name in own else "speculate"
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
         add, run = module.add_ngram_arguments, module.ngram_run

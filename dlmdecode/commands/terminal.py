@@ -37,9 +37,12 @@ def show_texts(
     finally:
         if view is not None:
             view.clear()
+    if out.preset is not None:
+        print(f"sampler: {out.preset} ({out.preset.source})", file=sys.stderr)
+    name = str(out.preset or arguments.sampler)
     texts = out.texts or [""] * len(out.nfe)
     for i, (text, nfe, new_tokens) in enumerate(zip(texts, out.nfe, out.new_tokens, strict=True)):
-        record = {"text": text, "sampler": arguments.sampler, "options": options}
+        record = {"text": text, "sampler": name, "options": options}
         record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
         record |= {"gaps": out.gaps[i]} if out.gaps else {}
         print(json.dumps(record) if arguments.json else printable(text, sys.stdout))

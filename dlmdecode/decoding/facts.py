@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.decoding.positions import Span
+from dlmdecode.decoding.positions import Positions, Scattered, Span
 from dlmdecode.decoding.proposal import Proposal
 from dlmdecode.ops import Row, Survey
 
-WRITTEN = ("masked", "open", "block_full", "done", "survey", "seen")
+WRITTEN = ("masked", "open", "open_positions", "block_full", "done", "survey", "seen")
+ROUND = 16
 FOLLOWS = {  # facts that each field decides
     "tokens": WRITTEN,
     "start": ("text", "length", "text_span", *WRITTEN),
@@ -148,6 +149,18 @@ class Facts:
     def block_span(self) -> Span:
         """The open block, as positions."""
         return Span(self.lo, self.hi).of_width(row.hi - row.lo for row in self.seen)
+
+    @cached_property
+    def open_positions(self) -> Positions:
+        """Where the open block is still to be written, or all of it where that is hardly more.
+
+        Their number is rounded up: matrix products like it, and shapes repeat.
+        """
+        most = max(row.open for row in self.seen)
+        width = -(-most // ROUND) * ROUND
+        if width >= self.block_span.width:
+            return self.block_span
+        return Scattered(self.open).of_width(width)
 
     @cached_property
     def rest_span(self) -> Span:
