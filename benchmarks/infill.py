@@ -88,7 +88,7 @@ def right(hole: Hole, text: str, isolation: str) -> bool:
     return text == one.solution or sandbox.check(problem, text, 10.0, isolation).passed
 
 
-def main() -> None:
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--sampler", default="threshold")
@@ -98,7 +98,11 @@ def main() -> None:
     parser.add_argument("--allow-code-execution", action="store_true")
     parser.add_argument("--weak-isolation", action="store_true")
     parser.add_argument("--json", type=Path, help="a file for the results")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
     model, sampler = dlmdecode.load(arguments.model), arguments.sampler
     task = Functions(
         arguments.limit,

@@ -148,7 +148,8 @@ class Call:
             self.length(len(gaps))
             prompt, form = ids[: gaps[0]], ids[gaps[0] :]
             found.append(Request(i, prompt, len(form), noise, None, form))
-        self.canvas(found)
+        if self.sampler.openings:
+            self.canvas(found)
         return found
 
     @torch.inference_mode()

@@ -93,10 +93,8 @@ def generate(
         require(streamer is None or not infill, "streamer", streamer, fix)
         path = trace if isinstance(trace, (str, os.PathLike)) else None
         trace = path is None and conform("trace", trace, bool)
-        start = gaps_of if infill else prompts_of
-        run = Run(
-            *start(model, prompt, attention_mask, sampler, options, logits_processor), batch_size
-        )
+        how = (sampler, options, logits_processor, infill)
+        run = Run(*begin(model, prompt, attention_mask, *how), batch_size)
         shown.begin(run.call, run.requests)
         steps_taken = Trace(run.call.sampler)
         looked_at = trace or path or on_step is not None or streamer is not None
@@ -133,10 +131,8 @@ def stream(
     """
     for name in ("streamer", "on_step", "trace"):
         require(name not in options, name, options.get(name), "it belongs to generate, not stream")
-    start = gaps_of if conform("infill", infill, bool) else prompts_of
-    return iter(
-        Run(*start(model, prompt, attention_mask, sampler, options, logits_processor), batch_size)
-    )
+    how = (sampler, options, logits_processor, conform("infill", infill, bool))
+    return iter(Run(*begin(model, prompt, attention_mask, *how), batch_size))
 
 
 def infill(model: Any, pieces: Any, sampler: Any = DEFAULT_SAMPLER, **options: Any) -> Generation:
@@ -166,18 +162,19 @@ def infill(model: Any, pieces: Any, sampler: Any = DEFAULT_SAMPLER, **options: A
     return generate(model, encode_pieces(pieces, model), sampler, infill=True, **options)
 
 
-def prompts_of(
-    model: Any, prompt: Any, mask: Any, sampler: Any, options: dict[str, Any], processors: Any
+def begin(
+    model: Any,
+    prompt: Any,
+    mask: Any,
+    sampler: Any,
+    options: dict[str, Any],
+    processors: Any,
+    infill: bool,
 ) -> tuple[Call, list[Request]]:
-    """What `generate` starts from."""
-    call = Call.of(model, sampler, options, processors)
-    return call, call.requests(prompt, mask)
-
-
-def gaps_of(
-    model: Any, prompt: Any, mask: Any, sampler: Any, options: dict[str, Any], processors: Any
-) -> tuple[Call, list[Request]]:
-    """The same of prompts with gaps."""
+    """What a run starts from."""
+    if not infill:
+        call = Call.of(model, sampler, options, processors)
+        return call, call.requests(prompt, mask)
     model = resolve_model(model)
     rows = encode_prompts(prompt, mask, model, infill=True)
     call = Call.of(model, sampler, with_lengths(options, rows, model), processors)

@@ -52,7 +52,7 @@ def row_of(pieces: Sequence[Any], model: Denoiser) -> Tensor:
             ids = text_ids(piece, model, begins=i == 0)
             found.append(torch.tensor(ids, dtype=torch.int64, device=model.device))
         elif isinstance(piece, Tensor) and piece.dim() == 1:
-            found.append(piece.to(model.device, torch.int64))
+            found.append(piece.to(model.device))
         else:
             kind = "give texts, lengths of gaps (1 or more) or 1-D tensors of ids"
             usable = not isinstance(piece, (Tensor, list, tuple, Mapping))
@@ -87,9 +87,10 @@ def check_infill(settings: Settings, recipe: Sampler, model: Denoiser) -> None:
         hides = isinstance(part, Evaluation) and part.hides_end
         fix = f"{type(part).__name__} hides the text behind a gap: use another sampler"
         require(not hides, "infill", True, fix)
-    for name in REFUSED.keys() - {"max_new_tokens"}:
-        value, fix = getattr(settings, name), REFUSED[name]
-        require(not value, name, value, f"beside gaps {fix}: leave it out")
+    for name in ("length", "stop_strings", "suffix_tail", "negative_prompt"):
+        value = getattr(settings, name)
+        unset = value is None or (isinstance(value, int) and value == 0)
+        require(unset, name, value, f"beside gaps {REFUSED[name]}: leave it out")
 
 
 def lay_out(canvas: Canvas, forms: Sequence[Tensor]) -> None:

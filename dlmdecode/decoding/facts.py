@@ -74,7 +74,7 @@ class Facts:
         return self.stop - self.start if self.gaps is None else self.text.sum(1)
 
     @property
-    def pieces(self) -> list[Tensor]:
+    def each_gap(self) -> list[Tensor]:
         """The text, or each of its gaps, as positions (B, L) bool."""
         if self.gaps is None:
             return [self.text]

@@ -14,7 +14,7 @@ from dlmdecode.decoding.positions import Positions, Span
 
 
 class Guided:
-    """Logits `u + (1 + scale)(z − u)`, u from a canvas with a masked prompt (arXiv 2502.09992).
+    """Logits `u + (1 + scale)(z − u)`, u from one whose given text is masked (arXiv 2502.09992).
 
     With `negative` prompts, by row, u comes from the same text behind these. One call of twice the
     rows. The unconditional rows have row numbers of their own, `num_rows` and up, so a key/value

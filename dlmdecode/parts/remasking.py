@@ -33,9 +33,9 @@ class EndOfSequence(Revision):
         if canvas.gaps is None and not any(ended):
             return
         ends = canvas.is_eos(canvas.tokens)
-        for piece in canvas.pieces:
-            eos = first(ends & piece)
-            settled = (eos < first(canvas.masked & piece)) & ~canvas.held
+        for gap in canvas.each_gap:
+            eos = first(ends & gap)
+            settled = (eos < first(canvas.masked & gap)) & ~canvas.held
             canvas.truncate(torch.where(settled, eos + 1, canvas.stop))
 
 
