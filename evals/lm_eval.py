@@ -34,7 +34,6 @@ from dlmdecode.call import resolve_model
 from dlmdecode.checks import conform, require, whole
 from dlmdecode.console import EXPECTED, fail
 from dlmdecode.evals.encoding import Encoder, Ids
-from dlmdecode.evals.likelihood import Likelihood
 from dlmdecode.evals.lm_eval_options import (
     fit,
     positions,
@@ -42,6 +41,7 @@ from dlmdecode.evals.lm_eval_options import (
     read_settings,
     rows_of,
 )
+from dlmdecode.likelihood import Likelihood
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, Seed, Settings
 

@@ -13,8 +13,8 @@ import torch
 
 import dlmdecode
 from dlmdecode.evals.encoding import Encoder
-from dlmdecode.evals.likelihood import windows
 from dlmdecode.evals.lm_eval_options import fit, read_settings
+from dlmdecode.likelihood import windows
 from dlmdecode.models.loading import EMBEDDED
 from dlmdecode.models.protocol import Denoiser
 
