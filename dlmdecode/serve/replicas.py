@@ -28,7 +28,7 @@ def serve_replicas(
     if not ray.is_initialized():
         ray.init(include_dashboard=False)
     serve.start(http_options={"host": host, "port": port})
-    replica = serve.deployment(
+    replica: Any = serve.deployment(
         serve.ingress(make_app)(),
         name="dlmdecode",
         num_replicas=num_replicas,
