@@ -132,6 +132,7 @@ KINDS: dict[str, Callable[[random.Random, str, Texts], Drafter]] = {
     "fused": fused,
     "switch": switch,
 }
+MODELS = ("causal", "layerskip")  # made of the verifiers
 LOOKED_UP = ("lookup", "suffix", "recycling", "ngram", "logitspec", "hierarchy")
 
 

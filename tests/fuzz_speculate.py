@@ -23,13 +23,20 @@ from itertools import product
 
 import torch
 import transformers
-from fuzz_drafters import KINDS, SHAPES, SIZE, shaped
+from fuzz_drafters import KINDS, MODELS, SHAPES, SIZE, shaped
 from speculation_toys import byte_level
 from transformers import LogitsProcessor, StoppingCriteria, SynthIDTextWatermarkingConfig
 
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import EMBEDDED as DRAFTERS
-from dlmdecode.speculation import CausalDrafter, Drafter, Verifier, load_verifier, speculate
+from dlmdecode.speculation import (
+    CausalDrafter,
+    Drafter,
+    LayerSkip,
+    Verifier,
+    load_verifier,
+    speculate,
+)
 from dlmdecode.speculation.verifier.verifier import EMBEDDED
 
 COMMON = dict(
@@ -146,6 +153,9 @@ def drafter(kind: str, choice: random.Random, family: str, texts: list[list[int]
         embedded = family == "embedded"
         small = verifier(family if embedded else choice.choice(others), choice.randrange(2))
         return CausalDrafter(small.model, small.tokenizer if embedded else None)
+    if kind == "layerskip":
+        tokenizer = verifier(family).tokenizer if family == "embedded" else None
+        return LayerSkip(verifier(family).model, tokenizer, 1, choice.choice([0.0, 0.3, 0.8]))
     return KINDS[kind](choice, family, texts)
 
 
@@ -235,7 +245,7 @@ def main() -> int:
     add = parser.add_argument
     add("--count", type=int, default=20, help="settings of each drafter and shape")
     add("--seed", type=int, default=0, help="number of the first setting")
-    add("--drafter", nargs="+", default=[*KINDS, "causal"], metavar="NAME")
+    add("--drafter", nargs="+", default=[*KINDS, *MODELS], metavar="NAME")
     add("--shape", nargs="+", default=SHAPES, choices=SHAPES)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 import torch
-from fuzz_drafters import KINDS, SHAPES
+from fuzz_drafters import KINDS, MODELS, SHAPES
 from fuzz_speculate import FAMILIES, Counting, Patience, setting, verifier
 from speculation_toys import TEXT, Recalling, byte_level, llama
 from transformers import (
@@ -114,7 +114,7 @@ def test_processors_with_a_memory_give_the_verifiers_text(family, fresh):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kind", [*KINDS, "causal"])
+@pytest.mark.parametrize("kind", [*KINDS, *MODELS])
 def test_random_settings_write_the_verifiers_text(kind, shape):
     text, same = setting(kind, shape, 0)
     assert same, text

@@ -17,7 +17,7 @@ RANKS = [log(share) for share in (0.55, 0.13, 0.07, 0.05, 0.035, 0.025, 0.02, 0.
 @register_drafter("recycling", paper="arXiv 2408.08696")
 class Recycling(Drafter):
     """A tree of the eight best tokens that the verifier last had after each token (Token
-    Recycling, arXiv 2408.08696), after those of rejected drafts, too.
+    Recycling, arXiv 2408.08696), those of rejected drafts included.
 
     Args:
         nodes: tokens of the tree, by the likeliest ranks.
