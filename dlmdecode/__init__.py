@@ -17,7 +17,7 @@ from dlmdecode.decoding.proposal import Proposal
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.engine import Engine
-from dlmdecode.generation import Generation, generate, stream
+from dlmdecode.generation import Generation, generate, infill, stream
 from dlmdecode.models.loading import load
 from dlmdecode.models.wrap import wrap
 from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
@@ -41,6 +41,7 @@ __all__ = [
     "WholeCanvas",
     "best_of",
     "generate",
+    "infill",
     "list_samplers",
     "load",
     "register_sampler",

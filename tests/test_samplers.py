@@ -62,6 +62,7 @@ MORE = {  # forwards that commit nothing, at most
     "info_gain": LENGTH // BLOCK,
 }
 CACHES = ("none", "prefix", "dual")
+CHOOSING = ("dkv,refresh=3",)  # each recipe has one of them, in turn
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 UNCACHED = {
@@ -79,6 +80,11 @@ def caches_of(recipe: str) -> tuple[str, ...]:
 
 
 CACHED = [(recipe, cache) for recipe in RECIPES for cache in caches_of(recipe)]
+CACHED += [
+    (recipe, CHOOSING[i % len(CHOOSING)])
+    for i, recipe in enumerate(RECIPES)
+    if recipe not in UNCACHED
+]
 WINDOWED = [  # each with one of its caches, in turn
     (name, caches_of(name)[i % len(caches_of(name))]) for i, name in enumerate(RECIPES)
 ]

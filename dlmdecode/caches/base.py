@@ -28,7 +28,7 @@ def visible(rows: Canvas, wanted: Positions) -> Tensor:
     here = position < rows.stop[:, None]
     if rows.suffix is None:
         return here
-    near = torch.maximum(rows.hi, wanted.hi) + rows.suffix
+    near = rows.ahead(torch.maximum(rows.hi, wanted.hi), rows.suffix)
     tail = rows.stop - rows.suffix_tail
     return here & ~(Span(near, tail).contains(position) & rows.masked)
 
@@ -86,6 +86,12 @@ def require_hook(model: Denoiser, cache: str) -> None:
     require(model.supports_cache, "cache", cache, fix)
 
 
+def require_full_attention(model: Denoiser, cache: str) -> None:
+    """Raise `ValueError` for a model whose attention is causal between blocks."""
+    fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
+    require(model.block_length is None, "cache", cache, fix)
+
+
 def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
     """Hidden states (N, W, D) at columns `index` (N, W) of `hidden` (N, ·, D)."""
     return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
@@ -95,7 +101,7 @@ def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
 class Recompute:
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
-    slides = None
+    slides, gaps = None, True
     hook: KeyValueHook | None = None  # what a subclass hands to the model
 
     def __init__(self, model: Denoiser):

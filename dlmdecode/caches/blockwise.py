@@ -10,6 +10,7 @@ from dlmdecode.caches.base import (
     attention_mask,
     gather_states,
     keys,
+    require_full_attention,
     require_hook,
     shifted,
     view,
@@ -17,7 +18,6 @@ from dlmdecode.caches.base import (
 )
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
-from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
 from dlmdecode.decoding.positions import Positions, Scattered
@@ -39,12 +39,12 @@ class BlockCache:
     """
 
     slides: bool = False
+    gaps = True
 
     def __init__(self, model: Denoiser, dual: bool = False, name: str | None = None):
         name = name or ("dual" if dual else "prefix")
         require_hook(model, name)
-        fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
-        require(model.block_length is None, "cache", name, fix)
+        require_full_attention(model, name)
         self.model, self.dual, self.work = model, dual, Work()
         self.store = Store()
         self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what a suffix window left in it
@@ -111,7 +111,8 @@ class BlockCache:
     def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         window = self.window(rows, wanted)
         hidden = self.encode(rows, window, self.query(window))
-        if self.slides or wanted is not rows.block_span:  # which is in the window
+        inside = wanted is rows.block_span or wanted is rows.open_positions
+        if self.slides or not inside:
             wanted = wanted.within(window.lo, window.hi)
         if self.model.shift or wanted is not window:  # else all states are wanted
             hidden = gather_states(hidden, window.column(wanted.at))

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import importlib
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from dlmdecode.checks import require
 from dlmdecode.console import (
     EXPECTED,
     add_model,
+    add_sampler,
     add_settings,
     fail,
     given_settings,
@@ -28,13 +28,13 @@ from dlmdecode.console import (
     printable,
     read_prompt,
 )
-from dlmdecode.options import SYNTAX
-from dlmdecode.settings import DEFAULT_SAMPLER
 
 MOUNTED = {
+    "infill": "write what is missing between pieces of text",
     "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
+    "serve": "answer requests over HTTP, as OpenAI's servers do",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
 INSIDE = """\
@@ -116,7 +116,8 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    home = {"eval": "evaluate", "models": "models"}.get(name, "speculate")
+    own = ("infill", "models", "serve")
+    home = "evaluate" if name == "eval" else name if name in own else "speculate"
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
         add, run = module.add_ngram_arguments, module.ngram_run
@@ -186,12 +187,7 @@ def add_demo(commands: Any) -> None:
 def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", help="the text to answer, or - to read it from standard input")
     add_model(parser)
-    parser.add_argument(
-        "--sampler",
-        default=DEFAULT_SAMPLER,
-        metavar=SYNTAX,
-        help=f"such as adablock+credit,alpha=0.5; see dlmdecode samplers ({DEFAULT_SAMPLER})",
-    )
+    add_sampler(parser)
     add_settings(parser)
     parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
 
@@ -214,27 +210,15 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
 def run_generate(arguments: argparse.Namespace) -> None:
     from dlmdecode import generate
-    from dlmdecode.commands.terminal import CanvasView
+    from dlmdecode.commands.terminal import show_texts
 
     model, prompt, options = prepare(arguments)
-    shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
-    live = shows and options.get("num_return_sequences", 1) == 1
-    view = CanvasView(model, sys.stdout) if live else None
-    try:
-        out = generate(model, prompt, arguments.sampler, on_step=view, **options)
-    finally:
-        if view is not None:
-            view.clear()
-    if out.preset is not None:
-        print(f"sampler: {out.preset} ({out.preset.source})", file=sys.stderr)
-    texts = out.texts or [""] * len(out.nfe)
-    for text, nfe, new_tokens in zip(texts, out.nfe, out.new_tokens, strict=True):
-        name = str(out.preset or arguments.sampler)
-        record = {"text": text, "sampler": name, "options": options}
-        record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
-        print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
-    if view is not None:
-        print(view.summary(out))
+    show_texts(
+        model,
+        arguments,
+        options,
+        lambda view: generate(model, prompt, arguments.sampler, on_step=view, **options),
+    )
 
 
 def run_trace(arguments: argparse.Namespace) -> None:

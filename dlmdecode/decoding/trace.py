@@ -28,6 +28,7 @@ class Step:
         masks_left: (n,) how many positions are still to be written.
         held: (n,) bool, the open block is full and may still change.
         nfe: (n,) forwards of each row so far.
+        gaps: (n, L) int64, as in a `Canvas`: what is 0 in the text is given.
     """
 
     number: int
@@ -42,10 +43,16 @@ class Step:
     hi: Tensor
     held: Tensor
     nfe: Tensor
+    gaps: Tensor | None = None
 
     @cached_property
     def changed(self) -> Tensor:
         return self.sequences[self.rows] != self.before[self.rows]
+
+    @cached_property
+    def length(self) -> Tensor:
+        """(n,) positions of the text that are not given."""
+        return self.stop - self.start if self.gaps is None else (self.gaps > 0).sum(1)
 
     @cached_property
     def masks_left(self) -> Tensor:
@@ -67,6 +74,7 @@ class Step:
             canvas.hi,
             canvas.held,
             canvas.nfe,
+            canvas.gaps,
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import block_diffusion  # noqa: E402, F401  (registers its methods)
+import caches  # noqa: E402, F401  (registers its methods)
 import decoders  # noqa: E402, F401  (registers its methods)
 import lengths  # noqa: E402, F401
 import llada2  # noqa: E402, F401
