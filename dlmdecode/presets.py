@@ -31,7 +31,13 @@ class Preset:
         return ",".join([self.sampler, *pairs])
 
 
-FAMILIES: dict[str, Preset] = {}
+FAMILIES = {
+    "llada": Preset(
+        "threshold",
+        {"threshold": 0.98},
+        "tiny, the 48 longest of 500 held-out problems: 46 right, vanilla 47; 8.0 tokens a forward",
+    ),
+}
 
 
 def preset_of(model: Denoiser) -> Preset:

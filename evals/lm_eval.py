@@ -6,7 +6,7 @@
 Every argument of `generate` and every sampler option may stand among the model arguments
 (`threshold=0.8`); they win over a task's own `generation_kwargs`. Generation ends at the task's
 `until` strings, which are looked for in the finished text. Log-likelihoods are Monte Carlo bounds
-(`evals/likelihood.py`); how texts become tokens is in `evals/encoding.py`.
+(`dlmdecode/likelihood.py`); how texts become tokens is in `evals/encoding.py`.
 
 A text that the model has no room for ends no run: a context loses its beginning, `max_gen_toks` is
 cut to what the prompt leaves (but not below half of the window), and a scored text longer than the
