@@ -19,7 +19,7 @@ def run(family: str, rows: Any, cache: str, sampler: str = "vanilla", **more: An
     return dlmdecode.generate(micro(family), rows, sampler, cache=cache, **(SHAPE | more))
 
 
-@pytest.mark.parametrize("cache", ["dkv,refresh=1"])
+@pytest.mark.parametrize("cache", ["dkv,refresh=1", "dllm,prompt_refresh=1,text_refresh=1"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cache_that_is_refreshed_with_every_forward_is_none(family, cache):
     whole, kept = (run(family, prompts(6, 3), cache) for cache in ("none", cache))
@@ -83,7 +83,8 @@ def test_a_block_causal_model_is_refused_with_the_reason(cache):
 
 
 @pytest.mark.parametrize(
-    "cache, message", [("dkv,refresh=0", "refresh=0"), ("dkv,kept=all", "kept='all'")]
+    "cache, message",
+    [("dkv,refresh=0", "refresh=0"), ("dkv,kept=all", "kept='all'"), ("dllm,ratio=2", "ratio=2")],
 )
 def test_an_option_out_of_range_is_refused(cache, message):
     with pytest.raises(ValueError, match=message):

@@ -62,7 +62,10 @@ MORE = {  # forwards that commit nothing, at most
     "info_gain": LENGTH // BLOCK,
 }
 CACHES = ("none", "prefix", "dual")
-CHOOSING = ("dkv,refresh=3",)  # each recipe has one of them, in turn
+CHOOSING = (  # each recipe has one of them, in turn
+    "dkv,refresh=3",
+    "dllm,prompt_refresh=4,text_refresh=3",
+)
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
 UNCACHED = {

@@ -27,11 +27,11 @@ class Work:
     positions: int = 0
     refreshes: int = 0
 
-    def add(self, tokens: Tensor) -> None:
-        """Count one call of the model on `tokens` (N, W)."""
+    def add(self, tokens: Tensor, positions: int | None = None) -> None:
+        """Count one call of the model on `tokens` (N, W), all computed, or `positions` a layer."""
         self.calls += 1
         self.rows += tokens.shape[0]
-        self.positions += tokens.numel()
+        self.positions += tokens.numel() if positions is None else positions
 
 
 @dataclass

@@ -15,6 +15,7 @@ from methods import method, scheduled
 from torch import Tensor
 
 from dlmdecode.caches.delayed import DelayedCache
+from dlmdecode.caches.features import FeatureCache
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
@@ -73,6 +74,15 @@ class CacheableRows(DelayedCache):
         return ~before
 
 
+def dream_grid(params: dict[str, Any]) -> Sampler:
+    """Dream's own decoding, of which `IdleCalls` makes the steps that commit nothing."""
+    return Sampler(
+        select=TopK(GridQuota(params["steps"], params["eps"])),
+        blocks=WholeCanvas(),
+        scores=ALGORITHMS[params["alg"]],
+    )
+
+
 @method("dkv-cache")
 def dkv_cache(case: Case, folder: Path) -> Setup:
     params = case["params"]
@@ -87,11 +97,6 @@ def dkv_cache(case: Case, folder: Path) -> Setup:
             leaf=leaf,
             lockstep=isinstance(case["prompt"][0], list),
         )
-    recipe = Sampler(
-        select=TopK(GridQuota(params["steps"], params["eps"])),
-        blocks=WholeCanvas(),
-        scores=ALGORITHMS[params["alg"]],
-    )
     kept = "prompt" if params["cache_type"] == "prefill" else "decoded"
     every = params["cache_steps"] or None
 
@@ -102,4 +107,19 @@ def dkv_cache(case: Case, folder: Path) -> Setup:
             policy.right = params["shift_type"] == "un_right"
         return IdleCalls(policy, params["steps"], params["eps"])
 
-    return Setup(recipe, params["max_new_tokens"], leaf=dream)
+    return Setup(dream_grid(params), params["max_new_tokens"], leaf=dream)
+
+
+@method("dllm-cache")
+def dllm_cache(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    options = (params[f"{name}_interval_steps"] for name in ("prompt", "gen"))
+    options = (*options, params["transfer_ratio"])
+    if params["function"] == "generate":
+        recipe = scheduled(params, params["gen_length"], params["block_length"])
+        return Setup(recipe, params["gen_length"], leaf=lambda model: FeatureCache(model, *options))
+
+    def dream(model: Denoiser) -> Any:
+        return IdleCalls(FeatureCache(model, *options), params["steps"], params["eps"])
+
+    return Setup(dream_grid(params), params["max_new_tokens"], leaf=dream)
