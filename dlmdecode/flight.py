@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeAlias
 
 import torch
@@ -21,6 +22,13 @@ from dlmdecode.result import Generation
 
 Watch: TypeAlias = Callable[[Canvas, Tensor, list[Request]], None]
 """Sees every step: the canvas after it, the tokens (B, L) before it, and whose the B rows are."""
+
+
+@cache
+def blank(device: torch.device) -> Canvas:
+    """A canvas without rows."""
+    nothing = torch.zeros(1, dtype=torch.int64, device=device)
+    return Canvas.of([nothing], 1, 0, (0,)).take(nothing[:0])
 
 
 class Flight:
@@ -40,9 +48,7 @@ class Flight:
         self.call, self.num_places, self.source, self.watch = call, num_places, source, watch
         self.forward, self.cost = call.forward(num_places), Cost()
         self.rows: dict[int, Request] = {}  # by place, in the order of the canvas
-        nothing = torch.zeros(1, dtype=torch.int64, device=call.model.device)
-        blank = Canvas.of([nothing], 1, call.model.mask_id, call.model.eos_ids)
-        self.canvas = blank.take(nothing[:0])  # as it was before the step
+        self.canvas = blank(call.model.device)  # as it was before the step
         self.begin()
 
     def begin(self) -> None:
@@ -119,6 +125,9 @@ class Flight:
         row = canvas.tokens[index, :width]
         row = F.pad(row, (0, width - len(row)), value=canvas.eos_ids[0])  # a copy in any case
         nfe = int(canvas.nfe[index])
+        if canvas.gaps is not None:
+            gaps, start = canvas.gaps[index, :width], len(request.prompt)
+            return Generation.filled(self.call.model, row, start, gaps, nfe, request.cost)
         stops = self.call.settings.stop_strings or ()
         return Generation.of(self.call.model, row, len(request.prompt), nfe, request.cost, stops)
 

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import importlib
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from dlmdecode.checks import require
 from dlmdecode.console import (
     EXPECTED,
     add_model,
+    add_sampler,
     add_settings,
     fail,
     given_settings,
@@ -28,14 +28,14 @@ from dlmdecode.console import (
     printable,
     read_prompt,
 )
-from dlmdecode.options import SYNTAX
-from dlmdecode.settings import DEFAULT_SAMPLER
 
 MOUNTED = {
     "chat": "turns of a conversation",
+    "infill": "write what is missing between pieces of text",
     "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
+    "serve": "answer requests over HTTP, as OpenAI's servers do",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
 INSIDE = """\
@@ -45,6 +45,7 @@ inside the commands:
   eval TASK --engine ray   the same over a Ray cluster
   eval report DIR          table, CSV and plot of runs
   eval tune TASK           fastest setting of a sampler within an accuracy budget
+  eval frontier TASK       every sampler swept: table, picture, and the best within the budget
   ngram build TEXT         an n-gram model of texts, for speculate --proxy
   trace view RUN --html F  a page that shows files of generate --trace and speculate --trace
   trace plot RUN           figures of them
@@ -130,7 +131,8 @@ def build_parser(command: str = "", topic: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    home = {"chat": "chat", "eval": "evaluate", "models": "models"}.get(name, "speculate")
+    own = ("chat", "infill", "models", "serve")
+    home = "evaluate" if name == "eval" else name if name in own else "speculate"
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
         add, run = module.add_ngram_arguments, module.ngram_run
@@ -213,23 +215,9 @@ def add_generation_arguments(parser: argparse.ArgumentParser, **prompt: Any) -> 
     help = "the text to answer, or - to read it from standard input"
     parser.add_argument("prompt", help=help, **prompt)
     add_model(parser)
-    sampler = parser.add_argument(
-        "--sampler",
-        default=DEFAULT_SAMPLER,
-        metavar=SYNTAX,
-        help=f"such as adablock+credit,alpha=0.5; see dlmdecode samplers ({DEFAULT_SAMPLER})",
-    )
-    sampler.completer = sampler_names  # type: ignore[attr-defined]  # argcomplete's
+    add_sampler(parser)
     add_settings(parser)
     parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
-
-
-def sampler_names(prefix: str, **_: Any) -> list[str]:
-    """The samplers that a word may become, the last one of a composition."""
-    from dlmdecode import list_samplers
-
-    before, plus, _last = prefix.rpartition("+")
-    return [before + plus + name for name in list_samplers()]
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
@@ -251,7 +239,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 def run_generate(arguments: argparse.Namespace) -> None:
     from dlmdecode import generate
     from dlmdecode.commands import batch
-    from dlmdecode.commands.terminal import CanvasView
+    from dlmdecode.commands.terminal import show_texts
 
     if arguments.input is not None:
         return batch.run(arguments)
@@ -259,24 +247,16 @@ def run_generate(arguments: argparse.Namespace) -> None:
     several = arguments.batch_size is None
     require(several, "--batch-size", arguments.batch_size, "it goes with --input")
     model, prompt, options = prepare(arguments)
-    shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
-    live = shows and options.get("num_return_sequences", 1) == 1
-    view = CanvasView(model, sys.stdout) if live else None
     kept = {} if arguments.trace is None else {"trace": arguments.trace}
-    try:
-        out = generate(model, prompt, arguments.sampler, on_step=view, **kept, **options)
-    finally:
-        if view is not None:
-            view.clear()
-    texts = out.texts or [""] * len(out.nfe)
-    for text, nfe, new_tokens in zip(texts, out.nfe, out.new_tokens, strict=True):
-        record = {"text": text, "sampler": arguments.sampler, "options": options}
-        record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
-        print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
+    out = show_texts(
+        model,
+        arguments,
+        options,
+        lambda view: generate(model, prompt, arguments.sampler, on_step=view, **kept, **options),
+    )
     if arguments.output is not None:
-        arguments.output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    if view is not None:
-        print(view.summary(out))
+        texts = "".join(f"{text}\n" for text in out.texts or ())
+        arguments.output.write_text(texts, encoding="utf-8")
 
 
 def run_trace(arguments: argparse.Namespace) -> None:

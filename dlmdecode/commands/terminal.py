@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import shutil
+import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, TextIO
 
-from dlmdecode.console import without_controls
+from dlmdecode.console import printable, without_controls
 from dlmdecode.decoding.trace import Step
 from dlmdecode.generation import Generation
 
@@ -19,6 +21,35 @@ MASK, EOS = "░", "·"
 FRESH, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
 DOUBTS = ((0.5, "\x1b[31m"), (0.9, "\x1b[33m"))  # written with less confidence than this
 ERASE = "\x1b[{}A\r\x1b[J"  # up, to the left, clear what is below
+
+
+def show_texts(
+    model: Any,
+    arguments: argparse.Namespace,
+    options: dict[str, Any],
+    decode: Callable[[CanvasView | None], Generation],
+) -> Generation:
+    """Print what `decode(on_step)` gives, after the canvas itself on a terminal; gives it back."""
+    shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
+    live = shows and options.get("num_return_sequences", 1) == 1
+    view = CanvasView(model, sys.stdout) if live else None
+    try:
+        out = decode(view)
+    finally:
+        if view is not None:
+            view.clear()
+    if out.preset is not None:
+        print(f"sampler: {out.preset} ({out.preset.source})", file=sys.stderr)
+    name = str(out.preset or arguments.sampler)
+    texts = out.texts or [""] * len(out.nfe)
+    for i, (text, nfe, new_tokens) in enumerate(zip(texts, out.nfe, out.new_tokens, strict=True)):
+        record = {"text": text, "sampler": name, "options": options}
+        record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
+        record |= {"gaps": out.gaps[i]} if out.gaps else {}
+        print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
+    if view is not None:
+        print(view.summary(out))
+    return out
 
 
 class CanvasView:
@@ -71,7 +102,7 @@ class CanvasView:
 
     def status(self, step: Step) -> str:
         start, nfe = int(step.start[0]), int(step.nfe[0])
-        written = int(step.stop[0]) - start - int(step.masks_left[0])
+        written = int(step.length[0]) - int(step.masks_left[0])
         block = f"{int(step.lo[0]) - start}–{int(step.hi[0]) - start - 1}"
         return f"block {block} · NFE {nfe} · {written / nfe:.1f} tokens per forward"
 

@@ -45,8 +45,10 @@ class Guided:
         both, wanted = rows.take(twice), wanted.take(twice)
         blind = torch.arange(len(both), device=n.device) >= len(rows)
         if self.negative is None:
-            prompt = both.position < both.start[:, None]
-            both.tokens = both.tokens.masked_fill(blind[:, None] & prompt, rows.mask_id)
+            given = both.position < both.start[:, None]
+            if both.gaps is not None:
+                given = (both.position < both.stop[:, None]) & ~both.text
+            both.tokens = both.tokens.masked_fill(blind[:, None] & given, rows.mask_id)
         else:
             both, wanted = self.negative.put(both, blind, wanted)
         both.row = both.row + blind * self.num_rows

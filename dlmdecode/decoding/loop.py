@@ -55,7 +55,7 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     if sampler.blocks.slides:
         canvas.slide(sampler.blocks)
     rows = sampler.verify.branch(canvas, partial(choose, sampler))  # N >= B candidate canvases
-    logits, positions = forward(rows, wanted(sampler, rows))  # (N, W, V) at `positions`
+    logits, positions = forward(rows, wanted(sampler, rows, forward))  # (N, W, V) at `positions`
     rows.nfe = rows.nfe + 1
     for process in sampler.processors:
         logits = process(logits, rows, positions)
@@ -88,15 +88,17 @@ def unfinished(canvas: Canvas) -> Canvas:
     return canvas.take(torch.tensor(going, dtype=torch.int64, device=canvas.lo.device))
 
 
-def wanted(sampler: Sampler, rows: Canvas) -> Span:
+def wanted(sampler: Sampler, rows: Canvas, forward: Forward) -> Positions:
     """The positions whose logits the recipe will read next."""
     assert sampler.blocks is not None, COMPLETE
     if sampler.reads_canvas:
         return rows.text_span
     if not any(row.full for row in rows.seen):
-        return rows.block_span
+        written = sampler.reads_committed or sampler.takes_back
+        gaps = not written and getattr(forward, "gaps", False)
+        return rows.open_positions if gaps else rows.block_span
     full = rows.block_full & (rows.branch == 0)
-    ahead = torch.minimum(rows.hi + sampler.blocks.reach(rows), rows.stop)
+    ahead = rows.ahead(rows.hi, sampler.blocks.reach(rows)).minimum(rows.stop)
     return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
 
 

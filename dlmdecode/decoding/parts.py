@@ -221,6 +221,7 @@ class Evaluation(Part):
     """How do rows reach the model, if not by the cache of the call?"""
 
     sees_suffix: bool = False  # it shows the model what `visible` (dlmdecode/caches/base.py) says
+    hides_end: bool = False  # it may hide what is behind a block, given or not
 
     @abstractmethod
     def __call__(self, model: Any, settings: Any) -> Forward:

@@ -35,6 +35,7 @@ class Step:
         fresh: positions whose proposal is of this step.
         trail: which part did what, see `dlmdecode.decoding.canvas.Trail`; rows are those of `rows`.
         cost: of the whole run so far, of a request of an engine its share.
+        gaps: (n, L) int64, as in a `Canvas`: what is 0 in the text is given.
     """
 
     number: int
@@ -53,10 +54,16 @@ class Step:
     fresh: Positions
     trail: Trail
     cost: Cost
+    gaps: Tensor | None = None
 
     @cached_property
     def changed(self) -> Tensor:
         return self.sequences[self.rows] != self.before[self.rows]
+
+    @cached_property
+    def length(self) -> Tensor:
+        """(n,) positions of the text that are not given."""
+        return self.stop - self.start if self.gaps is None else (self.gaps > 0).sum(1)
 
     @cached_property
     def masks_left(self) -> Tensor:
@@ -82,6 +89,7 @@ class Step:
             canvas.fresh,
             canvas.trail,
             replace(cost),
+            canvas.gaps,
         )
 
 

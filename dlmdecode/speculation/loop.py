@@ -166,13 +166,14 @@ class Loop:
             draft, generated = self.source.draft(text, length)
             began = time.perf_counter()
             draft = cached.fits(len(text), draft)
-            scores = cached(text, draft)
+            before = 0 if cached.calls else self.source.drafter.prompt_scores
+            read, scores = cached(text, draft, before).tensor_split([-len(draft) - 1])
             chosen = Choices(scores, text, logits_processor, self.noise(len(draft)))
             path, written, done = walk(draft, chosen, partial(ending, text))
             cached.keep(len(text), path)
             seconds = time.perf_counter() - began
             self.verify_seconds += seconds
-            self.source.observe(Observation(text, draft, scores, path, written, seconds))
+            self.source.observe(Observation(text, draft, scores, path, written, seconds, read))
             text += written
             self.source.lengths.update(generated, len(path))
             self.record(length, draft, path, written)
