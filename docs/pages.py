@@ -15,7 +15,7 @@ from dlmdecode.commands.catalogue import markdown, preset_notes, record, show
 from dlmdecode.registry import Registered, registered
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+([^)]*)\)")
+OUTSIDE = re.compile(r"!?\[([^\]]*)\]\((?:\.\./)+([^)]*)\)")
 QUESTION = (
     "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How many apples does Tom have now?"
 )

@@ -9,7 +9,7 @@ import pytest
 from test_cli import SMALL, folder, run  # noqa: F401
 
 import dlmdecode
-from dlmdecode.commands.cli import sampler_names
+from dlmdecode.console import sampler_names
 
 
 @pytest.fixture

@@ -8,17 +8,21 @@ import sys
 from typing import Any
 
 from dlmdecode.checks import require
-from dlmdecode.console import add_model, add_settings, given_settings, load_model, printable
-from dlmdecode.options import SYNTAX
-from dlmdecode.settings import DEFAULT_SAMPLER
+from dlmdecode.console import (
+    add_model,
+    add_sampler,
+    add_settings,
+    given_settings,
+    load_model,
+    printable,
+)
 
 HELP = "/new forgets the turns, /undo the last one, Ctrl-D ends"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    help = f"see dlmdecode samplers ({DEFAULT_SAMPLER})"
-    parser.add_argument("--sampler", default=DEFAULT_SAMPLER, metavar=SYNTAX, help=help)
+    add_sampler(parser)
     add_settings(parser)
     parser.add_argument("--system", metavar="TEXT", help="a message of the system before the turns")
 

@@ -239,7 +239,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 def run_generate(arguments: argparse.Namespace) -> None:
     from dlmdecode import generate
     from dlmdecode.commands import batch
-    from dlmdecode.commands.terminal import CanvasView, show_texts
+    from dlmdecode.commands.terminal import show_texts
 
     if arguments.input is not None:
         return batch.run(arguments)
@@ -248,13 +248,15 @@ def run_generate(arguments: argparse.Namespace) -> None:
     require(several, "--batch-size", arguments.batch_size, "it goes with --input")
     model, prompt, options = prepare(arguments)
     kept = {} if arguments.trace is None else {"trace": arguments.trace}
-
-    def decode(view: CanvasView | None) -> Any:
-        return generate(model, prompt, arguments.sampler, on_step=view, **kept, **options)
-
-    texts = show_texts(model, arguments, options, decode)
+    out = show_texts(
+        model,
+        arguments,
+        options,
+        lambda view: generate(model, prompt, arguments.sampler, on_step=view, **kept, **options),
+    )
     if arguments.output is not None:
-        arguments.output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        texts = "".join(f"{text}\n" for text in out.texts or ())
+        arguments.output.write_text(texts, encoding="utf-8")
 
 
 def run_trace(arguments: argparse.Namespace) -> None:

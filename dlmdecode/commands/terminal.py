@@ -28,8 +28,8 @@ def show_texts(
     arguments: argparse.Namespace,
     options: dict[str, Any],
     decode: Callable[[CanvasView | None], Generation],
-) -> list[str]:
-    """Print, and return, the texts that `decode(on_step)` gives; a terminal shows the canvas."""
+) -> Generation:
+    """Print what `decode(on_step)` gives, after the canvas itself on a terminal; gives it back."""
     shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
     live = shows and options.get("num_return_sequences", 1) == 1
     view = CanvasView(model, sys.stdout) if live else None
@@ -49,7 +49,7 @@ def show_texts(
         print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
     if view is not None:
         print(view.summary(out))
-    return texts
+    return out
 
 
 class CanvasView:
