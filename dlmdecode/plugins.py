@@ -45,6 +45,12 @@ class Entry(Generic[T]):
     make: Callable[..., T]
     paper: str
     given: int = 0
+    recorded: tuple[str, ...] = ()  # cases of tests/golden: the authors' own code
+    second: tuple[str, ...] = ()  # and those of somebody else's implementation
+
+    @property
+    def verified(self) -> str:
+        return verified_against(self.recorded, self.second)
 
     @property
     def help(self) -> str:
@@ -65,6 +71,12 @@ class Entry(Generic[T]):
         return get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
 
 
+def verified_against(recorded: tuple[str, ...], second: tuple[str, ...]) -> str:
+    """What something was compared with, token for token."""
+    against = [("authors' code", recorded), ("second opinion", second)]
+    return ", ".join(name for name, cases in against if cases) or "paper only"
+
+
 class Registry(dict[str, Entry[T]]):
     """Entries by name.
 
@@ -78,7 +90,13 @@ class Registry(dict[str, Entry[T]]):
         super().__init__()
         self.kind, self.group, self.given = kind, group, given
 
-    def register(self, name: str, paper: str = "") -> Callable[[M], M]:
+    def register(
+        self,
+        name: str,
+        paper: str = "",
+        recorded: tuple[str, ...] = (),
+        second: tuple[str, ...] = (),
+    ) -> Callable[[M], M]:
         """Make the decorated class or function available under `name`.
 
         Raises:
@@ -89,7 +107,7 @@ class Registry(dict[str, Entry[T]]):
             require(name.isidentifier(), "name", name, "use letters, digits and underscores")
             fix = f"a {self.kind} of this name is registered already"
             require(name not in self, "name", name, fix)
-            self[name] = Entry(name, make, paper, self.given)
+            self[name] = Entry(name, make, paper, self.given, recorded, second)
             return make
 
         return add

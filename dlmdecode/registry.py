@@ -20,7 +20,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from dlmdecode.checks import closest, conform
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.plugins import entry_points
+from dlmdecode.plugins import entry_points, verified_against
 from dlmdecode.settings import SETTINGS
 
 ENTRY_POINTS = "dlmdecode.samplers"
@@ -42,8 +42,7 @@ class Registered:
     @property
     def verified(self) -> str:
         """What the sampler was compared with, token for token."""
-        against = [("authors' code", self.recorded), ("second opinion", self.second)]
-        return ", ".join(name for name, cases in against if cases) or "paper only"
+        return verified_against(self.recorded, self.second)
 
     @property
     def help(self) -> str:

@@ -36,6 +36,9 @@ OPTIONS = {
     "threshold": {"threshold": 0.6},
     "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
+    "acfg": {"ratio": 0.5},
+    "t2m": {"remask_threshold": 0.2, "max_post_steps": 2},
+    "polestar": {"threshold": 0.4, "early": 0.02},
 }
 COMPOSITIONS = [
     "adablock+credit+localleap+prophet+freedave",
@@ -52,14 +55,25 @@ COMPOSITIONS = [
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
 MORE = {  # forwards that commit nothing, at most
+    "acfg": LENGTH,
+    "t2m": 2 * 2 * (1 + BLOCK),
     "core": LENGTH,
     "edit": 2 * 3,
     "info_gain": LENGTH // BLOCK,
 }
 CACHES = ("none", "prefix", "dual")
+CHOOSING = (  # each recipe has one of them, in turn
+    "dkv,refresh=3",
+    "dllm,prompt_refresh=4,text_refresh=3",
+)
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
-UNCACHED = {"dawn", "wino"}  # they read positions that a cache does not recompute
+UNCACHED = {
+    "acfg",
+    "dawn",
+    "polestar",
+    "wino",
+}  # they read positions that a cache does not recompute
 
 
 def caches_of(recipe: str) -> tuple[str, ...]:
@@ -69,6 +83,11 @@ def caches_of(recipe: str) -> tuple[str, ...]:
 
 
 CACHED = [(recipe, cache) for recipe in RECIPES for cache in caches_of(recipe)]
+CACHED += [
+    (recipe, CHOOSING[i % len(CHOOSING)])
+    for i, recipe in enumerate(RECIPES)
+    if recipe not in UNCACHED
+]
 WINDOWED = [  # each with one of its caches, in turn
     (name, caches_of(name)[i % len(caches_of(name))]) for i, name in enumerate(RECIPES)
 ]
@@ -193,6 +212,10 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("dsb+dcd", "blocks"),
         ("learn2pd+adablock", "one length"),
         ("saber+freedave", "stays"),
+        ("t2m+freedave", "stays"),
+        ("polestar+freedave", "skip"),
+        ("polestar+dawn", "select"),
+        ("dsb+polestar", "one block"),
         ("saber+lopa", "stays"),
         ("slowfast+freedave", "skip"),
         ("saber+info_gain", "select"),
@@ -210,6 +233,9 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "acfg": [{"scale": 0}, {"scale": -1}, {"ratio": 0}, {"ratio": 2}],
+    "polestar": [{"threshold": 2}, {"early": 0.95}, {"early": -1}],
+    "t2m": [{"detect": "doubt"}, {"remask_threshold": 2}, {"max_post_steps": -1}],
     "core": [
         {"every": 0},
         {"candidates": 0},

@@ -10,6 +10,9 @@ from dlmdecode.caches.base import (
 )
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.committed import CommittedCache
+from dlmdecode.caches.delayed import DelayedCache
+from dlmdecode.caches.features import FeatureCache
+from dlmdecode.caches.partial import PartialCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
 from dlmdecode.caches.sliding import SlidingCache
 from dlmdecode.caches.store import Store
@@ -17,6 +20,9 @@ from dlmdecode.caches.store import Store
 __all__ = [
     "BlockCache",
     "CommittedCache",
+    "DelayedCache",
+    "FeatureCache",
+    "PartialCache",
     "Recompute",
     "ShownUntil",
     "SlidingCache",

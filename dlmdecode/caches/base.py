@@ -28,7 +28,7 @@ def visible(rows: Canvas, wanted: Positions) -> Tensor:
     here = position < rows.stop[:, None]
     if rows.suffix is None:
         return here
-    near = torch.maximum(rows.hi, wanted.hi) + rows.suffix
+    near = rows.ahead(torch.maximum(rows.hi, wanted.hi), rows.suffix)
     tail = rows.stop - rows.suffix_tail
     return here & ~(Span(near, tail).contains(position) & rows.masked)
 
@@ -84,6 +84,12 @@ def require_hook(model: Denoiser, cache: str) -> None:
     """Raise `ValueError` unless the model hands out keys and values, as this cache needs them."""
     fix = "a wrapped module (or a compiled one) keeps no keys and values: use 'none'"
     require(model.supports_cache, "cache", cache, fix)
+
+
+def require_full_attention(model: Denoiser, cache: str) -> None:
+    """Raise `ValueError` for a model whose attention is causal between blocks."""
+    fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
+    require(model.block_length is None, "cache", cache, fix)
 
 
 def gather_states(hidden: Tensor, index: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from dlmdecode.caches.base import (
     attention_mask,
     gather_states,
     keys,
+    require_full_attention,
     require_hook,
     shifted,
     view,
@@ -17,7 +18,6 @@ from dlmdecode.caches.base import (
 )
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
-from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
 from dlmdecode.decoding.positions import Positions, Scattered
@@ -44,8 +44,7 @@ class BlockCache:
     def __init__(self, model: Denoiser, dual: bool = False, name: str | None = None):
         name = name or ("dual" if dual else "prefix")
         require_hook(model, name)
-        fix = "it approximates full attention; this model's blocks are causal: use 'block', exact"
-        require(model.block_length is None, "cache", name, fix)
+        require_full_attention(model, name)
         self.model, self.dual, self.work = model, dual, Work()
         self.store = Store()
         self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what a suffix window left in it
@@ -83,6 +82,7 @@ class BlockCache:
         if rows.suffix is not None:
             self.hold(rows, visible(rows, wanted))
         self.work.add(tokens)
+        self.work.refreshes += len(rows)
         hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
         return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
 

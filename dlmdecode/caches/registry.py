@@ -25,17 +25,21 @@ P = TypeVar("P", bound=Policy)
 REGISTRY: Registry[Forward] = Registry("cache", "dlmdecode.caches", given=1)
 
 
-def register_cache(name: str, *, paper: str = "") -> Callable[[P], P]:
+def register_cache(
+    name: str, *, paper: str = "", recorded: tuple[str, ...] = (), second: tuple[str, ...] = ()
+) -> Callable[[P], P]:
     """Make a cache policy available under `name`: a class or function `(model, **options)`.
 
     Args:
         name: what users write; letters, digits and underscores.
         paper: arXiv id or other source, for the listing.
+        recorded: methods of `tests/golden/cases`, runs of the authors' own code.
+        second: those recorded from somebody else's implementation.
 
     Raises:
         ValueError: the name is taken, or is no identifier.
     """
-    return REGISTRY.register(name, paper)
+    return REGISTRY.register(name, paper, recorded, second)
 
 
 def list_caches() -> list[str]:

@@ -17,17 +17,51 @@ from dlmdecode.decoding.positions import Positions
 
 @dataclass
 class Work:
-    """What a decoding cost: model calls, rows over all calls, token positions over all rows."""
+    """What a decoding cost: model calls, rows over all calls, token positions over all rows.
+
+    `refreshes` are the rows whose kept keys and values were computed anew, over all calls.
+    """
 
     calls: int = 0
     rows: int = 0
     positions: int = 0
+    refreshes: int = 0
 
-    def add(self, tokens: Tensor) -> None:
-        """Count one call of the model on `tokens` (N, W)."""
+    def add(self, tokens: Tensor, positions: int | None = None) -> None:
+        """Count one call of the model on `tokens` (N, W), all computed, or `positions` a layer."""
         self.calls += 1
         self.rows += tokens.shape[0]
-        self.positions += tokens.numel()
+        self.positions += tokens.numel() if positions is None else positions
+
+
+@dataclass
+class Cost:
+    """Model calls, rows and positions over all of them, refreshes, and the time that they took."""
+
+    calls: int = 0
+    rows: float = 0
+    positions: float = 0
+    refreshes: float = 0
+    seconds: float = 0
+
+    def add(self, other: Cost, share: float = 1) -> None:
+        """Add all calls of another cost, and a share of the rest."""
+        self.calls += other.calls
+        self.rows += other.rows * share
+        self.positions += other.positions * share
+        self.refreshes += other.refreshes * share
+        self.seconds += other.seconds * share
+
+    def stats(self, new_tokens: int, nfe: int) -> dict[str, float]:
+        return {
+            "nfe": self.calls,
+            "forward_rows": self.rows,
+            "forward_positions": self.positions,
+            "new_tokens": new_tokens,
+            "seconds": self.seconds,
+            "tokens_per_forward": new_tokens / max(nfe, 1),
+            "tokens_per_second": new_tokens / self.seconds if self.seconds else 0.0,
+        }
 
 
 class Forward(Protocol):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.canvas import Canvas, Trail
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
@@ -62,14 +62,19 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where, looks = choose(sampler, canvas), sampler.verify.looks(canvas)
+    trail: Trail = [(sampler.verify, canvas.tokens)]
+    where, looks = choose(sampler, canvas, trail), sampler.verify.looks(canvas)
     if looks is not None:
         where = where & ~looks[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
+        trail.append((stop, where))
     canvas.commit(where)
+    trail.append((None, canvas.tokens))
     for revise in sampler.revisions:
         revise(canvas, where)
+        trail.append((revise, canvas.tokens))
+    canvas.trail = trail
     check(canvas)
     return canvas
 
@@ -93,7 +98,7 @@ def wanted(sampler: Sampler, rows: Canvas, forward: Forward) -> Positions:
         gaps = not written and getattr(forward, "gaps", False)
         return rows.open_positions if gaps else rows.block_span
     full = rows.block_full & (rows.branch == 0)
-    ahead = torch.minimum(rows.hi + sampler.blocks.reach(rows), rows.stop)
+    ahead = rows.ahead(rows.hi, sampler.blocks.reach(rows)).minimum(rows.stop)
     return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
 
 
@@ -135,10 +140,11 @@ def bad_logits(rows: Canvas, bad: list[int]) -> BadLogits:
     return BadLogits(int(rows.nfe[bad[0]]), rows.row[bad].unique().tolist())
 
 
-def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
+def choose(sampler: Sampler, canvas: Canvas, trail: Trail | None = None) -> Tensor:
     """What to commit in the open block, (B, L) bool; never nothing, so every loop ends.
 
-    Where the rule names too few positions, the most confident ones are added.
+    Where the rule names too few positions, the most confident ones are added. A `trail` gets what
+    the rule itself names.
     """
     assert sampler.select is not None, COMPLETE
     confidence = canvas.proposal.prob
@@ -146,6 +152,8 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
     where, least = sampler.select(canvas), sampler.min_tokens_per_step
+    if trail is not None:
+        trail.append((sampler.select, where))
     if least > 1:
         where = where & canvas.open
         short = where.sum(1, keepdim=True) < least

@@ -140,3 +140,12 @@ def join_positions(parts: Sequence[Positions], length: int) -> Positions:
         return Span.cat([part for part in parts if isinstance(part, Span)])
     every = torch.arange(length, device=parts[0].lo.device)
     return Scattered(torch.cat([part.contains(every.expand(len(part.lo), -1)) for part in parts]))
+
+
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of several tensors, with zeros behind where another one is larger."""
+    sizes = [max(size) for size in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = parts[0].new_zeros(sum(map(len, parts)), *sizes)
+    for part, rows in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+        rows[tuple(slice(size) for size in part.shape)] = part
+    return whole

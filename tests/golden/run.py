@@ -15,9 +15,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import block_diffusion  # noqa: E402, F401  (registers its methods)
+import caches  # noqa: E402, F401  (registers its methods)
 import decoders  # noqa: E402, F401  (registers its methods)
 import lengths  # noqa: E402, F401
 import llada2  # noqa: E402, F401
+import lopa  # noqa: E402, F401
 import stable_diffcoder  # noqa: E402, F401
 import windows  # noqa: E402, F401  (registers its methods)
 from harness import Runner, read_cases  # noqa: E402

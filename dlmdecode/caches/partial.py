@@ -1,0 +1,133 @@
+"""What the caches start from that choose, step by step, which positions are computed anew."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dlmdecode.caches.base import (
+    gather_states,
+    keys,
+    require_full_attention,
+    require_hook,
+    shifted,
+    visible,
+)
+from dlmdecode.caches.blockwise import join
+from dlmdecode.caches.store import Store
+from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.positions import Positions, Scattered
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
+
+NEVER = -1  # in place of a token: nothing is kept of this position
+
+
+class PartialCache:
+    """Of each row the `chosen` positions are computed anew, the others are as they were last.
+
+    A position whose token is another than the one that it was computed with is always among them:
+    what was just committed, taken back or drafted, and what a suffix window begins to show. All
+    are where a row is `due`. Drafts see their own keys and values and leave none behind.
+
+    Raises `ValueError` for a model without a key/value hook, and for one whose attention is causal
+    between blocks.
+    """
+
+    slides: bool | None = None
+
+    def __init__(self, model: Denoiser, name: str):
+        require_hook(model, name)
+        require_full_attention(model, name)
+        self.model, self.work, self.store = model, Work(), Store()
+        self.known = torch.empty(0, 0, dtype=torch.int64)  # (R, L) tokens as they were computed
+        self.calls = torch.empty(0, dtype=torch.int64)  # (R,) forwards since the block was opened
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        self.begin(rows)
+        seen, due = visible(rows, wanted), self.due(rows) & (rows.branch == 0)
+        anew = self.chosen(rows, wanted) | self.changed(rows)
+        where = seen & (due[:, None] | anew)
+        groups = [index.nonzero()[:, 0] for index in (due, ~due)]
+        parts = [
+            self.compute(rows.take(index), wanted.take(index), where[index], seen[index])
+            for index in groups
+            if len(index)
+        ]
+        own = rows.row[rows.branch == 0]
+        self.calls[own] = self.calls[own] + 1
+        return parts[0] if len(parts) == 1 else join(parts, torch.cat(groups).argsort())
+
+    def begin(self, rows: Canvas) -> None:
+        """Room for these rows; of new ones nothing is known yet."""
+        self.store.fit(rows)
+        num_rows, length = self.known.shape
+        more = (0, self.store.length - length, 0, self.store.num_rows - num_rows)
+        if any(more):
+            device = rows.tokens.device
+            self.known = F.pad(self.known.to(device), more, value=NEVER)
+            self.calls = F.pad(self.calls.to(device), more[2:])
+        self.known[rows.row[rows.nfe == 0]] = NEVER
+        self.calls[rows.row[(rows.nfe == 0) | (rows.block_full & (rows.branch == 0))]] = 0
+
+    def changed(self, rows: Canvas) -> Tensor:
+        """Positions whose token is another than the one that they were computed with, (N, L)."""
+        return rows.tokens != self.known[rows.row, : rows.tokens.shape[1]]
+
+    def due(self, rows: Canvas) -> Tensor:
+        """Rows that are computed as a whole, (N,) bool."""
+        raise NotImplementedError
+
+    def chosen(self, rows: Canvas, wanted: Positions) -> Tensor:
+        """Positions of the other rows that are computed anew, (N, L) bool."""
+        raise NotImplementedError
+
+    def speaking(self, where: Tensor) -> Tensor:
+        """The positions whose states predict those `where`, both (N, L) bool."""
+        if not self.model.shift:
+            return where
+        return F.pad(where[:, 1:], (0, 1)) | F.pad(where[:, :1], (0, where.shape[1] - 1))
+
+    def compute(
+        self, rows: Canvas, wanted: Positions, where: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Positions]:
+        """Logits of the wanted positions that a forward over those `where` (N, L) bool gives.
+
+        Each query sees those `seen` (N, L) bool.
+        """
+        query = Scattered(where)
+        tokens = rows.tokens.gather(1, query.at)
+        self.work.add(tokens)
+        attend = self.model.attention(query.at, rows.position, keys(seen))
+        hidden = self.model.encode(tokens, query.at, attend, self.hook(rows, query))
+        own = rows.branch == 0
+        row = rows.row[own]
+        kept = self.known[row, : where.shape[1]]
+        self.known[row, : where.shape[1]] = torch.where(where[own], rows.tokens[own], kept)
+        return self.answer(rows, wanted, query, hidden)
+
+    def answer(
+        self, rows: Canvas, wanted: Positions, query: Scattered, hidden: Tensor
+    ) -> tuple[Tensor, Positions]:
+        """Logits of the wanted positions that the states (N, W, D) at `query` speak for."""
+        before = (rows.position - self.model.shift).clamp(min=0)
+        answered = Scattered(wanted.contains(rows.position) & query.contains(before))
+        states = gather_states(hidden, query.column(shifted(answered, self.model)))
+        return self.model.head(states), answered
+
+    def hook(self, rows: Canvas, query: Scattered) -> KeyValueHook:
+        """Puts the fresh keys and values among the kept ones; those of branch 0 are kept."""
+        length, own = rows.tokens.shape[1], rows.branch == 0
+
+        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            at, row, mine = (one.to(k.device) for one in (query.at, rows.row, own))
+            index = at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            mixed = []
+            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
+                every = kept[row, :, :length].scatter_(2, index, new)
+                kept[row[mine], :, :length] = every[mine]
+                mixed.append(every)
+            return mixed[0], mixed[1]
+
+        return mix
