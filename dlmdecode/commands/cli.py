@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlmdecode.checks import require
+from dlmdecode.commands.caches import add_caches
 from dlmdecode.console import (
     EXPECTED,
     add_model,
@@ -104,6 +105,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     add_generate(commands)
     add_trace(commands)
     add_samplers(commands)
+    add_caches(commands)
     add_bench(commands)
     add_demo(commands)
     for name, purpose in MOUNTED.items():
