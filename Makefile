@@ -1,4 +1,4 @@
-# make demo | test | coverage | test-oldest | test-latest | lint | bench | clean
+# make demo | test | coverage | test-oldest | test-latest | lint | docs | bench | clean
 # Needs python3 >= 3.11; the rest goes into $(VENV), in the versions that constraints.txt names.
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +11,7 @@ CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_gener
 	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_speculation*.py \
 	tests/test_evals*.py tests/test_ops_extension.py)
 
-.PHONY: install demo test coverage test-oldest test-latest lint bench clean
+.PHONY: install demo test coverage test-oldest test-latest lint docs bench clean
 
 install: $(VENV)/installed
 
@@ -59,6 +59,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPY=$(abspath $(BIN))/mypy tests/types.sh
+
+# the site, under build/docs; a warning is an error
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: install
 	$(BIN)/dlmdecode bench samplers --output benchmarks/results/samplers.md

@@ -47,6 +47,7 @@ from dlmdecode.speculation.diffuspec.counting import build
 COUNTED = ("new_tokens", "verifier_forwards", "drafter_forwards", "seconds", "search_seconds")
 COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens")
 CPU = "cpu_seconds"
+ALONE = "verifier alone"
 Run = Callable[[torch.Tensor], tuple[list[int], dict[str, Any]]]
 
 
@@ -93,7 +94,7 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     common = {"vocabulary": arguments.vocabulary}
     cps = common | {"proxy": proxy}
     adaptive = AdaptiveLength(arguments.k_min, arguments.k_max, arguments.delta)
-    yield "verifier alone", plain(verifier, length)
+    yield ALONE, plain(verifier, length)
     yield "transformers' prompt lookup", plain(verifier, length, prompt_lookup_num_tokens=10)
     yield "prompt lookup, our loop", drafted(lookup, verifier, length, draft_length=10)
     how = common | {"path_search": "argmax", "draft_length": fixed}
@@ -108,6 +109,8 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "threshold drafting", drafted(ThresholdDrafter(drafter), verifier, length, **cps)
     how = cps | {"path_search": "tree", "draft_length": adaptive}
     yield "lattice tree", drafted(new(drafter), verifier, length, **how)
+    fused = Fused(DiffusionDrafter(drafter), Suffix())
+    yield "fused: path search, suffix", drafted(fused, verifier, length, **cps)
     yield "suffix or threshold", drafted(Switch(ThresholdDrafter(drafter)), verifier, length, **cps)
     yield from without_model(verifier, length)
 
@@ -120,6 +123,10 @@ def without_model(verifier: Any, length: int) -> Any:
     yield "n-grams (texts)", drafted(ObservedNGrams(keep=True), verifier, length)
     fused = Fused(Recycling(), Suffix())
     yield "recycling + suffix", drafted(fused, verifier, length)
+    both = Fused(ObservedNGrams(), Recycling(), 96)
+    yield "n-grams + recycling", drafted(both, verifier, length)
+    fused = Fused(Fused(ObservedNGrams(), Recycling(), 96), Suffix(), 96)
+    yield "n-grams + recycling + suffix", drafted(fused, verifier, length)
     fused = Fused(ObservedNGrams(keep=True, nodes=48), Suffix(keep=True))
     yield "n-grams + suffix (texts)", drafted(fused, verifier, length)
 
@@ -147,6 +154,7 @@ def main() -> None:
     add("--k-min", type=int, default=20)
     add("--k-max", type=int, default=30)
     add("--delta", type=int, default=10)
+    add("--rows", nargs="+", metavar="NAME", help="of the table, beside the verifier alone; all")
     add("--threads", type=int, default=1)
     add("--output", type=Path, help="also write the table as JSON")
     arguments = parser.parse_args()
@@ -162,7 +170,12 @@ def main() -> None:
             drafter.tokenizer, arguments.ngram_texts, drafter.vocab_size, arguments.ngram_order
         )
     ids = [torch.tensor(verifier.tokenizer(text)["input_ids"]) for text in prompts]
-    table = measure(dict(rows(arguments, drafter, verifier, proxy)), ids)
+    runs = dict(rows(arguments, drafter, verifier, proxy))
+    unknown = set(arguments.rows or ()) - set(runs)
+    if unknown:
+        parser.error(f"--rows {sorted(unknown)}: the rows are {', '.join(runs)}")
+    wanted = {ALONE, *(arguments.rows or runs)}
+    table = measure({name: run for name, run in runs.items() if name in wanted}, ids)
     report(table, arguments, len(prompts) - 1, str(verifier.model.dtype))
 
 
@@ -179,7 +192,7 @@ def measure(runs: dict[str, Run], prompts: list[torch.Tensor]) -> dict[str, dict
             totals[name][CPU] += time.process_time() - began
             for key in COUNTED:
                 totals[name][key] += stats.get(key, 0)
-        own = texts["verifier alone"]
+        own = texts[ALONE]
         for name, text in texts.items():
             totals[name]["different"] += text != own
     return totals
@@ -193,7 +206,7 @@ def report(
         f"torch {torch.__version__}, verifier in {dtype}"
     )
     print(f"{'':28} speed  per forward  accepted  rate  verifier  drafter  different")
-    alone = table["verifier alone"]
+    alone = table[ALONE]
     base = alone["new_tokens"] / alone[CPU]
     for name, row in table.items():
         steps, tokens = max(row["num_spec_steps"], 1), max(row["num_draft_tokens"], 1)
@@ -207,7 +220,8 @@ def report(
             f"{row['draft_acceptance_rate']:5.2f} {row['verifier_forwards']:9.0f} "
             f"{row['drafter_forwards']:8.0f} {row['different']:10.0f}"
         )
-    for name in ("+ path search", "+ adaptive length", "threshold drafting", "lattice tree"):
+    searched = ("+ path search", "+ adaptive length", "threshold drafting", "lattice tree")
+    for name in filter(table.__contains__, searched):
         search, draft = table[name]["search_seconds"], table[name]["draft_seconds"]
         forwards = table[name]["drafter_forwards"]
         print(
@@ -217,6 +231,8 @@ def report(
     for name, row in table.items():
         if row["different"]:
             print(f"{name}: {row['different']:.0f} of {count} texts differ from the verifier's own")
+    if arguments.verifier == "tiny-ar":
+        print("SmolLM2 was not at hand; --verifier FILE --vocabulary retokenize takes it")
     if arguments.output:
         settings = {key: str(value) for key, value in vars(arguments).items()}
         arguments.output.write_text(json.dumps({"settings": settings, "rows": table}, indent=1))

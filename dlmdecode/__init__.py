@@ -17,12 +17,13 @@ from dlmdecode.decoding.proposal import Proposal
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.engine import Engine
-from dlmdecode.generation import Generation, generate, stream
+from dlmdecode.generation import Generation, generate, infill, stream
 from dlmdecode.models.loading import load
 from dlmdecode.models.wrap import wrap
 from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.select import Threshold, TopK
 from dlmdecode.registry import list_samplers, register_sampler
+from dlmdecode.voting import best_of, vote
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,13 +39,16 @@ __all__ = [
     "TopK",
     "Trace",
     "WholeCanvas",
+    "best_of",
     "generate",
+    "infill",
     "list_samplers",
     "load",
     "register_sampler",
     "sampler",
     "speculate",
     "stream",
+    "vote",
     "wrap",
 ]
 

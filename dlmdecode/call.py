@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dlmdecode.caches import cache_policy
 from dlmdecode.checks import Count, conform, require
@@ -17,10 +18,12 @@ from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.noise import streams
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.infilling import check_infill, lay_out
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
 from dlmdecode.parts.blocks import check_blocks, check_suffix
+from dlmdecode.presets import AUTO, Preset, preset_of
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.recipe import negative_rows, recipe_of
 from dlmdecode.request import Request
@@ -54,18 +57,24 @@ class Call:
     composition: Composition
     options: dict[str, Any]  # the sampler's
     lengths: set[int]  # of texts, for which the composition gives this sampler
+    preset: Preset | None = None  # what sampler="auto" stands for
 
     @classmethod
     def of(
         cls, model: Any, sampler: Any, options: Mapping[str, Any], logits_processor: Any = None
     ) -> Call:
+        preset = None
+        if sampler == AUTO:
+            model = resolve_model(model)
+            preset = preset_of(model)
+            sampler, options = preset.sampler, preset.options | dict(options)
         composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
         model, length = resolve_model(model), settings.max_new_tokens
         check_blocks(settings.block_length, settings.steps, length, model)
         recipe = recipe_of(model, composition, options, settings, logits_processor)
         check_suffix(settings.suffix, settings.suffix_tail, recipe, model)
-        return cls(model, recipe, settings, composition, options, {length})
+        return cls(model, recipe, settings, composition, options, {length}, preset)
 
     @property
     def seed(self) -> int:
@@ -82,16 +91,23 @@ class Call:
         if length not in self.lengths:
             own = replace(self.settings, max_new_tokens=length)
             check_blocks(own.block_length, own.steps, length, self.model)
-            mine, theirs = (
-                self.composition.build(
-                    self.model.family, settings.facts, self.options, self.model.block_length
-                )
-                for settings in (self.settings, own)
-            )
             fix = f"the sampler is built for {self.settings.max_new_tokens}: all texts share it"
-            require(mine == theirs, "max_new_tokens", length, fix)
+            require(self.suits(own), "max_new_tokens", length, fix)
             self.lengths.add(length)
         return length
+
+    def suits(self, own: Settings) -> bool:
+        """Whether the composition gives the same sampler under settings with another length."""
+        entries = self.composition.entries
+        if own.steps is None and not any(entry.takes("max_new_tokens") for entry in entries):
+            return True
+        mine, theirs = (
+            self.composition.build(
+                self.model.family, settings.facts, self.options, self.model.block_length
+            )
+            for settings in (self.settings, own)
+        )
+        return mine == theirs
 
     def requests(
         self, prompt: Any, mask: Any = None, length: int | None = None, seed: int | None = None
@@ -104,8 +120,12 @@ class Call:
         given = encode_prompts(prompt, mask, self.model, may_be_empty=True)
         prompts = [row for row in given for _ in range(self.settings.num_return_sequences)]
         check_context(prompts, length, self.model)
-        noise = streams(prompts, self.seed if seed is None else seed)
-        own = replace(self.settings, max_new_tokens=length)
+        noise = torch.zeros(len(prompts), dtype=torch.int64, device=self.model.device)
+        if self.sampler.draws:
+            noise = streams(prompts, self.seed if seed is None else seed)
+        own = self.settings
+        if length != own.max_new_tokens:
+            own = replace(own, max_new_tokens=length)
         negative = negative_rows(own, prompts, self.model)
         found = [
             Request(i, ids, length, noise[i], None if negative is None else negative[i])
@@ -113,6 +133,23 @@ class Call:
         ]
         if self.sampler.openings:  # what does not fit there is an error now
             self.canvas(found[:1])
+        return found
+
+    def infills(self, rows: Sequence[Tensor]) -> list[Request]:
+        """A request for each text whose ids (P,) have masks in the gaps, as `requests` gives them.
+
+        Raises `ValueError` for what does not go together with gaps.
+        """
+        check_infill(self.settings, self.sampler, self.model)
+        rows = [row for row in rows for _ in range(self.settings.num_return_sequences)]
+        found = []
+        for i, (ids, noise) in enumerate(zip(rows, streams(rows, self.seed), strict=True)):
+            gaps = (ids == self.model.mask_id).nonzero()[:, 0]
+            self.length(len(gaps))
+            prompt, form = ids[: gaps[0]], ids[gaps[0] :]
+            found.append(Request(i, prompt, len(form), noise, None, form))
+        if self.sampler.openings:
+            self.canvas(found)
         return found
 
     @torch.inference_mode()
@@ -129,6 +166,9 @@ class Call:
             self.settings.suffix,
             self.settings.suffix_tail,
         )
+        forms = [request.form for request in requests if request.form is not None]
+        if forms:
+            lay_out(canvas, forms)
         for opening in self.sampler.openings:
             opening(canvas)
         return canvas

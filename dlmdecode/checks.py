@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, SupportsIndex, Union, get_args, get_origin
@@ -52,6 +53,9 @@ class OneOf:
 
     words: Collection[str]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", tuple(self.words))
+
     def __contains__(self, value: str) -> bool:
         return value in self.words
 
@@ -91,10 +95,10 @@ def plain(value: Any) -> Any:
 
     What is no number comes back as it is.
     """
+    if value is None or isinstance(value, (int, float, str)):
+        return value.item() if isinstance(value, np.generic) else value
     if isinstance(value, (np.generic, np.ndarray, Tensor)):
         return value.item() if value.ndim == 0 else value
-    if isinstance(value, (int, float)):
-        return value
     if isinstance(value, (Integral, SupportsIndex)):
         return value.__index__()
     return float(value) if isinstance(value, Real) else value
@@ -125,6 +129,7 @@ def conform(name: str, value: Any, hint: Any) -> Any:
     raise ValueError(f"{name}={shown(value)}: give {ways}{near}")
 
 
+@cache
 def alternatives(hint: Any) -> list[tuple[Any, Any]]:
     """The types of an annotation, each with its limit or None."""
     if get_origin(hint) in (Union, UnionType):
@@ -146,7 +151,7 @@ def fits(value: Any, kind: type) -> bool:
 
 def number(name: str, value: Any, limit: Between | None = None) -> float:
     """`value` as a finite float within `limit`."""
-    return conform(name, value, Annotated[float, limit or Between()])
+    return conform(name, value, Annotated[float, limit] if limit else float)
 
 
 def whole(name: str, value: Any, low: int = 1) -> int:

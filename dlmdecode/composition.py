@@ -24,7 +24,7 @@ def sampler(
     context: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Sampler:
-    """Build a recipe from "NAME[+NAME][,OPTION=VALUE]…", a `Sampler`, or a list of these.
+    """Build a recipe from `NAME[+NAME][,OPTION=VALUE]…`, a `Sampler`, or a list of these.
 
     An option goes to the component that has it. One that several have needs the name of its own,
     as "credit.gamma=0.3" in the text or `**{"credit.gamma": 0.3}`. Where no component chooses

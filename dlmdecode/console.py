@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import unicodedata
+from collections.abc import Collection
 from dataclasses import fields
 from functools import partial
 from typing import Any, TextIO
 
 from dlmdecode.models.quantize import KINDS
-from dlmdecode.settings import SETTINGS, Settings, parse
+from dlmdecode.options import SYNTAX
+from dlmdecode.settings import DEFAULT_SAMPLER, SETTINGS, Settings, parse
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
 """What the library raises for a bad argument, file or model: a line for the user, no traceback."""
@@ -80,9 +82,27 @@ def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: vars(arguments)[name] for name in names}
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
+def add_sampler(parser: argparse.ArgumentParser) -> None:
+    sampler = parser.add_argument(
+        "--sampler",
+        default=DEFAULT_SAMPLER,
+        metavar=SYNTAX,
+        help=f"such as adablock+credit,alpha=0.5; see dlmdecode samplers ({DEFAULT_SAMPLER})",
+    )
+    sampler.completer = sampler_names  # type: ignore[attr-defined]  # argcomplete's
+
+
+def sampler_names(prefix: str, **_: Any) -> list[str]:
+    """The samplers that a word may become, the last one of a composition."""
+    from dlmdecode import list_samplers
+
+    before, plus, _last = prefix.rpartition("+")
+    return [before + plus + name for name in list_samplers()]
+
+
+def add_settings(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
     """Give a command one option for each setting; what is not given stays out of its arguments."""
-    for setting in fields(Settings):
+    for setting in (one for one in fields(Settings) if one.name not in without):
         names = (setting.name, *setting.metadata["aliases"])
         parser.add_argument(
             *(f"--{name.replace('_', '-')}" for name in names),

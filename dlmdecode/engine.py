@@ -27,7 +27,7 @@ from dlmdecode.checks import conform, require, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.trace import Step
 from dlmdecode.flight import Flight
-from dlmdecode.request import Request, longest_first
+from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Cost
 from dlmdecode.settings import DEFAULT_SAMPLER, Seed, takes_settings
 
@@ -99,20 +99,29 @@ class Engine:
             ValueError: bad argument, several prompts, a length that the sampler is not built for,
                 or the engine is closed. Nothing else is affected.
         """
-        seed = conform("seed", seed, Seed | None)
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
         several = self.call.settings.num_return_sequences
         require(several == 1, "num_return_sequences", several, "run gives several; submit, one")
-        requests = self.call.requests(prompt, None, max_new_tokens, seed)
+        requests = self.prepare(prompt, seed=seed, max_new_tokens=max_new_tokens)
         require(len(requests) == 1, "prompt", prompt, "give a single one; run takes several")
         (request,) = requests
         request.index, request.on_step = next(self.numbers), on_step
         self.line_up([request])
         return request
 
+    def prepare(
+        self, prompt: Any, *, seed: int | None = None, max_new_tokens: int | None = None
+    ) -> list[Request]:
+        """The requests of a prompt or of several, checked as by `submit` and not yet lined up.
+
+        `line_up` decodes them, after the caller has set their `on_step` and callbacks.
+        """
+        seed = conform("seed", seed, Seed | None)
+        return self.call.requests(prompt, None, max_new_tokens, seed)
+
     def run(self, prompts: Any, attention_mask: Any = None) -> Iterator[Request]:
-        """Decode several prompts, the longest first; yields each request as soon as it has ended.
+        """Decode several prompts, the shortest first; yields each request as soon as it has ended.
 
         `request.index` counts the prompts as they were given. `request.result()` is a `Generation`,
         or raises the error that this prompt ended with. Equal prompts have noise of their own, as
@@ -122,7 +131,7 @@ class Engine:
             ValueError: bad prompts, named by their row, or the engine is closed.
         """
         requests = self.call.requests(prompts, attention_mask)
-        self.line_up(longest_first(requests))
+        self.line_up(shortest_first(requests))
         return self.ended(requests)
 
     def ended(self, requests: Sequence[Request]) -> Iterator[Request]:
@@ -136,10 +145,16 @@ class Engine:
                 request.cancel()
 
     def line_up(self, requests: Sequence[Request]) -> None:
+        """Let requests that `prepare` gave wait for places; `ValueError` once it is closed."""
         with self.changed:
             require(not self.closed, "prompt", "given", "the engine is closed: make another one")
             self.waiting.extend(requests)
             self.changed.notify_all()
+
+    def num_waiting(self) -> int:
+        """Requests that wait for a place."""
+        with self.changed:
+            return sum(not request.done() for request in self.waiting)
 
     def next(self, most: int) -> list[Request]:
         """Up to `most` of those waiting."""
@@ -201,4 +216,5 @@ def own_step(canvas: Canvas, before: Tensor, index: int, request: Request) -> St
     width = len(request.prompt) + request.length
     own = canvas.take(torch.tensor([index], device=before.device)).resize(width)
     own.row = torch.zeros_like(own.row)
-    return Step.of(request.steps, own, before[[index], :width], own.tokens)
+    own.trail = [(part, done[[index], :width]) for part, done in canvas.trail]
+    return Step.of(request.steps, own, before[[index], :width], own.tokens, request.cost)

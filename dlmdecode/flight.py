@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeAlias
 
 import torch
@@ -13,14 +14,21 @@ from torch import Tensor
 
 from dlmdecode.call import Call
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Cost, Work
 from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.loop import BadLogits, denoise
 from dlmdecode.request import Request
-from dlmdecode.result import Cost, Generation
+from dlmdecode.result import Generation
 
 Watch: TypeAlias = Callable[[Canvas, Tensor, list[Request]], None]
 """Sees every step: the canvas after it, the tokens (B, L) before it, and whose the B rows are."""
+
+
+@cache
+def blank(device: torch.device) -> Canvas:
+    """A canvas without rows."""
+    nothing = torch.zeros(1, dtype=torch.int64, device=device)
+    return Canvas.of([nothing], 1, 0, (0,)).take(nothing[:0])
 
 
 class Flight:
@@ -40,9 +48,7 @@ class Flight:
         self.call, self.num_places, self.source, self.watch = call, num_places, source, watch
         self.forward, self.cost = call.forward(num_places), Cost()
         self.rows: dict[int, Request] = {}  # by place, in the order of the canvas
-        nothing = torch.zeros(1, dtype=torch.int64, device=call.model.device)
-        blank = Canvas.of([nothing], 1, call.model.mask_id, call.model.eos_ids)
-        self.canvas = blank.take(nothing[:0])  # as it was before the step
+        self.canvas = blank(call.model.device)  # as it was before the step
         self.begin()
 
     def begin(self) -> None:
@@ -98,7 +104,7 @@ class Flight:
     def count(self, work: Work, seconds: float) -> None:
         """Add what a step cost to the whole, and an even share to each request."""
         now, share = self.forward.work, 1 / len(self.rows)
-        step = Cost(now.calls - work.calls, now.rows - work.rows, now.positions - work.positions)
+        step = Cost(**{name: count - getattr(work, name) for name, count in vars(now).items()})
         step.seconds = seconds
         self.cost.add(step)
         for request in self.rows.values():
@@ -119,6 +125,9 @@ class Flight:
         row = canvas.tokens[index, :width]
         row = F.pad(row, (0, width - len(row)), value=canvas.eos_ids[0])  # a copy in any case
         nfe = int(canvas.nfe[index])
+        if canvas.gaps is not None:
+            gaps, start = canvas.gaps[index, :width], len(request.prompt)
+            return Generation.filled(self.call.model, row, start, gaps, nfe, request.cost)
         stops = self.call.settings.stop_strings or ()
         return Generation.of(self.call.model, row, len(request.prompt), nfe, request.cost, stops)
 

@@ -1,8 +1,9 @@
-"""`generate` and `stream`: prompt in, text out."""
+"""`generate`, `stream` and `infill`: prompt in, text out."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,15 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.call import Call
+from dlmdecode.call import Call, resolve_model
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.trace import Step, Trace
 from dlmdecode.flight import Flight
-from dlmdecode.request import Request, longest_first
+from dlmdecode.infilling import encode_pieces, with_lengths
+from dlmdecode.prompts import encode_prompts
+from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
+from dlmdecode.trace.steps import GenerationFile
 
 
 @takes_settings
@@ -31,9 +35,10 @@ def generate(
     batch_size: int | None = None,
     streamer: Any = None,
     on_step: Callable[[Step], None] | None = None,
-    trace: bool = False,
+    trace: bool | str | os.PathLike[str] = False,
     attention_mask: Any = None,
     logits_processor: Any = None,
+    infill: bool = False,
     **options: Any,
 ) -> Generation:
     """Decode a diffusion language model.
@@ -48,18 +53,22 @@ def generate(
             the tokenizer's BOS, or nothing where there is none.
         sampler: a name, a composition "adablock+credit", either with options behind commas
             ("threshold,threshold=0.5"), a `Sampler`, or a list of these; see `list_samplers()`.
+            "auto" is the preset recorded for the model or its family, which `out.preset` names;
+            what is given beside it goes before the preset's own options.
         {settings}
-        batch_size: prompts in flight at a time, the longest first: one that is finished makes room
+        batch_size: prompts in flight at a time, the shortest first: one that is finished makes room
             for the next. None decodes all together.
         streamer: transformers' protocol: `put(prompt)`, `put_draft(ids)` after each step if it has
             it, `put(ids)` as text becomes final from the left up to its first EOS, `end()` in any
             case. One prompt only.
         on_step: called with a `Step` after every step.
-        trace: keep every `Step` in `out.trace`.
+        trace: keep every `Step` in `out.trace`; a path appends the run to that file instead, as
+            lines of JSON (docs/trace.md).
         attention_mask: (B, P) for a batch of ids, 1 for a prompt's tokens.
         logits_processor: a function `(input_ids (n, T), scores (n, V)) -> scores` or a list of
             these, such as transformers'. Its `input_ids` are all that stands in the row, without
             the masks between, the same for each of the n positions.
+        infill: the prompts are token ids with mask tokens, which are written; see `infill`.
         **options: options of the sampler's components; of two components that share one, as
             `**{"credit.gamma": 0.3}`.
 
@@ -79,21 +88,29 @@ def generate(
     with Streaming(streamer) as shown:
         usable = on_step is None or callable(on_step)
         require(usable, "on_step", on_step, "give a function, or None")
-        trace = conform("trace", trace, bool)
-        call = Call.of(model, sampler, options, logits_processor)
-        run = Run(call, call.requests(prompt, attention_mask), batch_size)
+        infill = conform("infill", infill, bool)
+        fix = "it shows text that grows from the left, and gaps do not: use on_step"
+        require(streamer is None or not infill, "streamer", streamer, fix)
+        path = trace if isinstance(trace, (str, os.PathLike)) else None
+        trace = path is None and conform("trace", trace, bool)
+        how = (sampler, options, logits_processor, infill)
+        run = Run(*begin(model, prompt, attention_mask, *how), batch_size)
         shown.begin(run.call, run.requests)
         steps_taken = Trace(run.call.sampler)
-        looked_at = trace or on_step is not None or streamer is not None
-        for step in run if looked_at else ():
-            if trace:
-                steps_taken.append(step)
-            if on_step is not None:
-                on_step(step)
-            shown.show(step)
-        while not looked_at and run.advance():
-            pass
-    return run.result(steps_taken if trace else None)
+        looked_at = trace or path or on_step is not None or streamer is not None
+        with GenerationFile(path, run.call, run.requests) as file:
+            for step in run if looked_at else ():
+                if trace:
+                    steps_taken.append(step)
+                if on_step is not None:
+                    on_step(step)
+                shown.show(step)
+                file.step(step)
+            while not looked_at and run.advance():
+                pass
+            out = run.result(steps_taken if trace else None)
+            file.end(out)
+    return out
 
 
 @takes_settings
@@ -105,6 +122,7 @@ def stream(
     batch_size: int | None = None,
     attention_mask: Any = None,
     logits_processor: Any = None,
+    infill: bool = False,
     **options: Any,
 ) -> Iterator[Step]:
     """Decode as `generate` does with the same arguments, yielding a `Step` after every step.
@@ -113,8 +131,54 @@ def stream(
     """
     for name in ("streamer", "on_step", "trace"):
         require(name not in options, name, options.get(name), "it belongs to generate, not stream")
-    call = Call.of(model, sampler, options, logits_processor)
-    return iter(Run(call, call.requests(prompt, attention_mask), batch_size))
+    how = (sampler, options, logits_processor, conform("infill", infill, bool))
+    return iter(Run(*begin(model, prompt, attention_mask, *how), batch_size))
+
+
+def infill(model: Any, pieces: Any, sampler: Any = DEFAULT_SAMPLER, **options: Any) -> Generation:
+    """Write what is missing in a text: `infill("tiny", ["def area(r):\n    return ", 12, "\n"])`.
+
+    Given text is never changed, and is seen by the model from the first step on, on both sides of a
+    gap. Blocks, steps and windows count what is to be written only. An end token ends its own gap:
+    what is behind it in the gap becomes EOS, and is left out of the texts.
+
+    Args:
+        model, sampler: as for `generate`.
+        pieces: texts and lengths of gaps in tokens, in any order, or a list of such lists. Ids are
+            given as 1-D tensors. Pieces that touch are one. No chat template is applied.
+        **options: all others of `generate`, but for `max_new_tokens` and what needs one prompt and
+            one end (`length`, `stop_strings`, `suffix_tail`, `negative_prompt`, a streamer).
+
+    Returns:
+        A `Generation`: `texts` are whole, `gaps` has the text of each gap of each row.
+
+    Raises:
+        ValueError, TypeError, FloatingPointError: as `generate`; ValueError, too, for models whose
+            attention is causal between blocks, and samplers that hide the text behind a gap.
+    """
+    for name in ("infill", "attention_mask"):
+        require(name not in options, name, options.get(name), "leave it out")
+    model = resolve_model(model)
+    return generate(model, encode_pieces(pieces, model), sampler, infill=True, **options)
+
+
+def begin(
+    model: Any,
+    prompt: Any,
+    mask: Any,
+    sampler: Any,
+    options: dict[str, Any],
+    processors: Any,
+    infill: bool,
+) -> tuple[Call, list[Request]]:
+    """What a run starts from."""
+    if not infill:
+        call = Call.of(model, sampler, options, processors)
+        return call, call.requests(prompt, mask)
+    model = resolve_model(model)
+    rows = encode_prompts(prompt, mask, model, infill=True)
+    call = Call.of(model, sampler, with_lengths(options, rows, model), processors)
+    return call, call.infills(rows)
 
 
 class Run:
@@ -125,7 +189,7 @@ class Run:
         places = conform("batch_size", batch_size, Count | None)
         most = len(self.requests)
         places = min(places or most, most)
-        self.waiting = deque(longest_first(self.requests) if places < most else self.requests)
+        self.waiting = deque(shortest_first(self.requests) if places < most else self.requests)
         self.flight = Flight(self.call, places, self.next)
 
     def next(self, most: int) -> list[Request]:
@@ -147,7 +211,7 @@ class Run:
             rows = torch.tensor([request.index for request in requests], device=before.device)
             canvas = replace(canvas.resize(sequences.shape[1]), row=rows)
             whole, sequences = sequences, sequences.index_copy(0, rows, canvas.tokens)
-            steps.append(Step.of(next(number), canvas, whole, sequences))
+            steps.append(Step.of(next(number), canvas, whole, sequences, self.flight.cost))
 
         self.flight.watch = see
         goes_on = True
@@ -158,4 +222,5 @@ class Run:
     def result(self, trace: Trace | None) -> Generation:
         """Of all rows, in the caller's order."""
         rows = [request.result() for request in self.requests]
-        return replace(Generation.join(self.call.model, rows, self.flight.cost), trace=trace)
+        joined = Generation.join(self.call.model, rows, self.flight.cost)
+        return replace(joined, trace=trace, preset=self.call.preset)

@@ -5,6 +5,7 @@ HINTS = {
                     "the argument is max_new_tokens"),
     **dict.fromkeys(("max_length", "min_length", "min_new_tokens"),
                     "the canvas has max_new_tokens positions after the prompt"),
+    "infill": "an engine decodes prompts: gaps are filled by generate, stream and infill",
     **dict.fromkeys(("num_steps", "num_inference_steps", "timesteps"), "the argument is steps"),
     **dict.fromkeys(("do_sample", "greedy"), "temperature above 0 samples, 0 does not"),
     **dict.fromkeys(("num_beams", "beam_size"), "there is no beam search"),

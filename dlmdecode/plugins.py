@@ -16,15 +16,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib import metadata
 from typing import Any, Generic, TypeVar, get_type_hints
 
-from dlmdecode.checks import closest, conform, require
+from dlmdecode.checks import closest, conform, require, shown
 from dlmdecode.options import parse, split
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., Any])
+
+
+@cache
+def entry_points(group: str) -> metadata.EntryPoints:
+    """What installed packages offer, looked up once: it takes as long as a forward or two."""
+    return metadata.entry_points(group=group)
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,9 @@ class Registry(dict[str, Entry[T]]):
     def entry(self, name: str) -> Entry[T]:
         """What `name` stands for; `ValueError` with the closest name for an unknown one."""
         known = self.names()
-        fix = f"give one of {', '.join(map(repr, known))}{closest(name, known)}"
-        require(name in known, self.kind, name, fix)
+        if name not in known:
+            ways = f"{', '.join(map(repr, known))}{closest(name, known)}"
+            raise ValueError(f"{self.kind}={shown(name)}: give one of {ways}")
         return self[name]
 
     def parse(self, spec: str) -> tuple[Entry[T], dict[str, Any]]:
@@ -130,8 +137,9 @@ class Registry(dict[str, Entry[T]]):
         entry, options = self.entry(name), {}
         known = entry.options()
         for option, value in given.items():
-            fix = f"{entry.name} takes {', '.join(known) or 'no options'}{closest(option, known)}"
-            require(option in known, self.kind, spec, fix)
+            if option not in known:
+                taken = f"{', '.join(known) or 'no options'}{closest(option, known)}"
+                raise ValueError(f"{self.kind}={shown(spec)}: {entry.name} takes {taken}")
             options[option] = parse(value, entry.wants.get(option))
         return entry, options
 

@@ -44,17 +44,18 @@ def recipe_of(
         TypeError: an unknown option of the sampler.
     """
     recipe = composition.build(model.family, settings.facts, options, model.block_length)
+    temperature = recipe.temperature or settings.temperature
+    filters = filters_of(temperature, composition, settings, model.mask_id)
+    before = penalties_of(settings, logits_processor, model)
     recipe = replace(
         recipe,
-        temperature=recipe.temperature or settings.temperature,
+        temperature=temperature,
         min_tokens_per_step=settings.min_tokens_per_step,
+        processors=(*before, *recipe.processors, *filters),
     )
     several = settings.num_return_sequences
     fix = "without a temperature all of them are the same text: give temperature too"
     require(several == 1 or recipe.draws, "num_return_sequences", several, fix)
-    filters = filters_of(recipe, composition, settings, model.mask_id)
-    before = penalties_of(settings, logits_processor, model)
-    recipe = replace(recipe, processors=(*before, *recipe.processors, *filters))
     if settings.length is not None:
         recipe = recipe.merge(length_of(settings.length, settings.max_new_tokens, recipe, model))
     if settings.eos == "stop":
@@ -88,10 +89,9 @@ def penalties_of(
 
 
 def filters_of(
-    recipe: Sampler, composition: Composition, settings: Settings, mask_id: int
+    warmth: float, composition: Composition, settings: Settings, mask_id: int
 ) -> tuple[Processor, ...]:
-    """What cuts the distribution that tokens are drawn from, which never holds the mask."""
-    warmth = recipe.temperature
+    """What cuts the distribution at temperature `warmth`, which never holds the mask."""
     filters: dict[str, Processor] = {}
     if settings.top_k is not None:
         filters["top_k"] = TopKFilter(settings.top_k)

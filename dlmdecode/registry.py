@@ -16,12 +16,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import entry_points
 from typing import Any, TypeVar, get_type_hints
 
 from dlmdecode.checks import closest, conform
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.plugins import verified_against
+from dlmdecode.plugins import entry_points, verified_against
 from dlmdecode.settings import SETTINGS
 
 ENTRY_POINTS = "dlmdecode.samplers"
@@ -49,13 +48,16 @@ class Registered:
     def help(self) -> str:
         return (inspect.getdoc(self.factory) or "").split("\n\n")[0].replace("\n", " ")
 
+    @cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.factory).parameters
+
     def takes(self, name: str) -> bool:
-        return name in inspect.signature(self.factory).parameters
+        return name in self.parameters
 
     def options(self, family: str | None = None) -> dict[str, Any]:
         """Option names and defaults, with those published for `family` where they differ."""
-        signature = inspect.signature(self.factory).parameters
-        defaults = {n: p.default for n, p in signature.items() if n not in SETTINGS}
+        defaults = {n: p.default for n, p in self.parameters.items() if n not in SETTINGS}
         return defaults | dict(self.presets.get(family or "", {}))
 
     def build(self, family: str | None, context: Mapping[str, Any], **options: Any) -> Sampler:

@@ -31,10 +31,12 @@ class Request(Future[Generation]):
         length: int,
         stream: Tensor,
         negative: Tensor | None = None,
+        form: Tensor | None = None,
     ):
         super().__init__()
         self.index, self.prompt, self.length = index, prompt, length
         self.stream, self.negative = stream, negative  # the key of its noise; a negative prompt
+        self.form = form  # (length,) int64, what is given behind the prompt, masks in the gaps
         self.on_step: Callable[[Step], None] | None = None
         self.steps, self.cost = 0, Cost()
         self.settling = threading.RLock()
@@ -58,6 +60,9 @@ class Request(Future[Generation]):
                 self.set_result(outcome)
 
 
-def longest_first(requests: Sequence[Request]) -> list[Request]:
-    """By the lengths of their prompts, so that those decoded together need little padding."""
-    return sorted(requests, key=lambda request: -len(request.prompt))
+def shortest_first(requests: Sequence[Request]) -> list[Request]:
+    """By the lengths of their texts, so that those decoded together need little padding.
+
+    A row that takes many steps is then padded itself; behind a longer one all the others were.
+    """
+    return sorted(requests, key=lambda request: len(request.prompt) + request.length)

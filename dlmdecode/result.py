@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from dlmdecode.decoding.forward import Cost
 from dlmdecode.decoding.trace import Trace
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.remasking import before_match
+from dlmdecode.presets import Preset
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Generation:
         sequences: (B, P+G) int64, each row prompt then text, right-padded with EOS.
         texts: the generated text of each row without prompt and special tokens, cut before a stop
             string; None without a tokenizer. With `num_return_sequences` the rows of a prompt
-            follow each other.
+            follow each other. Of an infilling all of it, given and written.
         nfe: forwards each row took part in (number of function evaluations).
         new_tokens: tokens of each row's text, up to but without its first EOS; those of a stop
             string count.
@@ -32,7 +34,9 @@ class Generation:
             forward_positions and seconds are its share of the steps it took part in: a step is
             shared evenly by the prompts in flight.
         trace: what was committed when; None unless asked for.
-        prompt_lengths: tokens of each prompt.
+        prompt_lengths: tokens of each prompt; of an infilling those before the first gap.
+        gaps: the text of each gap of each row; None where there is none, or no tokenizer.
+        preset: what `sampler="auto"` stood for, a `Preset`; None where it was not asked for.
     """
 
     sequences: Tensor
@@ -42,6 +46,8 @@ class Generation:
     stats: dict[str, float]
     trace: Trace | None = None
     prompt_lengths: list[int] = field(default_factory=list)
+    gaps: list[list[str]] | None = None
+    preset: Preset | None = None
 
     @classmethod
     def of(
@@ -57,6 +63,25 @@ class Generation:
         return cls(row[None], texts, [nfe], [end], cost.stats(end, nfe), None, [start])
 
     @classmethod
+    def filled(
+        cls, model: Denoiser, row: Tensor, start: int, gaps: Tensor, nfe: int, cost: Cost
+    ) -> Generation:
+        """That of one row (T,) whose gaps are numbered from 1 in `gaps` (T,), 0 elsewhere."""
+        kept, counts, texts = torch.ones_like(row, dtype=torch.bool), [], list[str]()
+        for gap in range(1, int(gaps.max()) + 1):
+            at = (gaps == gap).nonzero()[:, 0]
+            counts.append(first_eos(row[at], model.eos_ids))
+            kept[at[counts[-1] :]] = False
+            if model.tokenizer is not None:
+                written = row[at[: counts[-1]]]
+                texts.append(model.tokenizer.decode(written, skip_special_tokens=True))
+        stats = cost.stats(sum(counts), nfe)
+        if model.tokenizer is None:
+            return cls(row[None], None, [nfe], [sum(counts)], stats, None, [start])
+        whole = model.tokenizer.decode(row[kept], skip_special_tokens=True)
+        return cls(row[None], [whole], [nfe], [sum(counts)], stats, None, [start], [texts])
+
+    @classmethod
     def join(cls, model: Denoiser, rows: Sequence[Generation], cost: Cost) -> Generation:
         """Several of one row as one, which cost so much together."""
         every = [row.sequences[0] for row in rows]
@@ -68,35 +93,8 @@ class Generation:
         texts = [text for row in rows for text in row.texts or ()]
         known = None if model.tokenizer is None else texts
         stats = cost.stats(sum(new_tokens), sum(nfe))
-        return cls(sequences, known, nfe, new_tokens, stats, None, starts)
-
-
-@dataclass
-class Cost:
-    """Model calls, rows and positions over all of them, and the time that they took."""
-
-    calls: int = 0
-    rows: float = 0
-    positions: float = 0
-    seconds: float = 0
-
-    def add(self, other: Cost, share: float = 1) -> None:
-        """Add all calls of another cost, and a share of the rest."""
-        self.calls += other.calls
-        self.rows += other.rows * share
-        self.positions += other.positions * share
-        self.seconds += other.seconds * share
-
-    def stats(self, new_tokens: int, nfe: int) -> dict[str, float]:
-        return {
-            "nfe": self.calls,
-            "forward_rows": self.rows,
-            "forward_positions": self.positions,
-            "new_tokens": new_tokens,
-            "seconds": self.seconds,
-            "tokens_per_forward": new_tokens / max(nfe, 1),
-            "tokens_per_second": new_tokens / self.seconds if self.seconds else 0.0,
-        }
+        gaps = [texts for row in rows for texts in row.gaps or ()] or None
+        return cls(sequences, known, nfe, new_tokens, stats, None, starts, gaps)
 
 
 def first_eos(ids: Tensor, eos_ids: tuple[int, ...]) -> int:

@@ -6,7 +6,7 @@
 Every argument of `generate` and every sampler option may stand among the model arguments
 (`threshold=0.8`); they win over a task's own `generation_kwargs`. Generation ends at the task's
 `until` strings, which are looked for in the finished text. Log-likelihoods are Monte Carlo bounds
-(`evals/likelihood.py`); how texts become tokens is in `evals/encoding.py`.
+(`dlmdecode/likelihood.py`); how texts become tokens is in `evals/encoding.py`.
 
 A text that the model has no room for ends no run: a context loses its beginning, `max_gen_toks` is
 cut to what the prompt leaves (but not below half of the window), and a scored text longer than the
@@ -22,7 +22,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,6 @@ from dlmdecode.call import resolve_model
 from dlmdecode.checks import conform, require, whole
 from dlmdecode.console import EXPECTED, fail
 from dlmdecode.evals.encoding import Encoder, Ids
-from dlmdecode.evals.likelihood import Likelihood
 from dlmdecode.evals.lm_eval_options import (
     fit,
     positions,
@@ -42,6 +41,8 @@ from dlmdecode.evals.lm_eval_options import (
     read_settings,
     rows_of,
 )
+from dlmdecode.likelihood import Likelihood
+from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, Seed, Settings
 
 try:
@@ -55,7 +56,7 @@ except ImportError:
 
 @dataclass(frozen=True)
 class Call:
-    """A request to generate: prompt, arguments of `generate`, and where its text ends."""
+    """A request to generate: prompt, arguments of an engine, and where its text ends."""
 
     ids: Ids
     options: dict[str, Any]
@@ -63,7 +64,7 @@ class Call:
 
     @property
     def key(self) -> str:
-        """Equal for calls that can share a batch."""
+        """Equal for calls that can share an engine."""
         return json.dumps(self.options, sort_keys=True, default=str)
 
 
@@ -162,20 +163,18 @@ class DiffusionLM(ScoringModel):
         """The text of each request, cut at its `until` strings."""
         calls = self.calls(requests)
         texts = [""] * len(calls)
-        order = sorted(range(len(calls)), key=lambda i: (calls[i].key, -len(calls[i].ids)))
+        order = sorted(range(len(calls)), key=lambda i: calls[i].key)
         with tqdm(total=len(calls), disable=disable_tqdm) as bar:
             for _, group in itertools.groupby(order, key=lambda i: calls[i].key):
-                alike = list(group)
-                for at, found in self.rows.run(self.generate, [calls[i] for i in alike]):
-                    for i, text in zip(alike[at:], found, strict=False):
-                        texts[i] = text
-                        self.cache_hook.add_partial("generate_until", requests[i].args, text)
-                    bar.update(len(found))
+                for i, text in self.decode({i: calls[i] for i in group}):
+                    texts[i] = text
+                    self.cache_hook.add_partial("generate_until", requests[i].args, text)
+                    bar.update()
         self.warn()
         return texts
 
     def calls(self, requests: Sequence[Instance]) -> list[Call]:
-        """What `generate` is to be called with, checked; too long ones shortened."""
+        """What an engine is to be given, checked; too long ones shortened."""
         calls: list[Call] = []
         checked, repeats = set(), Counter[tuple[str, str]]()
         for request in requests:
@@ -195,14 +194,24 @@ class DiffusionLM(ScoringModel):
             calls.append(Call(self.encoder.shorten(ids, room), options, stops))
         return calls
 
-    def generate(self, calls: Sequence[Call]) -> list[str]:
-        prompts = [torch.tensor(call.ids, dtype=torch.int64, device="cpu") for call in calls]
-        out = dlmdecode.generate(self.model, prompts, self.sampler, **calls[0].options)
-        spans = zip(calls, out.sequences, out.prompt_lengths, out.new_tokens, strict=True)
-        return [
-            self.encoder.decode(row[start : start + new].tolist(), call.stops)
-            for call, row, start, new in spans
-        ]
+    def decode(self, calls: dict[int, Call]) -> Iterator[tuple[int, str]]:
+        """The number of each call and its text, as they are finished; all have the same options."""
+        while calls:
+            numbers, num_rows = list(calls), min(self.rows.size, len(calls))
+            prompts = [torch.tensor(calls[i].ids, dtype=torch.int64, device="cpu") for i in numbers]
+            options = calls[numbers[0]].options
+            engine = dlmdecode.Engine(self.model, self.sampler, batch_size=num_rows, **options)
+            try:
+                for request in engine.run(prompts):
+                    i = numbers[request.index]
+                    yield i, self.text(calls.pop(i), request.result())
+            except torch.OutOfMemoryError:
+                if not self.rows.halve(num_rows):
+                    raise
+
+    def text(self, call: Call, out: Generation) -> str:
+        start, stop = out.prompt_lengths[0], out.prompt_lengths[0] + out.new_tokens[0]
+        return self.encoder.decode(out.sequences[0, start:stop].tolist(), call.stops)
 
     # ---- what the results say ----
 

@@ -15,7 +15,7 @@ from lm_eval.api.model import LM
 from torch import Tensor
 
 from dlmdecode.evals.encoding import Encoder
-from dlmdecode.evals.likelihood import Rows
+from dlmdecode.likelihood import Rows
 
 
 class HarnessModel(LM):

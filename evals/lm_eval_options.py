@@ -7,7 +7,7 @@ from typing import Any
 
 from dlmdecode.checks import plain, require, whole
 from dlmdecode.composition import read
-from dlmdecode.evals.likelihood import Rows
+from dlmdecode.likelihood import Rows
 from dlmdecode.settings import Settings, parse, resolve_aliases
 
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

@@ -10,8 +10,8 @@ from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
 from dlmdecode.evals.encoding import Ids
-from dlmdecode.evals.likelihood import Likelihood, windows
 from dlmdecode.evals.lm_eval_base import HarnessModel
+from dlmdecode.likelihood import Likelihood, windows
 
 logger = logging.getLogger("dlmdecode.evals.lm_eval")
 

@@ -1,4 +1,4 @@
-"""Which sampler answers which problems, and in which batches."""
+"""Which sampler answers which problems, and in which order."""
 
 from __future__ import annotations
 
@@ -41,32 +41,37 @@ class Contender:
         return composition.build(family, settings.facts, options)
 
 
+BATCHES = 4  # that a job holds: more, and samplers take turns less often
+
+
 @dataclass(frozen=True)
 class Job:
-    """One call of `generate`: the problems, their prompts, and who answers."""
+    """One run of an engine: the problems, their prompts, who answers, and how many at a time."""
 
     contender: Contender
     problems: tuple[int, ...]
     prompts: tuple[Prompt, ...]
+    batch_size: int
 
 
 def plan(
     task: Task, contenders: Sequence[Contender], batch_size: int, stages: Sequence[int] = ()
 ) -> list[Job]:
-    """Every batch of the run: problems of similar length together, longest first.
+    """Every job of the run: problems of similar length together, longest first.
 
-    All samplers decode a batch before the next one, so that whatever else the machine does falls on
-    all of them alike. `stages`: how many problems the run had each time it was extended; batches
-    of one stage stay as they are in the next.
+    All samplers do a job before the next one, so that whatever else the machine does falls on all
+    of them alike. `stages`: how many problems the run had each time it was extended; jobs of one
+    stage stay as they are in the next.
     """
     prompts = [task.prompt(i) for i in range(len(task))]
     lengths = [len(json.dumps(prompt)) for prompt in prompts]
-    batches: list[list[int]] = []
+    size = batch_size * BATCHES
+    shares: list[list[int]] = []
     for start, stop in itertools.pairwise((0, *(stages or (len(task),)))):
         order = sorted(range(start, stop), key=lambda i: (-lengths[i], i))
-        batches += [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+        shares += [order[k : k + size] for k in range(0, len(order), size)]
     return [
-        Job(contender, tuple(batch), tuple(prompts[i] for i in batch))
-        for batch in batches
+        Job(contender, tuple(share), tuple(prompts[i] for i in share), batch_size)
+        for share in shares
         for contender in contenders
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dlmdecode.evals.plan import Job
-from dlmdecode.evals.runner import Engine, MakeWorker
+from dlmdecode.evals.runner import Answered, Engine, MakeWorker
 
 RESTARTS = 3  # of one actor, and tries of one job: a job that kills its worker must not loop
 
@@ -27,12 +27,12 @@ def ray_engine(num_workers: int, gpus_per_worker: float = 0, address: str | None
 
     class Actor:
         def __init__(self, make_worker: MakeWorker):
-            self.work: Callable[[Job], list[dict[str, Any]]] = make_worker()
+            self.work = make_worker()
 
-        def answer(self, number: int, job: Job) -> tuple[int, list[dict[str, Any]]]:
-            return number, self.work(job)
+        def answer(self, number: int, job: Job) -> tuple[int, list[tuple[int, dict[str, Any]]]]:
+            return number, list(self.work(job))
 
-    def run(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[dict]]]:
+    def run(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[Answered]:
         if not ray.is_initialized():
             ray.init(address=address, include_dashboard=False, log_to_driver=False)
         remote = ray.remote(
@@ -44,7 +44,8 @@ def ray_engine(num_workers: int, gpus_per_worker: float = 0, address: str | None
             for number, answers in pool.map_unordered(
                 lambda actor, item: actor.answer.remote(*item), list(enumerate(jobs))
             ):
-                yield jobs[number], answers
+                for i, answer in answers:
+                    yield jobs[number], i, answer
         finally:
             for actor in actors:
                 ray.kill(actor)

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dlmdecode.evals.plan import Contender
+from dlmdecode.evals.plan import BATCHES, Contender
 from dlmdecode.evals.results import line_of, write_whole
 from dlmdecode.evals.task import Task
 
@@ -25,8 +25,8 @@ COUNTING = (
     "Tokens per forward: summed new tokens over summed NFE"
 )
 TIMING = (
-    "seconds of a row: wall clock of generate() for its batch, tokenising and detokenising "
-    "included, loading and grading excluded, divided by the rows of the batch"
+    "seconds of a row: wall clock of the steps that it took part in, each divided by the rows in "
+    "flight; tokenising, detokenising, loading and grading excluded"
 )
 PACKAGES = ("dlmdecode", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 FREE = ("started", "finished", "command", "stages")  # what a resumed run may differ in
@@ -47,7 +47,7 @@ def describe_run(
         "samplers": [asdict(contender) for contender in contenders],
         "arguments": arguments,
         "batch_size": batch_size,
-        "batching": "sorted by prompt length, longest first",
+        "batching": f"jobs of {BATCHES} batches, longest prompts first; rows of a job come and go",
         "repeats": 1,
         "warm_up": "one untimed call with one prompt for each sampler and process",
         "token_counting": COUNTING,

@@ -27,7 +27,7 @@ from dlmdecode.options import parse
 
 ENTRY_POINTS = "dlmdecode.tasks"
 SHARED = ("num_problems", "chat")  # parameters that are no options of their own
-COMMANDS = ("report", "tune")  # what else may follow `dlmdecode eval`
+COMMANDS = ("frontier", "report", "tune")  # what else may follow `dlmdecode eval`
 T = TypeVar("T", bound=Callable[..., Task])
 
 

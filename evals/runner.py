@@ -1,7 +1,7 @@
-"""Put samplers through a task: batches by length, one line a result, resumable at any point.
+"""Put samplers through a task: jobs by length, one line a result, resumable at any point.
 
-A run's folder holds `results.jsonl` and `run.json`. Batches are the same in every session of a run:
-where one was half written when the process died, it is decoded again and the missing lines added. A
+A run's folder holds `results.jsonl` and `run.json`. Jobs are the same in every session of a run:
+where one was half written when the process died, it is done again and the missing lines added. A
 run of the first problems only is extended by the same command with more of them.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,43 +32,33 @@ class Worker:
         arguments: dict[str, Any],
         warm_up: bool = True,
         truncate: bool = False,
-        generate: Callable[..., Any] | None = None,
+        make_engine: Callable[..., Any] | None = None,
     ):
         self.model, self.arguments, self.truncate = load(), arguments, truncate
         self.warm: set[str] | None = set() if warm_up else None  # labels that ran already
         import dlmdecode
 
-        self.generate = generate or dlmdecode.generate
+        self.make_engine = make_engine or dlmdecode.Engine
 
-    def __call__(self, job: Job) -> list[dict[str, Any]]:
-        """Text, NFE, new tokens, forward rows and seconds of each row."""
+    def __call__(self, job: Job) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each problem and its answer, as they are finished.
+
+        An answer has text, NFE, new tokens, forward rows and seconds.
+        """
         given = {**self.arguments, **job.contender.options}
         prompts: list[Any] = list(job.prompts)
         cut: list[dict[str, Any]] = [{}] * len(prompts)
         if self.truncate:
             prompts, cut = self.truncated(prompts, given["max_new_tokens"])
+        engine = self.make_engine(
+            self.model, job.contender.spec, batch_size=job.batch_size, **given
+        )
         if self.warm is not None and job.contender.label not in self.warm:
-            self.generate(self.model, prompts[:1], sampler=job.contender.spec, **given)
+            for request in engine.run(prompts[:1]):
+                request.result()
             self.warm.add(job.contender.label)
-        began = time.perf_counter()
-        out = self.generate(self.model, prompts, sampler=job.contender.spec, **given)
-        share = 1 / len(prompts)
-        seconds = (time.perf_counter() - began) * share
-        if out.texts is None:
-            raise ValueError("the model has no tokenizer, so there is no text to grade")
-        return [
-            {
-                "text": text,
-                "nfe": nfe,
-                "new_tokens": new_tokens,
-                "forward_rows": out.stats["forward_rows"] * share,
-                "seconds": round(seconds, 6),
-                **note,
-            }
-            for text, nfe, new_tokens, note in zip(
-                out.texts, out.nfe, out.new_tokens, cut, strict=True
-            )
-        ]
+        for request in engine.run(prompts):
+            yield job.problems[request.index], answer_of(request.result()) | cut[request.index]
 
     def truncated(self, prompts: list[Prompt], new_tokens: int) -> tuple[list[Any], list[dict]]:
         """Token ids of each prompt, without its beginning where the model has no room for it."""
@@ -80,15 +69,30 @@ class Worker:
         return [row[-room:] for row in ids], [{"truncated": len(row) > room} for row in ids]
 
 
-MakeWorker = Callable[[], Callable[[Job], list[dict[str, Any]]]]
-Engine = Callable[[MakeWorker, Sequence[Job]], Iterator[tuple[Job, list[dict[str, Any]]]]]
+def answer_of(out: Any) -> dict[str, Any]:
+    """What a result row says of a `Generation`."""
+    if out.texts is None:
+        raise ValueError("the model has no tokenizer, so there is no text to grade")
+    return {
+        "text": out.texts[0],
+        "nfe": out.nfe[0],
+        "new_tokens": out.new_tokens[0],
+        "forward_rows": out.stats["forward_rows"],
+        "seconds": round(out.stats["seconds"], 6),
+    }
 
 
-def local(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[dict]]]:
+MakeWorker = Callable[[], Callable[[Job], Iterator[tuple[int, dict[str, Any]]]]]
+Answered = tuple[Job, int, dict[str, Any]]
+Engine = Callable[[MakeWorker, Sequence[Job]], Iterator[Answered]]
+
+
+def local(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[Answered]:
     """The default engine: this process, one job after the other."""
     worker = make_worker()
     for job in jobs:
-        yield job, worker(job)
+        for i, answer in worker(job):
+            yield job, i, answer
 
 
 def evaluate(
@@ -126,11 +130,10 @@ def evaluate(
         jobs = [job for job in every if missing(task, job, results)]
         check_results(results, order, jobs)
         with Progress(results, len(task) * len(contenders), progress) as bar:
-            for job, answers in engine(make_worker, jobs) if jobs else ():
-                for i, answer in zip(job.problems, answers, strict=True):
-                    if (job.contender.label, task.id(i)) not in results.rows:
-                        results.add(row_of(task, job.contender, i, answer))
-                bar.show(job.contender.label)
+            for job, i, answer in engine(make_worker, jobs) if jobs else ():
+                if (job.contender.label, task.id(i)) not in results.rows:
+                    results.add(row_of(task, job.contender, i, answer))
+                    bar.show(job.contender.label)
         if results.writable:
             results.finish(order)
             if "finished" not in record:

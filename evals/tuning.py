@@ -21,7 +21,7 @@ from dlmdecode.options import assignment
 from dlmdecode.settings import parse
 
 LADDERS: dict[str, list[Any]] = {  # tried where --search names no values
-    "threshold": [0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5],
+    "threshold": [0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5],
     "factor": [0.5, 1.0, 1.5, 2.0],
     "gamma": [0.01, 0.05, 0.1, 0.5, 1.0],
     "delta": [0.1, 0.3, 0.5],

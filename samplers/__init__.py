@@ -1,6 +1,7 @@
 """The built-in samplers: one paper, one file. Importing this package registers them."""
 
 from dlmdecode.samplers import (  # noqa: F401
+    acfg,
     adablock,
     ass,
     ccd,
@@ -24,11 +25,13 @@ from dlmdecode.samplers import (  # noqa: F401
     localleap,
     lopa,
     pc_sampler,
+    polestar,
     prophet,
     saber,
     sched,
     slowfast,
     streaming,
+    t2m,
     threshold,
     vanilla,
     wino,

@@ -68,19 +68,20 @@ class DelimiterBlocks(BlockSchedule):
 
     def ahead(self, canvas: Canvas) -> Tensor:
         """Positions of the window, (B,)."""
-        return (self.window * (canvas.stop - canvas.start)).long().clamp(min=1)
+        return (self.window * canvas.length).long().clamp(min=1)
 
     def reach(self, canvas: Canvas) -> Tensor:
         return self.ahead(canvas).clamp(min=self.length)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         proposal, lo = canvas.proposal, canvas.lo[:, None]
-        end = torch.minimum(canvas.lo + self.ahead(canvas), canvas.stop)[:, None]
-        seen = (canvas.position >= lo) & (canvas.position < end)
+        end = canvas.ahead(canvas.lo, self.ahead(canvas))[:, None]
+        seen = (canvas.position >= lo) & (canvas.position < end) & canvas.text
         ids = torch.tensor(self.delimiters, device=lo.device)
         found = seen & torch.isin(proposal.token, ids)
         prob, where = proposal.prob.masked_fill(~found, -1).max(1)
-        return torch.where(prob >= self.threshold, where - canvas.lo + 1, self.length)
+        length = canvas.before(where + 1) - canvas.before(canvas.lo)
+        return torch.where(prob >= self.threshold, length, self.length)
 
 
 @register_sampler(

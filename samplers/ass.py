@@ -19,7 +19,7 @@ from dlmdecode.registry import register_sampler
 
 def num_steps(canvas: Canvas) -> Tensor:
     """Steps of a text of G tokens, floor(log2 G), (B,)."""
-    return (canvas.stop - canvas.start).double().log2().floor().long()
+    return canvas.length.double().log2().floor().long()
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class DoublingBlocks(BlockSchedule):
     num_blocks: int = 1
 
     def reach(self, canvas: Canvas) -> Tensor:
-        return canvas.stop - canvas.start
+        return canvas.length
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        written, steps = canvas.lo - canvas.start, num_steps(canvas)
+        written, steps = canvas.before(canvas.lo), num_steps(canvas)
         first = 2 ** (steps - self.num_blocks + 1).clamp(min=0) - 1
         length = torch.where(written == 0, first, written + 1)
         last = (written >= 2 ** (steps - 1) - 1) | (self.num_blocks == 1)
-        return torch.where(last, canvas.stop - canvas.lo, length.clamp(min=1))
+        return torch.where(last, canvas.length - written, length.clamp(min=1))
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ class AskAgain(Verification):
         first, last = steps // 4, steps * 3 // 4
         due = (rows.block_step % self.every == 0) & (rows.block_step >= first)
         due = due & (rows.block_step < last) & ~rows.block_full
-        here = rows.block & ~rows.masked & (rows.position < rows.hi[:, None] - self.tail)
+        left = rows.block.flip(1).cumsum(1).flip(1)  # positions of the block from each one on
+        here = rows.block & ~rows.masked & (left > self.tail)
         margin = Margin()(rows.proposal.prob, rows).masked_fill(~here, torch.inf)
         rank = margin.argsort(dim=1, stable=True).argsort(dim=1)
         return here & (rank < self.candidates) & due[:, None]

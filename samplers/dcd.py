@@ -31,7 +31,8 @@ class MaskWindow(BlockSchedule):
 
     def reach(self, canvas: Canvas) -> Tensor:
         last = first(canvas.masked.cumsum(1) >= self.masks)  # the canvas's end where there are less
-        return (last + 1 - canvas.lo).clamp(max=self.longest)
+        length = canvas.before(last + 1) - canvas.before(canvas.lo)
+        return length.clamp(max=self.longest)
 
     __call__ = reach
 

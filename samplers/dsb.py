@@ -32,7 +32,7 @@ class SlidingBlock(BlockSchedule):
 
     def reach(self, canvas: Canvas) -> Tensor:
         written = (canvas.text & ~canvas.masked).sum(1)
-        length = canvas.start + self.length + written - canvas.lo
+        length = self.length + written - canvas.before(canvas.lo)
         return length if self.longest is None else length.clamp(max=self.longest)
 
     __call__ = reach

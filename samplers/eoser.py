@@ -26,7 +26,7 @@ class EosRejection(EosFactor):
 
     def progress(self, canvas: Canvas) -> Tensor:
         if self.steps is None:
-            length = (canvas.stop - canvas.start).double()
+            length = canvas.length.double()
             return (length - canvas.masked.sum(1)) / length
         return (canvas.step.double() / max(self.steps - 1, 1)).clamp(max=1)
 

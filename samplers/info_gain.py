@@ -35,6 +35,10 @@ class LeastUncertain(Verification):
     objective: str = "info_gain"
     spread: float = 0.2
 
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return self.spread > 0
+
     def __post_init__(self) -> None:
         whole("candidates", self.candidates)
         number("spread", self.spread, Between(0))

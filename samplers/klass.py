@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dlmdecode import ops
 from dlmdecode.checks import Count, Positive, Probability, number, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor, Selection
@@ -20,9 +21,9 @@ from dlmdecode.registry import register_sampler
 class KLHistory(Processor):
     """Keeps how far each position's distribution moved in the last `length` steps, in nats.
 
-    The distributions of the previous step are kept for the positions the recipe reads, the open
-    block by default, in float32. A position seen for the first time has moved infinitely far, and
-    the history starts anew with each block.
+    The logits of the previous step are kept for the positions that the recipe reads, those of the
+    open block that are still to be written by default. A position seen for the first time has moved
+    infinitely far, and the history starts anew with each block.
     """
 
     stateful = True
@@ -34,24 +35,34 @@ class KLHistory(Processor):
         whole("kl_history", self.length)
 
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
-        now = logits.float().log_softmax(-1)
-        moved = now.new_full((*now.shape[:2], self.length), torch.inf)
-        if (self, "log_prob") in rows.memory:
-            before, history = rows.memory[self, "log_prob"], rows.memory[self, "moved"]
-            number = rows.memory[self, "number"].gather(1, positions.at)
-            known = number > 0
-            column = (number - 1).clamp(min=0)[..., None]
-            past = before.gather(1, column.expand(-1, -1, now.shape[-1]))
-            kl = (now.exp() * (now - past)).sum(-1)
-            older = history.gather(1, column.expand(-1, -1, self.length))[..., 1:]
-            if any(row.full for row in rows.seen):
-                older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
-            moved = torch.cat([older, kl[..., None]], -1)
-            moved = moved.masked_fill(~known[..., None], torch.inf)
+        if (self, "number") not in rows.memory:
+            self.begin(logits, rows)
+        names = ("number", "logits", "norm", "moved")
+        known, before, norm, history = (rows.memory[self, name] for name in names)
+        number = known.gather(1, positions.at)
+        column = (number - 1).clamp(min=0)
+        first = torch.arange(len(rows), device=number.device)[:, None] * before.shape[1]
+        past = torch.where(number > 0, first + column, -1)
+        nats, norm = ops.divergence(
+            logits.flatten(0, 1), before.flatten(0, 1), norm.flatten(), past.flatten()
+        )
+        older = history.gather(1, column[..., None].expand(-1, -1, self.length))[..., 1:]
+        if any(row.full for row in rows.seen):
+            older = older.masked_fill(rows.block_full[:, None, None], torch.inf)
+        moved = torch.cat([older, nats.view_as(number)[..., None]], -1)
         number = positions.column(rows.position) + 1  # 0 where there is no distribution
         rows.memory[self, "number"] = number.where(positions.contains(rows.position), 0)
-        rows.memory[self, "log_prob"], rows.memory[self, "moved"] = now, moved
+        rows.memory[self, "moved"] = moved.masked_fill(past[..., None] < 0, torch.inf)
+        rows.memory[self, "logits"], rows.memory[self, "norm"] = logits, norm.view_as(past)
         return logits
+
+    def begin(self, logits: Tensor, rows: Canvas) -> None:
+        """Nothing is known of any position; there is a column for what is looked up in vain."""
+        rows.memory[self, "number"] = torch.zeros_like(rows.tokens)
+        rows.memory[self, "logits"] = logits[:, :1]
+        rows.memory[self, "norm"] = logits.new_zeros(len(rows), 1, dtype=torch.float64)
+        shape = (len(rows), 1, self.length)
+        rows.memory[self, "moved"] = logits.new_zeros(shape, dtype=torch.float32)
 
     def largest(self, canvas: Canvas) -> Tensor:
         """The largest move of each position in the kept steps, infinite where unknown, (B, L)."""

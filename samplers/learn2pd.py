@@ -104,13 +104,11 @@ class LearnedAcceptance(Selection):
     def accepted(self, canvas: Canvas) -> Tensor:
         """Block positions the filter accepts, masked or not, (B, L)."""
         assert self.filter is not None, "`bind` finds the filter"
-        at = canvas.lo[:, None] + torch.arange(self.filter.width, device=canvas.lo.device)
-        inside = at < canvas.hi[:, None]
-        at = at.clamp(max=canvas.tokens.shape[1] - 1)
-        seen = canvas.proposal.prob.gather(1, at).masked_fill(~inside, 0)
-        sure = inside & (self.filter(seen.float()).sigmoid() > self.threshold)
-        # columns outside the block share a position with others: add up, do not overwrite
-        return torch.zeros_like(canvas.tokens).scatter_add(1, at, sure.long()) > 0
+        prob, block, width = canvas.proposal.prob, canvas.block, self.filter.width
+        column = (block.cumsum(1) - 1).clamp(0, width - 1)
+        seen = prob.new_zeros(len(prob), width + 1).scatter(1, column.where(block, width), prob)
+        sure = self.filter(seen[:, :width].float()).sigmoid() > self.threshold
+        return block & sure.gather(1, column)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return self.accepted(canvas) | self.schedule(canvas)

@@ -38,6 +38,9 @@ class NearAnchor(Selection):
             radius=self.radius,
         )
 
+    def label(self, confidence: float) -> str:
+        return "Anchor" if confidence >= self.threshold else "NearAnchor"
+
 
 @register_sampler("localleap", paper="arXiv 2510.07081", recorded=("localleap",))
 def localleap(

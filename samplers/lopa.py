@@ -35,8 +35,12 @@ class SurestBranch(Verification):
             return "drafts stay in one window, and it slides with every commit"
         return "drafts assume that what is committed stays" if other.takes_back else None
 
+    def drafts(self, canvas: Canvas) -> Tensor:
+        """How many each row has, (B,) int64."""
+        return canvas.open.sum(1).sub(1).clamp(0, self.branches).masked_fill(canvas.block_full, 0)
+
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
-        drafts = canvas.open.sum(1).sub(1).clamp(0, self.branches).masked_fill(canvas.block_full, 0)
+        drafts = self.drafts(canvas)
         each = torch.arange(len(canvas), device=drafts.device).repeat_interleave(drafts + 1)
         first = (drafts + 1).cumsum(0) - drafts - 1
         rows = canvas.take(each)
@@ -44,8 +48,8 @@ class SurestBranch(Verification):
         ranked = canvas.confidence.masked_fill(~canvas.open, -torch.inf)
         order = ranked.argsort(dim=1, descending=True, stable=True)[each]
         at = order.gather(1, (rows.branch - 1).clamp(min=0)[:, None])
-        added = torch.zeros_like(rows.open).scatter(1, at, (rows.branch > 0)[:, None])
-        rows.memory[self] = torch.where(rows.branch > 0, rows.confidence.gather(1, at)[:, 0], 1.0)
+        added = torch.zeros_like(rows.open).scatter(1, at, (rows.branch > 0)[:, None]) & rows.open
+        rows.memory[self] = torch.where(added.any(1), rows.confidence.gather(1, at)[:, 0], 1.0)
         rows.tokens = torch.where(added, rows.proposal.token, rows.tokens)
         return rows
 
@@ -71,7 +75,7 @@ class SurestBranch(Verification):
         return replace(picked, branch=torch.zeros_like(picked.branch))
 
 
-@register_sampler("lopa", over="threshold", paper="arXiv 2512.16229")
+@register_sampler("lopa", over="threshold", paper="arXiv 2512.16229", recorded=("lopa",))
 def lopa(
     branches: Count = 7, weight: Probability = 0.0, worst: PositiveProbability = 1.0
 ) -> Sampler:

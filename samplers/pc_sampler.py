@@ -59,8 +59,8 @@ class EarlierFirst(Score):
         number("decay", self.decay, Between(0))
 
     def __call__(self, confidence: Tensor, canvas: Canvas) -> Tensor:
-        offset = (canvas.position - canvas.lo[:, None]).clamp(min=0)
-        return confidence * torch.exp(-self.decay * offset.double())
+        place = (canvas.text & (canvas.position >= canvas.lo[:, None])).cumsum(1)
+        return confidence * torch.exp(-self.decay * (place - 1).clamp(min=0).double())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from dlmdecode.checks import Count, Natural, NonNegative, check_id, conform, require, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Opening, Stop
+from dlmdecode.decoding.positions import Span
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import register_sampler
 
@@ -43,9 +44,10 @@ class AnswerSettled(Stop):
     def region(self, canvas: Canvas) -> Tensor:
         if self.answer is None:
             return canvas.masked
-        first = canvas.start + self.answer[0]
-        inside = (canvas.position >= first[:, None]) & canvas.text
-        return inside & (canvas.position < first[:, None] + self.answer[1])
+        first = canvas.ahead(canvas.start, self.answer[0])
+        return (
+            Span(first, canvas.ahead(first, self.answer[1])).contains(canvas.position) & canvas.text
+        )
 
     def gap(self, canvas: Canvas, region: Tensor) -> Tensor:
         margin = canvas.proposal.margin
@@ -54,12 +56,12 @@ class AnswerSettled(Stop):
         return (margin * region).sum(1) / region.sum(1).clamp(min=1)
 
     def progress(self, canvas: Canvas) -> Tensor:
-        length = (canvas.stop - canvas.start).double()
+        length = canvas.length.double()
         if self.steps is None:
             return (length - canvas.masked.sum(1) + 1) / length
         block_length = self.block_length or length
         block, num_blocks = (
-            (canvas.lo - canvas.start) // block_length,
+            canvas.before(canvas.lo) // block_length,
             (length / block_length).ceil(),
         )
         return (block * (self.steps / num_blocks) + canvas.block_step + 1) / self.steps
@@ -96,8 +98,8 @@ class Constraints(Opening):
 
     def __call__(self, canvas: Canvas) -> None:
         for offset, token in self.fixed:
-            at = canvas.start + offset
-            inside = int((canvas.stop - canvas.start).min())
+            at = canvas.ahead(canvas.start, offset + 1) - 1
+            inside = int(canvas.length.min())
             require(
                 0 <= offset < inside,
                 "constraints",

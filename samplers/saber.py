@@ -9,27 +9,12 @@ from torch import Tensor
 
 from dlmdecode.checks import Count
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.parts import Processor, Revision, Selection
-from dlmdecode.decoding.positions import Positions
+from dlmdecode.decoding.parts import Revision, Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import WholeCanvas, blocks_of
+from dlmdecode.parts.processors import StandingProbability
 from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
-
-
-@dataclass(frozen=True)
-class StandingProbability(Processor):
-    """Remembers what the model now gives each token that stands in the open block, (B, L)."""
-
-    reads_committed = True
-
-    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
-        standing = rows.tokens.gather(1, positions.at)[..., None]
-        log_prob = logits.float().log_softmax(-1).gather(2, standing)[..., 0]
-        column = positions.column(rows.position)
-        known = positions.contains(rows.position)
-        rows.memory[self] = torch.where(known, log_prob.exp().gather(1, column), torch.inf)
-        return logits
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,12 @@ class SureOnAverage(Stop):
     def progress(self, canvas: Canvas) -> Tensor:
         if self.steps is not None:
             return ((canvas.step.double() + 1) / self.steps).clamp(max=1)
-        length = (canvas.stop - canvas.start).double()
+        length = canvas.length.double()
         return (length - canvas.masked.sum(1)) / length
 
     def __call__(self, canvas: Canvas) -> Tensor:
         known = (~canvas.masked | canvas.fresh.contains(canvas.position)).all(1)
-        gap = (canvas.proposal.margin * canvas.text).sum(1) / canvas.text.sum(1)
+        gap = (canvas.proposal.margin * canvas.text).sum(1) / canvas.length
         left = SHARE_LEFT[self.schedule](self.progress(canvas), self.rate)
         return known & (gap >= self.low + (self.high - self.low) * left)
 

@@ -103,6 +103,7 @@ class SureInStretch(Selection):
 class CutBehind(Evaluation):
     """The call's cache, shown nothing behind a cycle from its second fast step on."""
 
+    hides_end = True
     cycles: Cycles
 
     def refuses(self, other: Part) -> str | None:

@@ -1,11 +1,12 @@
 """Random settings of `speculate` against the verifier's own `generate`: every text is the same.
 
-    python tests/fuzz_speculate.py                      # 500 settings
-    python tests/fuzz_speculate.py --count 1 --seed 77  # one of them again
+    python tests/fuzz_speculate.py                      # 20 settings of each drafter and shape
+    python tests/fuzz_speculate.py --drafter suffix --shape tree --count 1 --seed 77  # one again
 
-A setting is a function of its number: a small random verifier (or the embedded one), prompts, a
-drafter, draft lengths, EOS lists, stop strings, processors and criteria with and without a memory,
-in the call or in the generation_config. Greedy, in float32, so that texts are equal to the token.
+A setting is a function of drafter, shape and number: a small random verifier (or the embedded one),
+prompts, the drafter's options, draft lengths, EOS lists, stop strings, processors and criteria with
+and without a memory, in the call or in the generation_config. Greedy, in float32, so that texts are
+equal to the token.
 """
 
 from __future__ import annotations
@@ -18,28 +19,26 @@ import sys
 import warnings
 from collections import Counter
 from functools import cache
+from itertools import product
 
 import torch
 import transformers
-from speculation_toys import Recalling, byte_level, micro
+from fuzz_drafters import KINDS, MODELS, SHAPES, SIZE, shaped
+from speculation_toys import byte_level
 from transformers import LogitsProcessor, StoppingCriteria, SynthIDTextWatermarkingConfig
 
-import dlmdecode
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import EMBEDDED as DRAFTERS
 from dlmdecode.speculation import (
     CausalDrafter,
-    Draft,
     Drafter,
-    PromptLookup,
+    LayerSkip,
     Verifier,
     load_verifier,
     speculate,
 )
-from dlmdecode.speculation.drafters import resolve_drafter
 from dlmdecode.speculation.verifier.verifier import EMBEDDED
 
-SIZE = 300
 COMMON = dict(
     vocab_size=SIZE,
     hidden_size=32,
@@ -60,8 +59,6 @@ LONGROPE = dict(
     long_factor=[4.0] * 4,
     original_max_position_embeddings=24,
 )
-NAMED = ("suffix", "recycling,nodes=12", "ngram,nodes=9", "logitspec,nodes=12", "hierarchy")
-NAMED += ("fused,first=ngram;nodes=8,second=suffix", "switch,drafter=hierarchy,at_least=3")
 PAIR = (DRAFTERS["tiny"] / "model.safetensors", EMBEDDED["tiny-ar"] / "model.safetensors")
 FAMILIES = {
     "llama": ("Llama", {}),
@@ -115,17 +112,6 @@ class Patience(StoppingCriteria):
         return torch.full((len(input_ids),), self.left <= 0)
 
 
-class Guessing(Drafter):
-    """Random tokens, EOS ids of the verifier among them."""
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def draft(self, prefix, length):
-        choice = random.Random(f"{self.seed} {prefix[-3:]}")
-        return [choice.randrange(SIZE) for _ in range(choice.randint(0, length))]
-
-
 def processors(choice: random.Random, ids: list[int]) -> tuple[str, dict]:
     """One way to change scores, from the verifier's own options; `ids` are of its free text."""
     some = choice.sample(ids, 3)
@@ -160,59 +146,17 @@ def processors(choice: random.Random, ids: list[int]) -> tuple[str, dict]:
     )
 
 
-def drafter(choice: random.Random, family: str, texts: list[list[int]]) -> tuple[str, object]:
-    kinds = ["recalling", "recalling", "lookup", "guessing", "causal", "diffusion"]
-    if family == "embedded":
-        kinds = ["lookup", "diffusion", "diffusion"]
-    kind = choice.choice(kinds)
-    if choice.random() < 0.4:
-        kind = choice.choice(NAMED)
-        return kind, resolve_drafter(kind, 1, 15)
-    if choice.random() < 0.3 and family != "embedded":
-        return "branching", Branching(choice.randrange(100), texts)
-    if kind == "recalling":
-        return kind, ByPosition(texts, choice.choice([0, 2, 3, 5, 9]))
-    if kind == "lookup":
-        return kind, PromptLookup(choice.randint(1, 3))
-    if kind == "guessing":
-        return kind, Guessing(choice.randrange(100))
+def drafter(kind: str, choice: random.Random, family: str, texts: list[list[int]]) -> Drafter:
+    """A drafter with random options."""
     if kind == "causal":
-        other = choice.choice(["llama", "mistral-sliding", "phi3-longrope"])
-        return kind, CausalDrafter(verifier(other, choice.randrange(2)).model)
-    return kind, load_drafter(family)
-
-
-class Branching(Drafter):
-    """Trees of random branches, as often as not off the right text."""
-
-    def __init__(self, seed: int, texts: list[list[int]]):
-        self.seed, self.texts = seed, texts
-
-    def draft(self, prefix, length):
-        choice = random.Random(f"{self.seed} {prefix[-3:]}")
-        paths = []
-        for text in [*self.texts, prefix]:
-            right = text[len(prefix) : len(prefix) + choice.randint(0, length)]
-            wrong = [choice.randrange(SIZE) for _ in range(choice.randint(0, 3))]
-            paths.append((right + wrong)[:length])
-        choice.shuffle(paths)
-        return Draft.joined(paths)
-
-
-class ByPosition(Recalling):
-    """`Recalling` that goes on where the text has become another one."""
-
-    def draft(self, prefix, length):
-        known = (text for text in self.texts if text[:1] == prefix[:1])
-        text = next(known, self.texts[0])
-        drafted = text[len(prefix) : len(prefix) + length]
-        wrong = [self.wrong and (len(prefix) + i) % self.wrong == 0 for i in range(len(drafted))]
-        return [(t + bad) % SIZE for t, bad in zip(drafted, wrong, strict=True)]
-
-
-@cache
-def load_drafter(family: str):
-    return dlmdecode.load("tiny", device="cpu") if family == "embedded" else micro("dream")
+        others = ["llama", "mistral-sliding", "phi3-longrope"]
+        embedded = family == "embedded"
+        small = verifier(family if embedded else choice.choice(others), choice.randrange(2))
+        return CausalDrafter(small.model, small.tokenizer if embedded else None)
+    if kind == "layerskip":
+        tokenizer = verifier(family).tokenizer if family == "embedded" else None
+        return LayerSkip(verifier(family).model, tokenizer, 1, choice.choice([0.0, 0.3, 0.8]))
+    return KINDS[kind](choice, family, texts)
 
 
 def plain(one: Verifier, prompts, length, options, fresh) -> list[list[int]]:
@@ -231,9 +175,9 @@ def plain(one: Verifier, prompts, length, options, fresh) -> list[list[int]]:
     ]
 
 
-def setting(number: int) -> tuple[str, bool]:
+def setting(kind: str, shape: str, number: int) -> tuple[str, bool]:
     """Run one setting: its description, and whether speculation wrote every row as plain does."""
-    choice = random.Random(number)
+    choice = random.Random(f"{kind} {shape} {number}")
     families = [*FAMILIES, "embedded"] if all(file.is_file() for file in PAIR) else [*FAMILIES]
     family = choice.choice(families)
     one, length = verifier(family), choice.randint(1, 40)
@@ -248,23 +192,12 @@ def setting(number: int) -> tuple[str, bool]:
     try:
         name, how, options, fresh = conditions(choice, one, prompts, free)
         wanted = plain(one, prompts, length, options, fresh)
-        kind, drafts = drafter(choice, family, free)
-        search = (
-            {"path_search": choice.choice(["cps", "argmax", "tree"])} if kind == "diffusion" else {}
-        )
+        drafts, search = shaped(drafter(kind, choice, family, free), shape, choice, free)
         draft_length = choice.choice(["adaptive", *range(1, 13)])
+        common = {"max_new_tokens": length, "draft_length": draft_length}
+        common["vocabulary"] = "auto" if family == "embedded" else "identity"
         found = [
-            speculate(
-                drafts,
-                one,
-                ids,
-                max_new_tokens=length,
-                draft_length=draft_length,
-                vocabulary="auto" if family == "embedded" else "identity",
-                **search,
-                **options,
-                **fresh(),
-            )
+            speculate(drafts, one, ids, **common, **search, **options, **fresh())
             for ids in (prompts if fresh() else [prompts])
         ]
     finally:
@@ -273,7 +206,7 @@ def setting(number: int) -> tuple[str, bool]:
     same = all(row[: len(text)] == text for row, text in zip(rows, wanted, strict=True))
     new = [count for out in found for count in out.new_tokens]
     same = same and new == [len(t) - len(p) for t, p in zip(wanted, prompts, strict=True)]
-    return f"{family}, {kind} drafts of {draft_length}, {name}, {how}", same
+    return f"{family}, drafts of {draft_length}, {name}, {how}", same
 
 
 def conditions(choice: random.Random, one: Verifier, prompts, free):
@@ -309,22 +242,28 @@ def conditions(choice: random.Random, one: Verifier, prompts, free):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0, help="number of the first setting")
+    add = parser.add_argument
+    add("--count", type=int, default=20, help="settings of each drafter and shape")
+    add("--seed", type=int, default=0, help="number of the first setting")
+    add("--drafter", nargs="+", default=[*KINDS, *MODELS], metavar="NAME")
+    add("--shape", nargs="+", default=SHAPES, choices=SHAPES)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     families, different = Counter(), 0
+    cases = list(product(arguments.drafter, arguments.shape))
     for number in range(arguments.seed, arguments.seed + arguments.count):
-        text, same = setting(number)
-        families[text.split(",")[0]] += 1
-        different += not same
-        if not same or arguments.count == 1:
-            print(f"{number}: {text}: {'same' if same else 'DIFFERENT'}", flush=True)
+        for kind, shape in cases:
+            text, same = setting(kind, shape, number)
+            families[text.split(",")[0]] += 1
+            different += not same
+            if not same:
+                print(f"--drafter {kind} --shape {shape} --seed {number}: {text}: DIFFERENT")
+        done = number + 1 - arguments.seed
+        print(f"{done} of each of {len(cases)}, {different} differ", flush=True)
     print(", ".join(f"{name} {count}" for name, count in sorted(families.items())))
-    version = transformers.__version__
-    print(f"{arguments.count} settings, {different} differ (transformers {version})")
+    print(f"transformers {transformers.__version__}")
     return int(different > 0)
 
 

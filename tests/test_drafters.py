@@ -132,6 +132,31 @@ def test_each_text_is_a_new_one_and_each_verification_is_shown():
         lengths[step.row] += len(written)
 
 
+class Looking(Drafter):
+    def __init__(self, prompt_scores):
+        self.prompt_scores, self.seen = prompt_scores, []
+
+    def draft(self, prefix, length):
+        return [7]
+
+    def observe(self, seen):
+        self.seen.append(seen)
+
+
+@pytest.mark.parametrize("asked, shown", [(0, 0), (3, 3), (256, 6)])
+def test_a_drafter_is_shown_the_logits_after_a_prompts_end(asked, shown):
+    model, drafter = llama(), Looking(asked)
+    out = decode(drafter, model, PROMPT, max_new_tokens=6)
+    assert torch.equal(out.sequences, alone(model, max_new_tokens=6))
+    first, *later = drafter.seen
+    with torch.inference_mode():
+        logits = model(PROMPT[None]).logits[0]
+    torch.testing.assert_close(first.before, logits[len(PROMPT) - 1 - shown : -1])
+    torch.testing.assert_close(first.scores[0], logits[-1])
+    assert first.best(2).ids.shape == (shown + 2, 2)
+    assert [len(seen.before) for seen in later] == [0] * len(later)
+
+
 @pytest.mark.parametrize(
     "spec", ["diffusion,model={},steps=2,num_candidates=4,prefix_cache=false", "causal,model={}"]
 )

@@ -105,7 +105,7 @@ def test_generate_in_places_gives_what_it_gives_all_at_once(cache):
     )
     assert torch.equal(steps[-1].sequences, out.sequences)
     assert max(len(step.rows) for step in steps) == 2
-    assert steps[0].rows.tolist() == [4, 1]  # the longest first
+    assert steps[0].rows.tolist() == [0, 5]  # the shortest first
 
 
 def test_a_place_that_is_free_is_taken_at_the_next_step():
@@ -121,7 +121,7 @@ def test_run_yields_requests_as_they_finish():
     engine = dlmdecode.Engine(micro("llada"), "vanilla", batch_size=2, **given)
     batch = prompts(*LENGTHS)
     found = list(engine.run(batch))
-    assert [request.index for request in found] == [4, 1, 2, 3, 0]
+    assert [request.index for request in found] == [0, 3, 2, 1, 4]
     results = [request.result() for request in sorted(found, key=lambda r: r.index)]
     assert_single_runs(micro("llada"), batch, results, "vanilla", **given)
     assert engine.cost.rows == sum(result.stats["forward_rows"] for result in results) == 80

@@ -13,8 +13,8 @@ import torch
 
 import dlmdecode
 from dlmdecode.evals.encoding import Encoder
-from dlmdecode.evals.likelihood import windows
 from dlmdecode.evals.lm_eval_options import fit, read_settings
+from dlmdecode.likelihood import windows
 from dlmdecode.models.loading import EMBEDDED
 from dlmdecode.models.protocol import Denoiser
 
@@ -139,20 +139,20 @@ def test_generated_text_is_cut_at_the_stop_strings(build):
     assert whole.generate_until([request("abc", settings)], disable_tqdm=True) == ["defghabc"]
 
 
-def test_requests_with_the_same_settings_share_batches_longest_first(build, monkeypatch):
-    batches, original = [], dlmdecode.generate
+def test_requests_with_the_same_settings_share_an_engine(build, monkeypatch):
+    runs, original = [], dlmdecode.Engine.run
 
-    def spy(model, prompt, *args, **options):
-        batches.append([len(row) for row in prompt])
-        return original(model, prompt, *args, **options)
+    def spy(engine, prompts):
+        runs.append([len(row) for row in prompts])
+        return original(engine, prompts)
 
-    monkeypatch.setattr(dlmdecode, "generate", spy)
+    monkeypatch.setattr(dlmdecode.Engine, "run", spy)
     lengths = [(1, 2), (3, 4), (2, 4), (1, 4), (2, 2), (4, 4), (5, 4)]
     requests = [request("abcdefgh"[:n], {"max_gen_toks": new}) for n, new in lengths]
     model = build(batch_size=4, block_length=4)
     texts = model.generate_until(requests, disable_tqdm=True)
     assert texts == ["abcdefghabcdefgh"[n:][:new] for n, new in lengths]
-    assert sorted(batches) == [[1], [2, 1], [5, 4, 3, 2]]
+    assert sorted(runs) == [[1, 2], [3, 2, 1, 4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -248,17 +248,17 @@ TEMPLATES = {
 def seen(model, requests, monkeypatch, kind="generate_until"):
     """The ids that stand at the beginning of what the model decodes or scores."""
     prompts = []
-    original = dlmdecode.generate
+    original = dlmdecode.Engine.run
 
-    def spy(loaded, prompt, *args, **options):
-        prompts.extend(row.tolist() for row in prompt)
-        return original(loaded, prompt, *args, **options)
+    def spy(engine, rows):
+        prompts.extend(row.tolist() for row in rows)
+        return original(engine, rows)
 
     def bound(likelihood, context, target):
         prompts.append([*context, *target])
         return -1.0
 
-    monkeypatch.setattr(dlmdecode, "generate", spy)
+    monkeypatch.setattr(dlmdecode.Engine, "run", spy)
     monkeypatch.setattr(type(model.likelihood), "bound", bound)
     getattr(model, kind)(requests, disable_tqdm=True)
     return prompts
@@ -273,7 +273,7 @@ def test_every_kind_of_request_has_the_same_special_tokens_before_it(with_bos, m
     expected = plain if add is False else [0, *plain]
     model = DiffusionLM(loaded, add_bos_token=add, max_new_tokens=4, is_check_greedy=False)
     generated = [request(QUESTION, {}), request(BOS + QUESTION, {})]
-    assert seen(model, generated, monkeypatch) == [[0, *plain], expected]  # the longer one first
+    assert seen(model, generated, monkeypatch) == [expected, [0, *plain]]
     pairs = [request(QUESTION[:20], QUESTION[20:]), request("", QUESTION)]
     assert seen(model, pairs, monkeypatch, "loglikelihood") == [expected] * 2
     rolling = [request(QUESTION), request(BOS + QUESTION)]
@@ -373,7 +373,7 @@ def test_one_long_prompt_loses_its_beginning_and_leaves_the_others_alone(tiny, m
     short, _ = model.generate_until(requests, disable_tqdm=True)
     assert short == dlmdecode.generate(tiny, QUESTION, max_new_tokens=32).texts[0]
     whole = tiny.tokenizer(QUESTION * 30)["input_ids"]
-    assert seen(model, requests, monkeypatch)[0] == whole[-(512 - 32) :]
+    assert seen(model, requests, monkeypatch)[1] == whole[-(512 - 32) :]
     assert "1 shortened prompts" in caplog.text
     assert model.get_model_info()["shortened_prompts"] == 2  # of both calls
 

@@ -3,10 +3,12 @@
 import csv
 import errno
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from toy import ScriptedEngine
 
 from dlmdecode.evals.__main__ import main
 from dlmdecode.evals.humaneval import HumanEval, program_of
@@ -46,13 +48,13 @@ def generate(model, prompts, sampler, threshold=1.0, **options):
         texts=[f"{'right' if r else 'wrong'} {p}" for r, p in zip(right, prompts, strict=True)],
         nfe=[max(int(20 * threshold), 1)] * len(prompts),
         new_tokens=[20] * len(prompts),
-        stats={"forward_rows": 20.0 * len(prompts)},
+        stats={"forward_rows": 20.0 * len(prompts), "seconds": 0.1},
     )
 
 
 def run(task, contenders, output):
-    return evaluate(task, contenders, output, lambda: Worker(lambda: None, {}, generate=generate),
-                    progress=False)  # fmt: skip
+    make_worker = partial(Worker, lambda: None, {}, make_engine=partial(ScriptedEngine, generate))
+    return evaluate(task, contenders, output, make_worker, progress=False)
 
 
 LABELS = ["vanilla", "threshold,threshold=0.9", "threshold,threshold=0.5"]

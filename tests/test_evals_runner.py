@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from toy import ScriptedEngine
 
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.plan import Contender, plan
@@ -55,22 +57,23 @@ def fake_generate(model, prompts, sampler, pause=0.0, **options):
         texts=[str(s + (n % 3 == 0)) for s, n in zip(sums, noise, strict=True)],
         nfe=[1 + n % 7 for n in noise],
         new_tokens=[n % 11 for n in noise],
-        stats={"forward_rows": sum(n % 7 for n in noise)},
+        stats={"forward_rows": sum(n % 7 for n in noise), "seconds": pause},
     )
 
 
-def worker(**arguments):
-    return lambda: Worker(lambda: None, arguments, generate=fake_generate)
+def worker(generate=fake_generate, warm_up=True, **arguments):
+    make_engine = partial(ScriptedEngine, generate)
+    return lambda: Worker(lambda: None, arguments, warm_up, make_engine=make_engine)
 
 
 def run(output, task=None, contenders=CONTENDERS, generate_text=None, **options):
     def one_text(model, prompts, sampler, **arguments):
         count = len(prompts)
         return SimpleNamespace(texts=[generate_text] * count, nfe=[1] * count,
-                               new_tokens=[1] * count, stats={"forward_rows": count})  # fmt: skip
+                               new_tokens=[1] * count,
+                               stats={"forward_rows": count, "seconds": 0.1})  # fmt: skip
 
-    generate = fake_generate if generate_text is None else one_text
-    make_worker = lambda: Worker(lambda: None, {}, generate=generate)  # noqa: E731
+    make_worker = worker(fake_generate if generate_text is None else one_text)
     return evaluate(task or Sums(), contenders, output, make_worker, progress=False, **options)
 
 
@@ -91,9 +94,9 @@ def test_every_problem_of_every_sampler_has_one_line(tmp_path):
     assert all(row["correct"] == (int(row["text"]) % 2 == 0) for row in rows)
 
 
-def test_batches_hold_problems_of_similar_length_and_cover_all():
-    jobs = plan(Sums(), CONTENDERS, batch_size=4)
-    assert [job.contender for job in jobs] == CONTENDERS * 6  # each batch by one after the other
+def test_jobs_hold_problems_of_similar_length_and_cover_all():
+    jobs = plan(Sums(), CONTENDERS, batch_size=1)
+    assert [job.contender for job in jobs] == CONTENDERS * 6  # each job by one after the other
     own = jobs[::2]
     assert [job.problems for job in own] == [job.problems for job in jobs[1::2]]
     assert [len(job.problems) for job in own] == [4, 4, 4, 4, 4, 3]
@@ -102,7 +105,7 @@ def test_batches_hold_problems_of_similar_length_and_cover_all():
     assert sorted(i for job in own for i in job.problems) == list(range(23))
 
 
-def test_batches_of_an_extended_run_stay_as_they_were():
+def test_jobs_of_an_extended_run_stay_as_they_were():
     short, long = plan(Sums(23), CONTENDERS, 4), plan(Sums(40), CONTENDERS, 4, [23, 40])
     assert long[: len(short)] == short
     assert sorted(i for job in long[len(short) :: 2] for i in job.problems) == list(range(23, 40))
@@ -276,12 +279,12 @@ def test_a_larger_limit_extends_a_run_and_decodes_only_what_is_new(tmp_path, cut
     first = json.loads((tmp_path / "run.json").read_text())
     decoded = []
 
-    def counting(model, prompts, **options):
+    def counting(model, prompts, sampler, **options):
         decoded.extend(prompts)
-        return fake_generate(model, prompts, **options)
+        return fake_generate(model, prompts, sampler, **options)
 
     def extend():
-        make_worker = lambda: Worker(lambda: None, {}, False, generate=counting)  # noqa: E731
+        make_worker = worker(counting, warm_up=False)
         return evaluate(Sums(40), CONTENDERS, tmp_path, make_worker, progress=False)
 
     extend()
@@ -290,10 +293,7 @@ def test_a_larger_limit_extends_a_run_and_decodes_only_what_is_new(tmp_path, cut
     (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:cut]))
     extend()
     run(tmp_path / "whole", Sums(40))
-    found, whole = without_seconds(tmp_path), without_seconds(tmp_path / "whole")
-    for row in (*found, *whole):  # a batch's share, and batches differ
-        del row["forward_rows"]
-    assert found == whole
+    assert without_seconds(tmp_path) == without_seconds(tmp_path / "whole")
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["stages"] == [23, 40] and record["task"]["problems"] == 40
     assert record["started"] == first["started"] and record["finished"]
@@ -385,14 +385,19 @@ def test_the_record_says_what_is_needed_to_repeat_the_run(tmp_path):
 def test_the_worker_warms_up_once_for_each_sampler():
     calls = []
 
-    def generate(model, prompts, **options):
-        calls.append(len(prompts))
-        return fake_generate(model, prompts, **options)
+    def generate(model, prompts, sampler, **options):
+        calls.extend(prompts)
+        return fake_generate(model, prompts, sampler, **options)
 
-    answer = Worker(lambda: None, {}, generate=generate)
-    for job in plan(Sums(8), CONTENDERS, 4):
-        answer(job)
-    assert calls == [1, 4, 1, 4, 4, 4]
+    answer = worker(generate)()
+    first, second, third, fourth = plan(Sums(4), CONTENDERS, 1, [2, 4])
+    for job in (first, second, third, fourth):
+        assert [i for i, _ in answer(job)] == list(job.problems)
+    assert calls == [
+        prompt
+        for job, warm_up in ((first, 1), (second, 1), (third, 0), (fourth, 0))
+        for prompt in (*job.prompts[:warm_up], *job.prompts)
+    ]
 
 
 def test_sampler_options_are_read_from_the_command_line_form():
@@ -431,10 +436,10 @@ def test_two_ray_workers_one_killed_give_what_one_process_gives(tmp_path, ray):
     marker = tmp_path / "killed"
 
     def make_worker():
-        answer = Worker(lambda: None, {}, generate=fake_generate)
+        answer = worker()()
 
         def work(job):
-            if len(job.problems) == 3 and not marker.exists():  # some way into the run
+            if len(job.problems) == 7 and not marker.exists():  # some way into the run
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return answer(job)

@@ -40,9 +40,9 @@ def run(family: str, sampler: str, cache: str, rows: Any) -> dlmdecode.Generatio
 
 def skip_what_is_refused(family: str, sampler: str, cache: str) -> None:
     shifted = sampler == "wino" and micro(family).shift
-    causal = sampler == "dawn" and micro(family).block_length is not None
+    causal = sampler in ("dawn", "polestar") and micro(family).block_length is not None
     if sampler in UNCACHED and (cache != "none" or shifted or causal):
-        with pytest.raises(ValueError, match="WINO|wino|DAWN|dawn"):
+        with pytest.raises(ValueError, match="WINO|wino|DAWN|dawn|A-CFG|Polestar|polestar"):
             run(family, sampler, cache, prompts(3))
         pytest.skip("it has a forward of its own")
     if cache in ("prefix", "dual") and cache not in caches_of(sampler):

@@ -169,6 +169,18 @@ def test_ngrams_back_off_to_what_is_known():
     assert drafter.seen[8, 1] == drafter.seen[1,]
 
 
+def test_what_was_thought_of_a_prompt_is_recycled():
+    before, scores = torch.zeros(2, 9), torch.zeros(1, 9)
+    before[0, 5], before[1, 7], scores[0, 3] = 4.0, 4.0, 4.0  # 5 after 1, 7 after 2, 3 after 4
+    seen = Observation([8, 1, 2, 4], Draft.chain([]), scores, [], [3], before=before)
+    for drafter in (Recycling(depth=1), ObservedNGrams(order=3, depth=1)):
+        drafter.observe(seen)
+        first = [drafter.draft([8, 1, 2, 4, end], 1).token[:1] for end in (1, 2, 4)]
+        assert first == [(5,), (7,), (3,)]
+    assert drafter.draft([8, 1], 1).token[0] == 5
+    assert set(drafter.seen) == {(), (1,), (2,), (4,), (8, 1), (1, 2), (2, 4)}
+
+
 def test_logitspec_guesses_the_token_after_the_next_one():
     drafter = LogitSpec(nodes=6, retrieved=2)
     text = [4, 1, 2, 8, 9, 2]
@@ -232,6 +244,12 @@ def test_fused_drafts_are_one_tree_with_the_nodes_of_both():
     assert fused(one, other, 3) == Draft([3, 4, 4], [-1, 0, -1])
     lattice = TopM(torch.tensor([[3, 8], [4, 1]]), torch.zeros(2, 2))
     assert fused(lattice, Draft([8, 9], [-1, -1])) == Draft([3, 4, 8], [-1, 0, -1])
+
+
+def test_parts_may_have_parts_of_their_own():
+    nested = Fused(Fused(Recycling(), PromptLookup()), Switch(LogitSpec(), at_least=2))
+    out = decode(nested, llama(), PROMPT, max_new_tokens=14)
+    assert torch.equal(out.sequences, Verifier(llama()).generate(PROMPT, 14).sequences)
 
 
 def test_a_switch_saves_the_models_forward_where_the_match_is_long():

@@ -36,6 +36,9 @@ OPTIONS = {
     "threshold": {"threshold": 0.6},
     "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
+    "acfg": {"ratio": 0.5},
+    "t2m": {"remask_threshold": 0.2, "max_post_steps": 2},
+    "polestar": {"threshold": 0.4, "early": 0.02},
 }
 COMPOSITIONS = [
     "adablock+credit+localleap+prophet+freedave",
@@ -52,6 +55,8 @@ COMPOSITIONS = [
 ]
 RECIPES = [*dlmdecode.list_samplers(), *COMPOSITIONS]
 MORE = {  # forwards that commit nothing, at most
+    "acfg": LENGTH,
+    "t2m": 2 * 2 * (1 + BLOCK),
     "core": LENGTH,
     "edit": 2 * 3,
     "info_gain": LENGTH // BLOCK,
@@ -64,7 +69,12 @@ CHOOSING = (  # each recipe has one of them, in turn
 )
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
-UNCACHED = {"dawn", "wino"}  # they read positions that a cache does not recompute
+UNCACHED = {
+    "acfg",
+    "dawn",
+    "polestar",
+    "wino",
+}  # they read positions that a cache does not recompute
 
 
 def caches_of(recipe: str) -> tuple[str, ...]:
@@ -204,6 +214,10 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("dsb+dcd", "blocks"),
         ("learn2pd+adablock", "one length"),
         ("saber+freedave", "stays"),
+        ("t2m+freedave", "stays"),
+        ("polestar+freedave", "skip"),
+        ("polestar+dawn", "select"),
+        ("dsb+polestar", "one block"),
         ("saber+lopa", "stays"),
         ("slowfast+freedave", "skip"),
         ("saber+info_gain", "select"),
@@ -221,6 +235,9 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "acfg": [{"scale": 0}, {"scale": -1}, {"ratio": 0}, {"ratio": 2}],
+    "polestar": [{"threshold": 2}, {"early": 0.95}, {"early": -1}],
+    "t2m": [{"detect": "doubt"}, {"remask_threshold": 2}, {"max_post_steps": -1}],
     "core": [
         {"every": 0},
         {"candidates": 0},

@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from fuzz_drafters import KINDS, MODELS, SHAPES
 from fuzz_speculate import FAMILIES, Counting, Patience, setting, verifier
 from speculation_toys import TEXT, Recalling, byte_level, llama
 from transformers import (
@@ -112,9 +113,10 @@ def test_processors_with_a_memory_give_the_verifiers_text(family, fresh):
     assert same_text(model, fresh=fresh)
 
 
-@pytest.mark.parametrize("number", range(0, 24))
-def test_random_settings_write_the_verifiers_text(number):
-    text, same = setting(number)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", [*KINDS, *MODELS])
+def test_random_settings_write_the_verifiers_text(kind, shape):
+    text, same = setting(kind, shape, 0)
     assert same, text
 
 

@@ -10,7 +10,7 @@ from fuzz_speculate import FAMILIES, Patience, verifier
 from scipy.stats import chisquare
 from speculation_toys import llama
 
-from dlmdecode.speculation import CausalDrafter, Draft, Drafter, Verifier
+from dlmdecode.speculation import CausalDrafter, Draft, Drafter, Fused, Verifier
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.verifier.branches import takes_trees
 from dlmdecode.speculation.verifier.cached_model import CachedModel
@@ -170,6 +170,11 @@ class Fixed(Drafter):
 
 TOY_TREE = Draft([0, 1, 3, 1], [-1, -1, 0, 1], [-0.4, -1.2, -0.2, -0.9])
 CHAIN = Draft.chain([0, 1, 2], [-0.4, -0.3, -0.1])
+DRAFTERS = {
+    "tree": Fixed(TOY_TREE),
+    "chain": Fixed(CHAIN),
+    "fused": Fused(Fixed(CHAIN), Fixed(Draft([2, 0, 4], [-1, -1, 1]))),
+}
 
 
 def texts_of(model, prompt, length, vocab):
@@ -182,10 +187,10 @@ def texts_of(model, prompt, length, vocab):
     return texts, p.numpy()
 
 
-def frequencies(model, prompt, draft, count):
+def frequencies(model, prompt, drafter, count):
     """p value of sampled texts of 3 tokens; rows are draws of the walk over a tree's scores."""
     texts, p = texts_of(model, prompt, 3, 5)
-    out = decode(Fixed(draft), model, [prompt] * count, max_new_tokens=3, temperature=1.0)
+    out = decode(drafter, model, [prompt] * count, max_new_tokens=3, temperature=1.0)
     drawn = [tuple(row) for row in out.sequences[:, len(prompt) :].tolist()]
     common = p * count >= 5
     observed = [drawn.count(text) for text in texts]
@@ -200,9 +205,9 @@ def toy():
     return llama(5, eos=(), spread=0.2), torch.tensor([1, 2, 3])
 
 
-@pytest.mark.parametrize("draft", [TOY_TREE, CHAIN], ids=["tree", "chain"])
-def test_sampled_texts_come_with_their_probabilities(toy, draft):
-    assert frequencies(*toy, draft, 250) > LIMIT
+@pytest.mark.parametrize("drafts", DRAFTERS)
+def test_sampled_texts_come_with_their_probabilities(toy, drafts):
+    assert frequencies(*toy, DRAFTERS[drafts], 250) > LIMIT
 
 
 def biased(draft, chosen, ends):
@@ -224,10 +229,10 @@ def biased(draft, chosen, ends):
         node = kept
 
 
-@pytest.mark.parametrize("draft", [TOY_TREE, CHAIN], ids=["tree", "chain"])
-def test_the_same_check_fails_for_the_biased_rule(toy, draft, monkeypatch):
+@pytest.mark.parametrize("drafts", DRAFTERS)
+def test_the_same_check_fails_for_the_biased_rule(toy, drafts, monkeypatch):
     monkeypatch.setattr("dlmdecode.speculation.loop.walk", biased)
-    assert frequencies(*toy, draft, 250) < LIMIT
+    assert frequencies(*toy, DRAFTERS[drafts], 250) < LIMIT
 
 
 def test_the_walk_over_a_tree_has_the_probabilities_of_its_scores():
@@ -249,12 +254,12 @@ def test_the_walk_over_a_tree_has_the_probabilities_of_its_scores():
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.5])
-def test_a_sampled_text_is_the_same_for_no_draft_chain_and_tree(toy, temperature):
+def test_a_sampled_text_is_the_same_for_no_draft_chain_tree_and_fused(toy, temperature):
     model, prompt = llama(300, eos=()), PROMPT
     how = dict(max_new_tokens=30, temperature=temperature, seed=5, top_k=40)
     text = decode(Fixed(Draft.chain([])), model, prompt, **how).sequences
-    for chain in (False, True):
-        drafter = Branching(text[0].tolist(), 1, chain=chain)
+    tree, chain = (Branching(text[0].tolist(), 1, chain=chain) for chain in (False, True))
+    for drafter in (tree, chain, Fused(chain, Branching(text[0].tolist(), 2))):
         out = decode(drafter, model, prompt, **how)
         assert torch.equal(out.sequences, text)
         assert out.stats["num_accepted_draft_tokens"] > 0

@@ -77,6 +77,18 @@ class LogitsModule(nn.Module):
         return SimpleNamespace(logits=self.edit(self.model(input_ids, attention_mask)))
 
 
+class ScriptedEngine:
+    """Stands for an engine: `generate(model, [prompt], sampler, **options)` gives each result."""
+
+    def __init__(self, generate, model, sampler, *, batch_size, **options):
+        self.answer = lambda prompt: generate(model, [prompt], sampler, **options)
+
+    def run(self, prompts):
+        for index, prompt in enumerate(prompts):
+            out = self.answer(prompt)
+            yield SimpleNamespace(index=index, result=lambda out=out: out)
+
+
 def prompts(*lengths: int, seed: int = 0) -> list[Tensor]:
     """Random prompts of these lengths, without special tokens."""
     generator = torch.Generator().manual_seed(seed)

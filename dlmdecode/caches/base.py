@@ -28,7 +28,7 @@ def visible(rows: Canvas, wanted: Positions) -> Tensor:
     here = position < rows.stop[:, None]
     if rows.suffix is None:
         return here
-    near = torch.maximum(rows.hi, wanted.hi) + rows.suffix
+    near = rows.ahead(torch.maximum(rows.hi, wanted.hi), rows.suffix)
     tail = rows.stop - rows.suffix_tail
     return here & ~(Span(near, tail).contains(position) & rows.masked)
 
@@ -101,7 +101,7 @@ def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
 class Recompute:
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
-    slides = None
+    slides, gaps = None, True
     hook: KeyValueHook | None = None  # what a subclass hands to the model
 
     def __init__(self, model: Denoiser):

@@ -39,6 +39,7 @@ class BlockCache:
     """
 
     slides: bool = False
+    gaps = True
 
     def __init__(self, model: Denoiser, dual: bool = False, name: str | None = None):
         name = name or ("dual" if dual else "prefix")
@@ -81,6 +82,7 @@ class BlockCache:
         if rows.suffix is not None:
             self.hold(rows, visible(rows, wanted))
         self.work.add(tokens)
+        self.work.refreshes += len(rows)
         hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
         return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
 
@@ -110,7 +112,8 @@ class BlockCache:
     def recompute(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         window = self.window(rows, wanted)
         hidden = self.encode(rows, window, self.query(window))
-        if self.slides or wanted is not rows.block_span:  # which is in the window
+        inside = wanted is rows.block_span or wanted is rows.open_positions
+        if self.slides or not inside:
             wanted = wanted.within(window.lo, window.hi)
         if self.model.shift or wanted is not window:  # else all states are wanted
             hidden = gather_states(hidden, window.column(wanted.at))

@@ -10,8 +10,8 @@ from dlmdecode.decoding.canvas import Canvas
 class Store:
     """Keys and values of each layer, both (R, H, L, D/H), by `rows.row`.
 
-    Each layer's are on the layer's own device. It grows to the most places and the longest canvas
-    that were needed, and no further.
+    Each layer's are on the layer's own device. It grows to the most places that were needed
+    and the longest canvas, then by a quarter at least: rows that come later are often longer.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,9 @@ class Store:
     def fit(self, rows: Canvas) -> None:
         """Make room for these rows, in the layers that are asked for from now on."""
         self.num_rows = max(self.num_rows, int(rows.row.max()) + 1)
-        self.length = max(self.length, rows.tokens.shape[1])
+        width = rows.tokens.shape[1]
+        if width > self.length:
+            self.length = max(width, self.length * 5 // 4)
 
     def of(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's keys and values, to be written to; the first time, of the kind of `like`."""

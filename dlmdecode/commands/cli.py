@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import importlib
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from dlmdecode.commands.caches import add_caches
 from dlmdecode.console import (
     EXPECTED,
     add_model,
+    add_sampler,
     add_settings,
     fail,
     given_settings,
@@ -29,13 +29,14 @@ from dlmdecode.console import (
     printable,
     read_prompt,
 )
-from dlmdecode.options import SYNTAX
-from dlmdecode.settings import DEFAULT_SAMPLER
 
 MOUNTED = {
+    "chat": "turns of a conversation",
+    "infill": "write what is missing between pieces of text",
     "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
     "ngram": "build n-gram models that guide drafts",
+    "serve": "answer requests over HTTP, as OpenAI's servers do",
     "eval": "GSM8K, HumanEval and arithmetic: accuracy against speed",
 }
 INSIDE = """\
@@ -45,7 +46,10 @@ inside the commands:
   eval TASK --engine ray   the same over a Ray cluster
   eval report DIR          table, CSV and plot of runs
   eval tune TASK           fastest setting of a sampler within an accuracy budget
+  eval frontier TASK       every sampler swept: table, picture, and the best within the budget
   ngram build TEXT         an n-gram model of texts, for speculate --proxy
+  trace view RUN --html F  a page that shows files of generate --trace and speculate --trace
+  trace plot RUN           figures of them
 
 python -m dlmdecode.evals.lm_eval is EleutherAI's lm-evaluation-harness with these models
 """
@@ -67,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(argv: list[str]) -> int:
+    if "_ARGCOMPLETE" in os.environ:
+        complete(os.environ.get("COMP_LINE", ""))
     try:
-        arguments = build_parser(argv[0] if argv else "").parse_args(argv)
+        arguments = build_parser(*argv[:2]).parse_args(argv)
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("dlmdecode: interrupted", file=sys.stderr)
@@ -83,6 +89,13 @@ def run(argv: list[str]) -> int:
         return fail(str(error))
 
 
+def complete(line: str) -> None:
+    """Answer a shell that asks how a line may go on (argcomplete's protocol), and exit."""
+    import argcomplete
+
+    argcomplete.autocomplete(build_parser(*line.split()[1:3]))
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
@@ -90,8 +103,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(fail(f"{message}; see {self.prog} --help"))
 
 
-def build_parser(command: str = "") -> argparse.ArgumentParser:
-    """The parser of all commands; of the mounted ones only `command` has its arguments."""
+def build_parser(command: str = "", topic: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands; of the mounted ones only `command` has its arguments.
+
+    `topic` is the word behind it, by which `trace view` is told from the trace of a prompt.
+    """
     from dlmdecode import __version__
 
     parser = Parser(
@@ -103,7 +119,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dlmdecode {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)
-    add_trace(commands)
+    add_trace(commands, topic)
     add_samplers(commands)
     add_caches(commands)
     add_bench(commands)
@@ -117,7 +133,8 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    home = {"eval": "evaluate", "models": "models"}.get(name, "speculate")
+    own = ("chat", "infill", "models", "serve")
+    home = "evaluate" if name == "eval" else name if name in own else "speculate"
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
         add, run = module.add_ngram_arguments, module.ngram_run
@@ -128,14 +145,26 @@ def mount(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def add_generate(commands: Any) -> None:
-    parser = commands.add_parser("generate", help="decode a prompt")
-    add_generation_arguments(parser)
+    from dlmdecode.commands import batch
+
+    parser = commands.add_parser("generate", help="decode a prompt, or a file of them")
+    add_generation_arguments(parser, nargs="?")
+    batch.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a text instead of it")
+    parser.add_argument("--trace", metavar="RUN.jsonl", help="append the run, for dlmdecode trace")
     parser.set_defaults(run=run_generate)
 
 
-def add_trace(commands: Any) -> None:
-    parser = commands.add_parser("trace", help="decode a prompt and print what each step wrote")
+def add_trace(commands: Any, topic: str) -> None:
+    from dlmdecode.commands import trace
+
+    help = "decode a prompt and print what each step wrote; view and plot look at files of --trace"
+    parser = commands.add_parser("trace", help=help)
+    if topic in trace.TOPICS:
+        topics = parser.add_subparsers(required=True, metavar="TOPIC")
+        for name, purpose in trace.TOPICS.items():
+            trace.add_arguments(topics.add_parser(name, help=purpose, description=purpose), name)
+        return
     add_generation_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a step")
     parser.set_defaults(run=run_trace)
@@ -184,15 +213,11 @@ def add_demo(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", help="the text to answer, or - to read it from standard input")
+def add_generation_arguments(parser: argparse.ArgumentParser, **prompt: Any) -> None:
+    help = "the text to answer, or - to read it from standard input"
+    parser.add_argument("prompt", help=help, **prompt)
     add_model(parser)
-    parser.add_argument(
-        "--sampler",
-        default=DEFAULT_SAMPLER,
-        metavar=SYNTAX,
-        help=f"such as adablock+credit,alpha=0.5; see dlmdecode samplers ({DEFAULT_SAMPLER})",
-    )
+    add_sampler(parser)
     add_settings(parser)
     parser.add_argument("--raw", action="store_true", help="do not apply the chat template")
 
@@ -215,24 +240,23 @@ def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
 def run_generate(arguments: argparse.Namespace) -> None:
     from dlmdecode import generate
-    from dlmdecode.commands.terminal import CanvasView
+    from dlmdecode.commands import batch
+    from dlmdecode.commands.terminal import CanvasView, show_texts
 
+    if arguments.input is not None:
+        return batch.run(arguments)
+    require(arguments.prompt is not None, "prompt", None, "give one, or --input FILE.jsonl")
+    several = arguments.batch_size is None
+    require(several, "--batch-size", arguments.batch_size, "it goes with --input")
     model, prompt, options = prepare(arguments)
-    shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
-    live = shows and options.get("num_return_sequences", 1) == 1
-    view = CanvasView(model, sys.stdout) if live else None
-    try:
-        out = generate(model, prompt, arguments.sampler, on_step=view, **options)
-    finally:
-        if view is not None:
-            view.clear()
-    texts = out.texts or [""] * len(out.nfe)
-    for text, nfe, new_tokens in zip(texts, out.nfe, out.new_tokens, strict=True):
-        record = {"text": text, "sampler": arguments.sampler, "options": options}
-        record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
-        print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
-    if view is not None:
-        print(view.summary(out))
+    kept = {} if arguments.trace is None else {"trace": arguments.trace}
+
+    def decode(view: CanvasView | None) -> Any:
+        return generate(model, prompt, arguments.sampler, on_step=view, **kept, **options)
+
+    texts = show_texts(model, arguments, options, decode)
+    if arguments.output is not None:
+        arguments.output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
 
 
 def run_trace(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ dlmdecode eval gsm8k --data test.jsonl --shots-data train.jsonl --sampler vanill
 dlmdecode eval humaneval --allow-code-execution --sampler threshold,threshold=0.8 --output runs/h
 dlmdecode eval report runs/a runs/g
 dlmdecode eval tune arithmetic --sampler threshold --budget 0.5 --output runs/t
+dlmdecode eval frontier arithmetic --output runs/f
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from dlmdecode.checks import Count, conform
 from dlmdecode.composition import Composition
-from dlmdecode.console import add_model, add_settings, given_settings, loading
+from dlmdecode.console import add_model, add_settings, given_settings, load_model, loading
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.registry import RegisteredTask, registered_tasks
 from dlmdecode.evals.report import compare, section
@@ -32,21 +33,24 @@ from dlmdecode.settings import Settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the sub-commands; `run(parser.parse_args())` carries them out."""
-    commands = parser.add_subparsers(dest="evaluation", required=True, metavar="TASK|report|tune")
+    commands = parser.add_subparsers(dest="evaluation", required=True, metavar="TASK|…")
     for task in registered_tasks():
-        add_task(commands, task, tuning=False)
+        add_task(commands, task)
     reporting = commands.add_parser("report", help="table, CSV and plot of finished runs")
     reporting.add_argument("runs", nargs="+", type=Path, metavar="DIR")
     reporting.add_argument("--baseline", help="sampler to compare with (default: vanilla)")
     reporting.add_argument("--output", type=Path, help="where to write (default: the first DIR)")
     tuning = commands.add_parser("tune", help="fastest setting within an accuracy budget")
-    tasks = tuning.add_subparsers(dest="task", required=True, metavar="TASK")
-    for task in registered_tasks():
-        add_task(tasks, task, tuning=True)
+    sweeping = commands.add_parser("frontier", help="every sampler's main option swept")
+    for search, name in ((tuning, "tune"), (sweeping, "frontier")):
+        tasks = search.add_subparsers(dest="task", required=True, metavar="TASK")
+        for task in registered_tasks():
+            add_task(tasks, task, name)
 
 
-def add_task(commands: Any, task: RegisteredTask, tuning: bool) -> None:
-    purpose = f"{'tune on' if tuning else 'evaluate'} {task.name}"
+def add_task(commands: Any, task: RegisteredTask, search: str | None = None) -> None:
+    """The command for a task: to evaluate it, or to "tune" on it or find its "frontier"."""
+    purpose = f"{search or 'evaluate'} {task.name}"
     parser = commands.add_parser(task.name, help=purpose, description=task.help)
     parser.set_defaults(make_task=task.build)
     add = parser.add_argument
@@ -64,14 +68,17 @@ def add_task(commands: Any, task: RegisteredTask, tuning: bool) -> None:
         help="ray: batches go to the actors of a Ray cluster (needs the extra 'ray')")  # fmt: skip
     add("--workers", type=int, default=2, help="Ray actors, each with a model (2)")
     add("--ray-address", help="of a running cluster (default: start one here)")
-    if tuning:
-        add("--sampler", required=True, metavar=SYNTAX, help="what to tune; options stay as given")
-        add("--baseline", default="vanilla", metavar=SYNTAX, help="to compare with (vanilla)")
-        add("--search", action="append", default=[], metavar="OPTION=V,V,...")
-        add("--budget", type=float, default=0.5, help="percentage points that may be lost")
-        add("--max-settings", type=int, default=64)
-    else:
+    if search is None:
         add("--sampler", action="append", required=True, metavar=SYNTAX, help="repeatable")
+    else:
+        add("--baseline", default="vanilla", metavar=SYNTAX, help="to compare with (vanilla)")
+        add("--budget", type=float, default=0.5, help="percentage points that may be lost")
+    if search == "tune":
+        add("--sampler", required=True, metavar=SYNTAX, help="what to tune; options stay as given")
+        add("--search", action="append", default=[], metavar="OPTION=V,V,...")
+        add("--max-settings", type=int, default=64)
+    if search == "frontier":
+        add("--sampler", action="append", metavar=SYNTAX, help="repeatable (every one)")
     task.add_arguments(parser)
 
 
@@ -80,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     if args.evaluation == "report":
         return run_report(args)
     with resumable(args.output):
-        return run_tuning(args) if args.evaluation == "tune" else run_task(args)
+        commands = {"tune": run_tuning, "frontier": run_frontier}
+        return commands.get(args.evaluation, run_task)(args)
 
 
 def run_report(args: argparse.Namespace) -> int:
@@ -126,12 +134,30 @@ def run_task(args: argparse.Namespace) -> int:
 
 
 def run_tuning(args: argparse.Namespace) -> int:
-    from dlmdecode.evals.tuning import parse_search, settings, spell, tune
+    from dlmdecode.evals.tuning import parse_search, settings
 
-    baseline = Contender.parse(args.baseline)
     composition, fixed = Composition.read(args.sampler, {})
     free = {name: value for name, value in composition.options().items() if name not in fixed}
     candidates = settings(args.sampler, parse_search(args.search, free), args.max_settings)
+    return search(args, candidates)
+
+
+def run_frontier(args: argparse.Namespace) -> int:
+    from dlmdecode.evals.frontier import sweep, write
+
+    model = load_model(args)
+    candidates = sweep(args.sampler, model, generation_arguments(args))
+    del model  # the worker has its own
+    done = search(args, [c for c in candidates if c.label != args.baseline])
+    print(write(args.output, args.baseline))
+    return done
+
+
+def search(args: argparse.Namespace, candidates: Sequence[Contender]) -> int:
+    """Run candidates on calibration problems, the best one within the budget on held-out ones."""
+    from dlmdecode.evals.tuning import spell, tune
+
+    baseline = Contender.parse(args.baseline)
     halves = build_task(args, halves=2).split(generation_arguments(args)["seed"] or 0)
     tasks = (limited(halves[0], args.limit), limited(halves[1], args.limit))
     evaluate_into = evaluator(args, [baseline, *candidates])

@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
     "vocabulary": {"choices": ("auto", "identity", "string_match", "retokenize")},
     "seed": {"type": int},
+    "trace": {"metavar": "RUN.jsonl", "help": "append the run, for dlmdecode trace"},
 }
 """Arguments of `speculate`, whose signature has their defaults: one not given is not passed on."""
 

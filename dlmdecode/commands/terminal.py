@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import shutil
+import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, TextIO
 
-from dlmdecode.console import without_controls
+from dlmdecode.console import printable, without_controls
 from dlmdecode.decoding.trace import Step
 from dlmdecode.generation import Generation
 
 MASK, EOS = "░", "·"
 FRESH, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
+DOUBTS = ((0.5, "\x1b[31m"), (0.9, "\x1b[33m"))  # written with less confidence than this
 ERASE = "\x1b[{}A\r\x1b[J"  # up, to the left, clear what is below
+
+
+def show_texts(
+    model: Any,
+    arguments: argparse.Namespace,
+    options: dict[str, Any],
+    decode: Callable[[CanvasView | None], Generation],
+) -> list[str]:
+    """Print, and return, the texts that `decode(on_step)` gives; a terminal shows the canvas."""
+    shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
+    live = shows and options.get("num_return_sequences", 1) == 1
+    view = CanvasView(model, sys.stdout) if live else None
+    try:
+        out = decode(view)
+    finally:
+        if view is not None:
+            view.clear()
+    if out.preset is not None:
+        print(f"sampler: {out.preset} ({out.preset.source})", file=sys.stderr)
+    name = str(out.preset or arguments.sampler)
+    texts = out.texts or [""] * len(out.nfe)
+    for i, (text, nfe, new_tokens) in enumerate(zip(texts, out.nfe, out.new_tokens, strict=True)):
+        record: dict[str, Any] = {"text": text, "sampler": name, "options": options}
+        record |= {"nfe": nfe, "new_tokens": new_tokens, "stats": out.stats}
+        record |= {"gaps": out.gaps[i]} if out.gaps else {}
+        print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
+    if view is not None:
+        print(view.summary(out))
+    return texts
 
 
 class CanvasView:
     """Redraws one row's canvas after each step: `░` where a mask is left, new tokens highlighted.
 
-    An `on_step` of `generate`. `NO_COLOR` (no-color.org) leaves highlights out.
+    Masks outside the open block are dim; what was written without much confidence is yellow or red.
+    An `on_step` of `generate`. `NO_COLOR` (no-color.org) leaves colours out.
     """
 
     def __init__(self, model: Any, out: TextIO):
         self.model, self.out = model, out
         self.color = not os.environ.get("NO_COLOR")
         self.drawn = 0  # lines on the screen now
+        self.sure: dict[int, float] = {}  # confidence of what was written, by position
 
     def __call__(self, step: Step) -> None:
         size = shutil.get_terminal_size()
@@ -51,11 +85,13 @@ class CanvasView:
         """(style, text) of runs of positions of one kind, from the first changeable position on."""
         tokens, changed = step.sequences[0].tolist(), step.changed[0].tolist()
         start, stop = int(step.start[0]), int(step.stop[0])
+        lo, hi, confidence = int(step.lo[0]), int(step.hi[0]), step.confidence[0].tolist()
+        self.sure |= {at: confidence[at] for at in range(start, stop) if changed[at]}
 
         def kind(at: int) -> tuple[str, bool]:
             if tokens[at] == self.model.mask_id:
-                return DIM, True
-            return FRESH if changed[at] else PLAIN, False
+                return PLAIN if lo <= at < hi else DIM, True
+            return FRESH if changed[at] else doubt(self.sure.get(at, 1.0)), False
 
         for (style, masked), run in groupby(range(start, stop), kind):
             ids = [tokens[at] for at in run]
@@ -66,7 +102,7 @@ class CanvasView:
 
     def status(self, step: Step) -> str:
         start, nfe = int(step.start[0]), int(step.nfe[0])
-        written = int(step.stop[0]) - start - int(step.masks_left[0])
+        written = int(step.length[0]) - int(step.masks_left[0])
         block = f"{int(step.lo[0]) - start}–{int(step.hi[0]) - start - 1}"
         return f"block {block} · NFE {nfe} · {written / nfe:.1f} tokens per forward"
 
@@ -123,6 +159,11 @@ class StepPrinter:
         what = repr(change["text"]) if "text" in change else change["token"]
         sure = "" if change["confidence"] is None else f" {change['confidence']:.2f}"
         return f"{change['position']}:{what}{sure}"
+
+
+def doubt(confidence: float) -> str:
+    """The style of a token that was written with this confidence; of ranks below 0 it says none."""
+    return next((style for least, style in DOUBTS if 0 <= confidence < least), PLAIN)
 
 
 def readable(model: Any, ids: list[int]) -> str:

@@ -1,7 +1,8 @@
 """The canvas: everything that changes while decoding, batch-first, one row per sequence.
 
 Shapes: **B** sequences, **L** positions. A row is prompt, then text being written `[start, stop)`,
-then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch is ragged.
+then padding. Its open block is `[lo, hi)`. Rows differ in all of these: a batch is ragged. Where
+there are gaps, the text is what lies in them, and the rest of `[start, stop)` is given.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.decoding.facts import Facts
-from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positions
+from dlmdecode.decoding.positions import Positions, Scattered, Span, join_positions, stack
 from dlmdecode.decoding.proposal import Proposal
+
+Trail = list[tuple[Any, Tensor]]
+"""Who did what in a step, in order: a part, or None for the loop, and either tokens (B, L) int64
+after it, or positions (B, L) bool that it wants committed beside those of the parts before."""
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Canvas(Facts):
     memory: dict[Hashable, Tensor] = field(default_factory=dict)  # what parts remember, batch-first
     suffix: int | None = None  # masks behind the open block that the model sees; None is all
     suffix_tail: int = 0  # and at the end of the text
+    gaps: Tensor | None = None  # (B, L) int64, 1, 2, … in a row's gaps, 0 elsewhere; None: no gaps
+    trail: Trail = field(default_factory=list)  # of the step that gave this canvas, and its rows
 
     @classmethod
     def of(
@@ -184,8 +191,11 @@ class Canvas(Facts):
         self.tokens = self.tokens.masked_fill(where, self.mask_id)
 
     def truncate(self, stop: Tensor) -> None:
-        """End the text at `stop` (B,) where that is earlier; what lay behind becomes EOS."""
+        """End the text, or the gap there, at `stop` (B,) if that is earlier; EOS fills the rest."""
         beyond = (self.position >= stop[:, None]) & self.text
+        if self.gaps is not None:
+            own = self.gaps.gather(1, (stop - 1)[:, None])
+            beyond, stop = beyond & (self.gaps == own), self.stop
         self.tokens = self.tokens.masked_fill(beyond, self.eos_ids[0])
         self.stop = torch.minimum(self.stop, stop)
         self.hi = torch.minimum(self.hi, self.stop)
@@ -194,7 +204,8 @@ class Canvas(Facts):
         """Open a block at every row's first mask; `blocks` says how long it is, (B,) int64."""
         writes = self.masked.any(1)
         self.lo = torch.where(writes, self.masked.int().argmax(1), self.lo)
-        self.hi = torch.where(writes, (self.lo + blocks(self)).minimum(self.stop), self.hi)
+        hi = self.ahead(self.lo, blocks(self)).minimum(self.stop)
+        self.hi = torch.where(writes, hi, self.hi)
         self.block_masks = self.open.sum(1)
 
     def grow(self, count: Tensor) -> None:
@@ -238,15 +249,7 @@ class Canvas(Facts):
         while any(row.full and not row.done for row in self.seen):
             full = self.block_full & ~self.done
             self.lo = torch.where(full, self.hi, self.lo)
-            self.hi = torch.where(full, self.lo + blocks(self), self.hi).minimum(self.stop)
+            hi = self.ahead(self.lo, blocks(self))
+            self.hi = torch.where(full, hi, self.hi).minimum(self.stop)
             self.block_step = self.block_step.masked_fill(full, 0)
             self.block_masks = torch.where(full, self.open.sum(1), self.block_masks)
-
-
-def stack(parts: Sequence[Tensor]) -> Tensor:
-    """The rows of several tensors, with zeros behind where another one is larger."""
-    sizes = [max(size) for size in zip(*(part.shape[1:] for part in parts), strict=True)]
-    whole = parts[0].new_zeros(sum(map(len, parts)), *sizes)
-    for part, rows in zip(parts, whole.split([len(part) for part in parts]), strict=True):
-        rows[tuple(slice(size) for size in part.shape)] = part
-    return whole

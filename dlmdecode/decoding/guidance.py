@@ -14,7 +14,7 @@ from dlmdecode.decoding.positions import Positions, Span
 
 
 class Guided:
-    """Logits `u + (1 + scale)(z − u)`, u from a canvas with a masked prompt (arXiv 2502.09992).
+    """Logits `u + (1 + scale)(z − u)`, u from one whose given text is masked (arXiv 2502.09992).
 
     With `negative` prompts, by row, u comes from the same text behind these. One call of twice the
     rows. The unconditional rows have row numbers of their own, `num_rows` and up, so a key/value
@@ -45,8 +45,10 @@ class Guided:
         both, wanted = rows.take(twice), wanted.take(twice)
         blind = torch.arange(len(both), device=n.device) >= len(rows)
         if self.negative is None:
-            prompt = both.position < both.start[:, None]
-            both.tokens = both.tokens.masked_fill(blind[:, None] & prompt, rows.mask_id)
+            given = both.position < both.start[:, None]
+            if both.gaps is not None:
+                given = (both.position < both.stop[:, None]) & ~both.text
+            both.tokens = both.tokens.masked_fill(blind[:, None] & given, rows.mask_id)
         else:
             both, wanted = self.negative.put(both, blind, wanted)
         both.row = both.row + blind * self.num_rows

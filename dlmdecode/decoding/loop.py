@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.canvas import Canvas, Trail
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
@@ -55,21 +55,26 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     if sampler.blocks.slides:
         canvas.slide(sampler.blocks)
     rows = sampler.verify.branch(canvas, partial(choose, sampler))  # N >= B candidate canvases
-    logits, positions = forward(rows, wanted(sampler, rows))  # (N, W, V) at `positions`
+    logits, positions = forward(rows, wanted(sampler, rows, forward))  # (N, W, V) at `positions`
     rows.nfe = rows.nfe + 1
     for process in sampler.processors:
         logits = process(logits, rows, positions)
     propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
-    where, looks = choose(sampler, canvas), sampler.verify.looks(canvas)
+    trail: Trail = [(sampler.verify, canvas.tokens)]
+    where, looks = choose(sampler, canvas, trail), sampler.verify.looks(canvas)
     if looks is not None:
         where = where & ~looks[:, None]
     for stop in sampler.stops:
         where = where | (stop(canvas)[:, None] & canvas.masked)
+        trail.append((stop, where))
     canvas.commit(where)
+    trail.append((None, canvas.tokens))
     for revise in sampler.revisions:
         revise(canvas, where)
+        trail.append((revise, canvas.tokens))
+    canvas.trail = trail
     check(canvas)
     return canvas
 
@@ -83,15 +88,17 @@ def unfinished(canvas: Canvas) -> Canvas:
     return canvas.take(torch.tensor(going, dtype=torch.int64, device=canvas.lo.device))
 
 
-def wanted(sampler: Sampler, rows: Canvas) -> Span:
+def wanted(sampler: Sampler, rows: Canvas, forward: Forward) -> Positions:
     """The positions whose logits the recipe will read next."""
     assert sampler.blocks is not None, COMPLETE
     if sampler.reads_canvas:
         return rows.text_span
     if not any(row.full for row in rows.seen):
-        return rows.block_span
+        written = sampler.reads_committed or sampler.takes_back
+        gaps = not written and getattr(forward, "gaps", False)
+        return rows.open_positions if gaps else rows.block_span
     full = rows.block_full & (rows.branch == 0)
-    ahead = torch.minimum(rows.hi + sampler.blocks.reach(rows), rows.stop)
+    ahead = rows.ahead(rows.hi, sampler.blocks.reach(rows)).minimum(rows.stop)
     return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
 
 
@@ -133,10 +140,11 @@ def bad_logits(rows: Canvas, bad: list[int]) -> BadLogits:
     return BadLogits(int(rows.nfe[bad[0]]), rows.row[bad].unique().tolist())
 
 
-def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
+def choose(sampler: Sampler, canvas: Canvas, trail: Trail | None = None) -> Tensor:
     """What to commit in the open block, (B, L) bool; never nothing, so every loop ends.
 
-    Where the rule names too few positions, the most confident ones are added.
+    Where the rule names too few positions, the most confident ones are added. A `trail` gets what
+    the rule itself names.
     """
     assert sampler.select is not None, COMPLETE
     confidence = canvas.proposal.prob
@@ -144,6 +152,8 @@ def choose(sampler: Sampler, canvas: Canvas) -> Tensor:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
     where, least = sampler.select(canvas), sampler.min_tokens_per_step
+    if trail is not None:
+        trail.append((sampler.select, where))
     if least > 1:
         where = where & canvas.open
         short = where.sum(1, keepdim=True) < least

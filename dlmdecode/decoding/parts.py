@@ -57,6 +57,10 @@ class Part(ABC):  # noqa: B024  (the methods that a part must have are its slot'
     def check(self, sampler: Any) -> None:  # noqa: B027  (most parts have nothing to check)
         """Raise `ValueError` where the part cannot work in this `Sampler`, complete or not yet."""
 
+    def label(self, confidence: float) -> str:
+        """What a trace calls the reason for a change that this part made at such a confidence."""
+        return type(self).__name__
+
     def refuses(self, other: Part) -> str | None:
         """Why the part cannot stand beside `other`, None if it can. Either of two may refuse.
 
@@ -217,6 +221,7 @@ class Evaluation(Part):
     """How do rows reach the model, if not by the cache of the call?"""
 
     sees_suffix: bool = False  # it shows the model what `visible` (dlmdecode/caches/base.py) says
+    hides_end: bool = False  # it may hide what is behind a block, given or not
 
     @abstractmethod
     def __call__(self, model: Any, settings: Any) -> Forward:

@@ -82,15 +82,25 @@ class Scattered:
     def width(self) -> int:
         return max(int(self.count.max()), 1)
 
+    def of_width(self, width: int) -> Scattered:
+        """The same, where the host knows how many the row with the most has."""
+        self.__dict__["width"] = max(width, 1)  # in place of the cached property's
+        return self
+
     @cached_property
     def at(self) -> Tensor:
-        first = (~self.where).byte().argsort(dim=1, stable=True)[:, : self.width]
-        column = torch.arange(self.width, device=first.device)
-        return first.gather(1, torch.minimum(column, (self.count - 1).clamp(min=0)[:, None]))
+        ranked = self.where.byte().argsort(dim=1, descending=True, stable=True)
+        first = ranked[:, : self.width]
+        last = (self.count - 1).clamp(min=0)[:, None]
+        return first.gather(1, torch.minimum(self.columns, last))
+
+    @cached_property
+    def columns(self) -> Tensor:
+        return torch.arange(self.width, device=self.where.device)
 
     @cached_property
     def real(self) -> Tensor:
-        return torch.arange(self.width, device=self.where.device) < self.count[:, None]
+        return self.columns < self.count[:, None]
 
     @property
     def lo(self) -> Tensor:
@@ -130,3 +140,12 @@ def join_positions(parts: Sequence[Positions], length: int) -> Positions:
         return Span.cat([part for part in parts if isinstance(part, Span)])
     every = torch.arange(length, device=parts[0].lo.device)
     return Scattered(torch.cat([part.contains(every.expand(len(part.lo), -1)) for part in parts]))
+
+
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of several tensors, with zeros behind where another one is larger."""
+    sizes = [max(size) for size in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = parts[0].new_zeros(sum(map(len, parts)), *sizes)
+    for part, rows in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+        rows[tuple(slice(size) for size in part.shape)] = part
+    return whole

@@ -87,14 +87,15 @@ class Sampler:
         whole("min_tokens_per_step", self.min_tokens_per_step, 0)
         for name, value in self.slots.items():
             check_slot(name, value)
-        for part, other in permutations(self.parts, 2):
+        parts = self.parts
+        for part, other in permutations(parts, 2):
             if reason := part.refuses(other):
                 one, two = type(part).__name__, type(other).__name__
                 raise ValueError(f"{one} cannot be combined with {two}: {reason}")
         for before, score in pairwise(self.scores):
             fix = f"it would discard what {before} gives: put it first, and have one such score"
             require(not score.replaces, "scores", score, fix)
-        for part in self.parts:
+        for part in parts:
             part.check(self)
 
     @property

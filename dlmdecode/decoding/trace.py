@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
-from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.canvas import Canvas, Trail
+from dlmdecode.decoding.forward import Cost
+from dlmdecode.decoding.positions import Positions
+from dlmdecode.decoding.proposal import Proposal
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class Step:
         masks_left: (n,) how many positions are still to be written.
         held: (n,) bool, the open block is full and may still change.
         nfe: (n,) forwards of each row so far.
+        proposal: what the model would write, and how sure it is, (n, L) each.
+        fresh: positions whose proposal is of this step.
+        trail: which part did what, see `dlmdecode.decoding.canvas.Trail`; rows are those of `rows`.
+        cost: of the whole run so far, of a request of an engine its share.
+        gaps: (n, L) int64, as in a `Canvas`: what is 0 in the text is given.
     """
 
     number: int
@@ -42,17 +50,27 @@ class Step:
     hi: Tensor
     held: Tensor
     nfe: Tensor
+    proposal: Proposal
+    fresh: Positions
+    trail: Trail
+    cost: Cost
+    gaps: Tensor | None = None
 
     @cached_property
     def changed(self) -> Tensor:
         return self.sequences[self.rows] != self.before[self.rows]
 
     @cached_property
+    def length(self) -> Tensor:
+        """(n,) positions of the text that are not given."""
+        return self.stop - self.start if self.gaps is None else (self.gaps > 0).sum(1)
+
+    @cached_property
     def masks_left(self) -> Tensor:
         return self.masked.sum(1)
 
     @classmethod
-    def of(cls, number: int, canvas: Canvas, before: Tensor, sequences: Tensor) -> Step:
+    def of(cls, number: int, canvas: Canvas, before: Tensor, sequences: Tensor, cost: Cost) -> Step:
         """A step that costs no operation: nobody may look at it."""
         return cls(
             number,
@@ -67,6 +85,11 @@ class Step:
             canvas.hi,
             canvas.held,
             canvas.nfe,
+            canvas.proposal,
+            canvas.fresh,
+            canvas.trail,
+            replace(cost),
+            canvas.gaps,
         )
 
 

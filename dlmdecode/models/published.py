@@ -1,9 +1,10 @@
 """Configurations of published checkpoints, for their shapes: nothing is loaded by them.
 
 LLaDA2.0-mini's values were read in a copy of its file, most of LLaDA-MoE's and LLaDA2.0-flash's in
-public notes. The others are checked by the number of their parameters only: LLaDA and Dream as published, SDAR, TraDo
-and DreamReasoner as Qwen3, from which they were made, Fast-dLLM v2 as Qwen2.5, Stable-DiffCoder as
-Seed-Coder. iLLaDA's sizes are those of the table on its model card; its file was not to be had.
+public notes. The others are checked by the number of their parameters only: LLaDA and Dream as
+published, SDAR, TraDo and DreamReasoner as Qwen3, from which they were made, Fast-dLLM v2 as
+Qwen2.5, Stable-DiffCoder as Seed-Coder. iLLaDA's sizes are those of the table on its model card;
+its file was not to be had.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from dlmdecode.ops.choose import choose
 from dlmdecode.ops.commit import commit
 from dlmdecode.ops.count_ngrams import count_ngrams
 from dlmdecode.ops.credit import credit
+from dlmdecode.ops.divergence import divergence
 from dlmdecode.ops.extension import is_available
 from dlmdecode.ops.lattice_tree import lattice_tree
 from dlmdecode.ops.path_search import path_search
@@ -32,6 +33,7 @@ __all__ = [
     "commit",
     "count_ngrams",
     "credit",
+    "divergence",
     "is_available",
     "lattice_tree",
     "path_search",

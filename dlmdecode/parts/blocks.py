@@ -52,7 +52,7 @@ class WholeCanvas(BlockSchedule):
     """One block: any masked position may be committed at any step."""
 
     def reach(self, canvas: Canvas) -> Tensor:
-        return canvas.stop - canvas.start
+        return canvas.length
 
     __call__ = reach
 

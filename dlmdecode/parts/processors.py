@@ -129,3 +129,18 @@ class LogitsProcessors(Processor):
                 require(same, "logits_processor", function, f"return scores {tuple(shape)}")
             changed.append(scores)
         return torch.stack(changed)
+
+
+@dataclass(frozen=True)
+class StandingProbability(Processor):
+    """Remembers what the model now gives each token that stands in the open block, (B, L)."""
+
+    reads_committed = True
+
+    def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
+        standing = rows.tokens.gather(1, positions.at)[..., None]
+        log_prob = logits.float().log_softmax(-1).gather(2, standing)[..., 0]
+        column = positions.column(rows.position)
+        known = positions.contains(rows.position)
+        rows.memory[self] = torch.where(known, log_prob.exp().gather(1, column), torch.inf)
+        return logits

@@ -24,16 +24,19 @@ def first(where: Tensor) -> Tensor:
 class EndOfSequence(Revision):
     """End a row at its first committed EOS once nothing to the left of it is masked.
 
-    Never changes a token before that EOS: whatever stands there is final.
+    Never changes a token before that EOS: whatever stands there is final. Where there are gaps,
+    each one ends at its own.
     """
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         ended = (row.eos_at < row.mask_at and row.eos_at + 1 < row.stop for row in canvas.seen)
-        if not any(ended):
+        if canvas.gaps is None and not any(ended):
             return
-        eos = first(canvas.is_eos(canvas.tokens) & canvas.text)
-        settled = (eos < first(canvas.masked)) & ~canvas.held
-        canvas.truncate(torch.where(settled, eos + 1, canvas.stop))
+        ends = canvas.is_eos(canvas.tokens)
+        for gap in canvas.each_gap:
+            eos = first(ends & gap)
+            settled = (eos < first(canvas.masked & gap)) & ~canvas.held
+            canvas.truncate(torch.where(settled, eos + 1, canvas.stop))
 
 
 def first_match(text: str, strings: Sequence[str]) -> tuple[int, int] | None:

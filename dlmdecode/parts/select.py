@@ -72,11 +72,10 @@ class EvenQuota:
 
     def of_block(self, canvas: Canvas) -> Tensor:
         """Steps of the open block, (B,); it may be 0 for a short one."""
+        lo, hi = canvas.before(canvas.lo), canvas.before(canvas.hi)
         if self.steps is None:
-            return canvas.hi - canvas.lo
-        length = canvas.stop - canvas.start
-        before = (canvas.lo - canvas.start) * self.steps // length
-        return (canvas.hi - canvas.start) * self.steps // length - before
+            return hi - lo
+        return hi * self.steps // canvas.length - lo * self.steps // canvas.length
 
     def __call__(self, canvas: Canvas) -> Tensor:
         if self.steps is None:

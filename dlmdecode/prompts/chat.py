@@ -16,11 +16,12 @@ def is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def text_ids(text: str, model: Any) -> list[int]:
+def text_ids(text: str, model: Any, begins: bool = True) -> list[int]:
     """Ids of a text, which may come from a chat template: of its control tokens only the mask,
-    which no tokenizer adds by itself, is read as text."""
+    which no tokenizer adds by itself, is read as text. One that does not begin a row gets no
+    tokens that the tokenizer would put around it."""
     tokenizer, mask_id = model.tokenizer, model.mask_id
-    ids = tokenizer(check_text(text))["input_ids"]
+    ids = tokenizer(check_text(text), add_special_tokens=begins)["input_ids"]
     if mask_id not in ids:
         return ids
     spelled = plain_ids(tokenizer.convert_ids_to_tokens(mask_id), tokenizer)

@@ -16,7 +16,12 @@ BESIDE_IDS = ("attention_mask", "token_type_ids", "special_tokens_mask", "offset
 
 
 def encode_prompts(
-    prompt: Any, attention_mask: Any, model: Any, *, may_be_empty: bool = False
+    prompt: Any,
+    attention_mask: Any,
+    model: Any,
+    *,
+    may_be_empty: bool = False,
+    infill: bool = False,
 ) -> list[Tensor]:
     """Ids of each prompt on the model's device.
 
@@ -28,6 +33,7 @@ def encode_prompts(
             for a (B, P) tensor or array with B > 1.
         may_be_empty: an empty prompt becomes the tokenizer's BOS; without one it stays empty where
             the model's logits are not shifted, since they need a token before the first position.
+        infill: each prompt has mask tokens, in place of what is to be written.
 
     Raises:
         ValueError: empty prompts, unless they may be, a batch without mask, a mask with holes, ids
@@ -47,6 +53,7 @@ def encode_prompts(
     for index, row in enumerate(rows):
         if len(row) or not may_be_empty:
             check_ids(row, index, model)
+            check_masks(row, index, model, infill)
     return [row.to(model.device, torch.int64) for row in rows]
 
 
@@ -185,17 +192,27 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
     integral = not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
     require(integral, "prompt", f"row {index} of {row.dtype}", "give integer token ids")
     size = model.vocab_size
-    low, high = int(row.min()), int(row.max())
+    low, high = map(int, row.aminmax())
     inside = low >= 0 and (size is None or high < size)
     known = "0 or more" if size is None else f"0 to {size - 1}"
     require(inside, "prompt", f"row {index}: id {low if low < 0 else high}", f"ids are {known}")
+
+
+def check_masks(row: Tensor, index: int, model: Any, infill: bool) -> None:
+    """Refuse masks in a prompt; where they are to be filled in, one that has none."""
     where = (row == model.mask_id).nonzero()[:, 0].tolist()
-    require(
-        not where,
-        "prompt",
-        f"row {index}: mask token {model.mask_id} at {where[:5]}",
-        "a prompt is not written to, so a mask in it would stay; remove it",
-    )
+    found = f"row {index}: mask token {model.mask_id} at {where[:5]}"
+    if not infill:
+        fix = (
+            "a prompt is not written to, so a mask in it would stay; remove it, or use "
+            "generate(…, infill=True)"
+        )
+        require(not where, "prompt", found, fix)
+        return
+    fix = f"nothing is to be written there: give token ids with the mask token {model.mask_id}"
+    require(bool(where), "prompt", f"row {index}", fix)
+    fix = "this model needs a token before a gap: put text first"
+    require(where[0] > 0 or model.shift == 0, "prompt", found, fix)
 
 
 def check_context(prompts: list[Tensor], length: int, model: Any) -> None:

@@ -7,9 +7,11 @@ here, and what they refuse is refused. Only the loop that follows is ours.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
 from dlmdecode.speculation.verifier.options import check_options, text_options
 from dlmdecode.speculation.verifier.verification import Choices, walk
 from dlmdecode.speculation.verifier.verifier import pad, resolve_verifier
+from dlmdecode.trace.verifications import SpeculationFile
 
 
 def speculate(
@@ -45,6 +48,7 @@ def speculate(
     tokenizer: Any = None,
     attention_mask: Tensor | None = None,
     on_step: Callable[[Step], None] | None = None,
+    trace: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Speculation:
     """Write what the verifier alone would have written, in fewer of its forwards (DiffuSpec,
@@ -69,6 +73,7 @@ def speculate(
         tokenizer: the verifier's, where `verifier` is a bare transformers model.
         attention_mask: (B, P) for a tensor of prompts, 1 for a prompt's tokens.
         on_step: called with a `Step` after every verification.
+        trace: a path to append the run to, as lines of JSON (docs/trace.md).
         **options: options of the verifier's own `generate` that shape its text: `top_k`, `top_p`,
             `stop_strings`, `repetition_penalty`, `guidance_scale`, `eos_token_id`,
             `logits_processor`, `stopping_criteria`, … Those of its generation_config count too.
@@ -88,6 +93,8 @@ def speculate(
     key = conform("seed", 0 if seed is None else seed, Seed)
     fits = on_step is None or callable(on_step)
     require(fits, "on_step", on_step, "give a function that takes a Step")
+    path = isinstance(trace, (str, os.PathLike, NoneType))
+    require(path, "trace", trace, "give a path; every step is in the result's trace in any case")
     verifier = resolve_verifier(verifier, tokenizer)
     config = verifier.model.generation_config
     options = check_options(options, temperature, config, verifier.vocab_size)
@@ -102,26 +109,30 @@ def speculate(
     before = source.drafter.forwards
     began = time.perf_counter()
     loops = []
-    for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
-        loop = Loop(row, source.start(), noise if temperature > 0 else None, on_step)
-        verifier.model.generate(
-            ids[None],
-            attention_mask=torch.ones_like(ids)[None],
-            max_new_tokens=max_new_tokens,
-            custom_generate=loop,
-            **options,
+    named = {"drafter": type(source.drafter).__name__, "verifier": type(verifier.model).__name__}
+    with SpeculationFile(trace, verifier.tokenizer, prompts, named, on_step) as file:
+        for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
+            loop = Loop(row, source.start(), noise if temperature > 0 else None, file.step)
+            verifier.model.generate(
+                ids[None],
+                attention_mask=torch.ones_like(ids)[None],
+                max_new_tokens=max_new_tokens,
+                custom_generate=loop,
+                **options,
+            )
+            loops.append(loop)
+        stats = summary(loops, time.perf_counter() - began)
+        stats["drafter_forwards"] = source.drafter.forwards - before
+        rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
+        out = Speculation(
+            pad(rows, verifier, options),
+            verifier.decode(rows, prompts),
+            [len(row) - len(ids) for row, ids in zip(rows, prompts, strict=True)],
+            stats,
+            [step for loop in loops for step in loop.steps],
         )
-        loops.append(loop)
-    stats = summary(loops, time.perf_counter() - began)
-    stats["drafter_forwards"] = source.drafter.forwards - before
-    rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
-    return Speculation(
-        pad(rows, verifier, options),
-        verifier.decode(rows, prompts),
-        [len(row) - len(ids) for row, ids in zip(rows, prompts, strict=True)],
-        stats,
-        [step for loop in loops for step in loop.steps],
-    )
+        file.end(out)
+    return out
 
 
 class Loop:
@@ -155,13 +166,14 @@ class Loop:
             draft, generated = self.source.draft(text, length)
             began = time.perf_counter()
             draft = cached.fits(len(text), draft)
-            scores = cached(text, draft)
+            before = 0 if cached.calls else self.source.drafter.prompt_scores
+            read, scores = cached(text, draft, before).tensor_split([-len(draft) - 1])
             chosen = Choices(scores, text, logits_processor, self.noise(len(draft)))
             path, written, done = walk(draft, chosen, partial(ending, text))
             cached.keep(len(text), path)
             seconds = time.perf_counter() - began
             self.verify_seconds += seconds
-            self.source.observe(Observation(text, draft, scores, path, written, seconds))
+            self.source.observe(Observation(text, draft, scores, path, written, seconds, read))
             text += written
             self.source.lengths.update(generated, len(path))
             self.record(length, draft, path, written)

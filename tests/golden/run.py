@@ -19,6 +19,7 @@ import caches  # noqa: E402, F401  (registers its methods)
 import decoders  # noqa: E402, F401  (registers its methods)
 import lengths  # noqa: E402, F401
 import llada2  # noqa: E402, F401
+import lopa  # noqa: E402, F401
 import stable_diffcoder  # noqa: E402, F401
 import windows  # noqa: E402, F401  (registers its methods)
 from harness import Runner, read_cases  # noqa: E402

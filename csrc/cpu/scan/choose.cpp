@@ -31,17 +31,23 @@ Kernels<C> kernels(Kind kind) {
   constexpr bool is_float = sizeof(C) == sizeof(float);
 #ifdef __x86_64__
   if constexpr (is_float) {
-    if (isa == Isa::Avx512) return {avx512::scan_float(kind), avx512::select_float(kind)};
-    if (isa == Isa::Avx2) return {avx2::scan_float(kind), avx2::select_float(kind)};
+    if (isa == Isa::Avx512) return {avx512::scan_float(kind), avx512::select_float(kind),
+              avx512::compare_float(kind)};
+    if (isa == Isa::Avx2) return {avx2::scan_float(kind), avx2::select_float(kind),
+              avx2::compare_float(kind)};
   } else {
-    if (isa == Isa::Avx512) return {avx512::scan_double(kind), avx512::select_double(kind)};
-    if (isa == Isa::Avx2) return {avx2::scan_double(kind), avx2::select_double(kind)};
+    if (isa == Isa::Avx512) return {avx512::scan_double(kind), avx512::select_double(kind),
+              avx512::compare_double(kind)};
+    if (isa == Isa::Avx2) return {avx2::scan_double(kind), avx2::select_double(kind),
+              avx2::compare_double(kind)};
   }
 #endif
   if constexpr (is_float) {
-    return {portable::scan_float(kind), portable::select_float(kind)};
+    return {portable::scan_float(kind), portable::select_float(kind),
+              portable::compare_float(kind)};
   } else {
-    return {portable::scan_double(kind), portable::select_double(kind)};
+    return {portable::scan_double(kind), portable::select_double(kind),
+              portable::compare_double(kind)};
   }
 }
 

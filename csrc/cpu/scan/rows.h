@@ -10,6 +10,7 @@ template <class C>
 struct Kernels {
   Scan<C> scan;
   Select<C> select;
+  Compare<C> compare;
 };
 
 template <class C>

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "../../divergence.h"
 #include "../../partial.h"
 
 namespace dlmdecode::cpu {
@@ -18,12 +19,18 @@ using Scan = Partial<C, double> (*)(const Rows& rows, int64_t row, int64_t begin
 template <class C>
 using Select = int64_t (*)(const Rows& rows, int64_t row, int64_t m, int64_t* ids, C* values);
 
-#define DLM_DECLARE_SCANS(isa)        \
-  namespace isa {                     \
-  Scan<float> scan_float(Kind);       \
-  Scan<double> scan_double(Kind);     \
-  Select<float> select_float(Kind);   \
-  Select<double> select_double(Kind); \
+// Sums of a row beside a row of `before`.
+template <class C>
+using Compare = Moved<C> (*)(const Divergence& d, int64_t row, int64_t at);
+
+#define DLM_DECLARE_SCANS(isa)          \
+  namespace isa {                       \
+  Scan<float> scan_float(Kind);         \
+  Scan<double> scan_double(Kind);       \
+  Select<float> select_float(Kind);     \
+  Select<double> select_double(Kind);   \
+  Compare<float> compare_float(Kind);   \
+  Compare<double> compare_double(Kind); \
   }
 
 DLM_DECLARE_SCANS(portable)

@@ -5,6 +5,7 @@ from dlmdecode.speculation.drafters.causal import CausalDrafter
 from dlmdecode.speculation.drafters.combined import Fused, Switch
 from dlmdecode.speculation.drafters.diffusion import DiffusionDrafter
 from dlmdecode.speculation.drafters.forwards import FailFast, ThresholdDrafter
+from dlmdecode.speculation.drafters.layerskip import LayerSkip
 from dlmdecode.speculation.drafters.logitspec import LogitSpec
 from dlmdecode.speculation.drafters.lookup import Hierarchy, PromptLookup
 from dlmdecode.speculation.drafters.observed import ObservedNGrams
@@ -20,6 +21,7 @@ __all__ = [
     "FailFast",
     "Fused",
     "Hierarchy",
+    "LayerSkip",
     "LogitSpec",
     "ObservedNGrams",
     "Observation",

@@ -15,9 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from dlmdecode.speculation.diffuspec.lattice import TopM
+from dlmdecode.speculation.diffuspec.lattice import TopM, top_m
 from dlmdecode.speculation.tree import Draft
 
 Proposal = TopM | list[int] | Draft
@@ -32,6 +33,12 @@ class Observation(NamedTuple):
     accepted: list[int]  # nodes that stand, from the text on
     written: list[int]  # their tokens, then the verifier's own unless the text ended before
     seconds: float = 0.0  # of the verification
+    before: Tensor | None = None  # (b, V) logits after the b tokens before the text's last
+
+    def best(self, num: int) -> TopM:
+        """The `num` best tokens (b + n + 1, num) after the b tokens, the text, and each node."""
+        scores = self.scores if self.before is None else torch.cat([self.before, self.scores])
+        return top_m(scores, min(num, scores.shape[1]))
 
 
 class Drafter(ABC):
@@ -45,6 +52,8 @@ class Drafter(ABC):
         mask_id: an id that is no text and never reaches it; None if there is none.
         searched: what it drafts is a `TopM`, through which `path_search` looks for the draft.
         draft_length: the rule of draft lengths where `speculate` is given none.
+        prompt_scores: at most after how many tokens of a prompt's end, the last one left out,
+            `observe` is shown the verifier's logits, too.
         forwards: of its model, over all drafts.
     """
 
@@ -54,6 +63,7 @@ class Drafter(ABC):
     mask_id: int | None = None
     searched: bool = False
     draft_length: Any = "adaptive"
+    prompt_scores: int = 0
     forwards: int = 0
 
     @abstractmethod

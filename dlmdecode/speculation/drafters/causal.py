@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dlmdecode.checks import require
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
@@ -43,11 +44,17 @@ class CausalDrafter(Drafter):
         self.cached.keep(num_shared(self.ids, prefix[:-1]))
         while len(text) < len(prefix) + length:
             self.forwards += 1
-            text.append(int(self.cached(text, NOTHING)[0].argmax()))
-            if text[-1] in self.eos_ids:
+            scores = self.cached(text, NOTHING)[0]
+            text.append(int(scores.argmax()))
+            if text[-1] in self.eos_ids or not self.goes_on(scores):
                 break
         self.ids = text[:-1]
         return text[len(prefix) :]
+
+    def goes_on(self, scores: Tensor) -> bool:
+        """Whether the draft goes on behind the token chosen from these scores (V,)."""
+        del scores
+        return True
 
 
 @register_drafter("causal", paper="arXiv 2211.17192")

@@ -33,6 +33,7 @@ class Combined(Drafter):
         self.eos_ids, self.mask_id = model.eos_ids, model.mask_id
         self.draft_length = model.draft_length
         self.searched = any(part.searched for part in parts)
+        self.prompt_scores = max(part.prompt_scores for part in parts)
 
     def reset(self) -> None:
         for part in self.parts:
@@ -48,6 +49,8 @@ class Combined(Drafter):
 
     def read_with(self, read: Callable[[Proposal, list[int]], Draft]) -> None:
         self.read = read
+        for part in self.parts:
+            part.read_with(read)
 
     def observe(self, seen: Observation) -> None:
         for part in self.parts:

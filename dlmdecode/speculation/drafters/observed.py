@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import log
 
 from dlmdecode.checks import Count, conform
-from dlmdecode.speculation.diffuspec.lattice import top_m
 from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.retrieval.growing import Guesses, best_first
@@ -30,6 +29,8 @@ class ObservedNGrams(Drafter):
         keep: remember from one text to the next.
     """
 
+    prompt_scores = 256
+
     def __init__(
         self,
         order: Count = 4,
@@ -43,7 +44,7 @@ class ObservedNGrams(Drafter):
         self.depth: int = conform("depth", depth, Count)
         self.candidates: int = conform("candidates", candidates, Count)
         self.keep: bool = conform("keep", keep, bool)
-        self.seen: dict[tuple[int, ...], Guesses] = {}
+        self.seen: dict[tuple[int, ...], tuple[list[int], list[float]]] = {}
 
     def reset(self) -> None:
         if not self.keep:
@@ -57,18 +58,20 @@ class ObservedNGrams(Drafter):
             for size in range(min(self.order - 1, len(ids)), -1, -1):
                 if (found := self.seen.get(ids[len(ids) - size :])) is not None:
                     fewer = BACKOFF * (self.order - 1 - size)
-                    return [(token, log_prob + fewer) for token, log_prob in found]
+                    return [
+                        (token, log_prob + fewer) for token, log_prob in zip(*found, strict=True)
+                    ]
             return ()
 
         return best_first(after, min(length, self.depth), self.nodes)
 
     def observe(self, seen: Observation) -> None:
-        top = top_m(seen.scores, min(self.candidates, seen.scores.shape[1]))
-        rows = zip(top.ids.tolist(), top.log_prob.tolist(), strict=True)
-        ends = [tuple(seen.text[-self.order :])]
+        top, text, size = seen.best(self.candidates), seen.text, len(seen.text)
+        rows = list(zip(top.ids.tolist(), top.log_prob.tolist(), strict=True))
+        last = len(rows) - len(seen.draft) - 1  # of the rows after the text's own tokens
+        ends = [tuple(text[max(0, at - self.order) : at]) for at in range(size - last, size + 1)]
         for token, parent in zip(seen.draft.token, seen.draft.parent, strict=True):
-            ends.append((*ends[parent + 1], token)[-self.order :])
-        for end, (ids, log_prob) in zip(ends, rows, strict=True):
-            guesses = list(zip(ids, log_prob, strict=True))
-            for size in range(min(self.order - 1, len(end)) + 1):
-                self.seen[end[len(end) - size :]] = guesses
+            ends.append((*ends[last + 1 + parent], token)[-self.order :])
+        for end, row in zip(ends, rows, strict=True):
+            for known in range(min(self.order - 1, len(end)) + 1):
+                self.seen[end[len(end) - known :]] = row

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import log
 
 from dlmdecode.checks import Count, conform
-from dlmdecode.speculation.diffuspec.lattice import top_m
 from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.retrieval.growing import Guesses, best_first
@@ -18,7 +17,7 @@ RANKS = [log(share) for share in (0.55, 0.13, 0.07, 0.05, 0.035, 0.025, 0.02, 0.
 @register_drafter("recycling", paper="arXiv 2408.08696")
 class Recycling(Drafter):
     """A tree of the eight best tokens that the verifier last had after each token (Token
-    Recycling, arXiv 2408.08696); its rejected drafts count, too.
+    Recycling, arXiv 2408.08696), those of rejected drafts included.
 
     Args:
         nodes: tokens of the tree, by the likeliest ranks.
@@ -26,11 +25,13 @@ class Recycling(Drafter):
         keep: remember from one text to the next.
     """
 
+    prompt_scores = 256
+
     def __init__(self, nodes: Count = 48, depth: Count = 6, keep: bool = False):
         self.nodes: int = conform("nodes", nodes, Count)
         self.depth: int = conform("depth", depth, Count)
         self.keep: bool = conform("keep", keep, bool)
-        self.best: dict[int, Guesses] = {}  # of a token, what followed it, and how likely that is
+        self.best: dict[int, list[int]] = {}
 
     def reset(self) -> None:
         if not self.keep:
@@ -38,12 +39,12 @@ class Recycling(Drafter):
 
     def draft(self, prefix: list[int], length: int) -> Draft:
         def after(path: list[int]) -> Guesses:
-            return self.best.get(path[-1] if path else prefix[-1], ())
+            best = self.best.get(path[-1] if path else prefix[-1], ())
+            return list(zip(best, RANKS, strict=False))
 
         return best_first(after, min(length, self.depth), self.nodes)
 
     def observe(self, seen: Observation) -> None:
-        ranks = min(len(RANKS), seen.scores.shape[1])
-        rows = top_m(seen.scores, ranks).ids.tolist()
-        for token, row in zip((seen.text[-1], *seen.draft.token), rows, strict=True):
-            self.best[token] = list(zip(row, RANKS, strict=False))
+        rows = seen.best(len(RANKS)).ids.tolist()
+        text = seen.text[len(seen.text) + len(seen.draft) - len(rows) :]
+        self.best.update(zip((*text, *seen.draft.token), rows, strict=True))

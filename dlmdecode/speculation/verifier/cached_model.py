@@ -68,8 +68,9 @@ class CachedModel:
         short = length - self.length <= LONGEST and len(draft) <= self.room(length)
         return draft if draft.is_chain or short and takes_trees(self.model) else draft.first_chain()
 
-    def __call__(self, text: list[int], draft: Draft) -> Tensor:
-        """Scores (n + 1, V) float32 after `text` and after each of the draft's n nodes."""
+    def __call__(self, text: list[int], draft: Draft, before: int = 0) -> Tensor:
+        """Scores (n + 1, V) float32 after `text` and after each of the draft's n nodes; before
+        these, of a first forward, those after at most `before` tokens before the text's last."""
         ids = torch.tensor([[*text, *draft.token]], device=self.model.device)
         inputs = step_inputs(self.model, ids, self.length, self.cache)
         if inputs.get(CACHE) is None:  # a model drops its cache where its frequencies change
@@ -79,14 +80,14 @@ class CachedModel:
             rest = inputs["input_ids"].shape[1] - len(draft)
             inputs |= tree_inputs(draft, len(text) - rest, rest, self.model)
         if self.keeps_logits:
-            inputs["logits_to_keep"] = len(draft) + 1
+            inputs["logits_to_keep"] = before + len(draft) + 1
         with torch.inference_mode():
             out = self.model(**inputs, return_dict=True)
         if self.calls == 0:
             require(can_rewind(self.cache, self.far), self.role, type(self.model).__name__, UNFIT)
         self.calls += 1
         self.length = ids.shape[1]
-        return out.logits[0, -len(draft) - 1 :].float()
+        return out.logits[0, -before - len(draft) - 1 :].float()
 
     def keep(self, length: int, path: Sequence[int] = ()) -> None:
         """Drop keys and values from position `length` on, but those of the nodes `path` of a draft

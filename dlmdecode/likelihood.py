@@ -32,13 +32,19 @@ class Rows:
             try:
                 done = work(part)
             except torch.OutOfMemoryError:
-                if not self.adapts or len(part) == 1:
+                if not self.halve(len(part)):
                     raise
-                self.size = len(part) // 2
-                torch.cuda.empty_cache()
                 continue
             yield at, done
             at += len(part)
+
+    def halve(self, num: int) -> bool:
+        """Go down to half of `num` rows, for which memory ran out; whether that is possible."""
+        if not self.adapts or num == 1:
+            return False
+        self.size = num // 2
+        torch.cuda.empty_cache()
+        return True
 
 
 @dataclass(frozen=True)

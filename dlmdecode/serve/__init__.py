@@ -1,0 +1,1 @@
+"""`dlmdecode serve`: OpenAI's HTTP interface over engines, and a page that shows the canvas."""
