@@ -82,7 +82,19 @@ def test_a_cache_that_is_none_is_refused(open_only, cache, message):
 
 
 def test_a_name_is_registered_once_and_is_an_identifier(open_only):
-    known = ["auto", "block", "dcd", "dkv", "dllm", "dsb", "dual", "none", "open_only", "prefix"]
+    known = [
+        "auto",
+        "block",
+        "dcd",
+        "dkv",
+        "dllm",
+        "dsb",
+        "dual",
+        "none",
+        "open_only",
+        "prefix",
+        "sparse",
+    ]
     assert list_caches() == known
     with pytest.raises(ValueError, match="name='open_only': a cache of this name"):
         register_cache("open_only")(OpenOnly)

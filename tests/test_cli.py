@@ -505,3 +505,11 @@ def test_a_foreign_prompt_brings_a_line_about_the_embedded_model(run, command, o
     assert code == 0 and "arithmetic word problems" in line and option in line
     _, _, err = run(command, problem(0).question, "--max-new-tokens", 32)
     assert "note" not in err
+
+
+def test_caches_are_listed_with_what_they_were_verified_against(capsys):
+    assert main(["caches"]) in (None, 0)
+    out = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "authors' code" in lines["dkv"] and "arXiv 2505.15781" in lines["dkv"]
+    assert "Elastic-Cache" in out and "Dynamic-dLLM" in out

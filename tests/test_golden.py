@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dlmdecode.caches.registry import REGISTRY as CACHES
 from dlmdecode.registry import list_samplers, registered
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,11 +51,11 @@ def test_the_command_counts_verdicts_and_fails_on_a_mismatch(tmp_path, capsys):
     assert run.main([str(tmp_path)]) == 1
 
 
-def test_every_run_that_a_sampler_names_is_recorded_here():
-    for name in list_samplers():
-        entry = registered(name)
+def test_every_run_that_a_sampler_or_a_cache_names_is_recorded_here():
+    caches = [CACHES.entry(name) for name in CACHES.names()]
+    for entry in [*map(registered, list_samplers()), *caches]:
         for cases in (*entry.recorded, *entry.second):
-            assert cases in METHODS and (GOLDEN / "cases" / f"{cases}.jsonl").is_file(), name
+            assert cases in METHODS and (GOLDEN / "cases" / f"{cases}.jsonl").is_file(), cases
 
 
 def test_every_deliberate_difference_is_in_the_documentation():

@@ -84,7 +84,12 @@ def test_a_block_causal_model_is_refused_with_the_reason(cache):
 
 @pytest.mark.parametrize(
     "cache, message",
-    [("dkv,refresh=0", "refresh=0"), ("dkv,kept=all", "kept='all'"), ("dllm,ratio=2", "ratio=2")],
+    [
+        ("dkv,refresh=0", "refresh=0"),
+        ("dkv,kept=all", "kept='all'"),
+        ("dllm,ratio=2", "ratio=2"),
+        ("sparse,kernel=2", "kernel=2"),
+    ],
 )
 def test_an_option_out_of_range_is_refused(cache, message):
     with pytest.raises(ValueError, match=message):

@@ -65,6 +65,7 @@ CACHES = ("none", "prefix", "dual")
 CHOOSING = (  # each recipe has one of them, in turn
     "dkv,refresh=3",
     "dllm,prompt_refresh=4,text_refresh=3",
+    "sparse,kernel=1",
 )
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
@@ -87,6 +88,7 @@ CACHED += [
     (recipe, CHOOSING[i % len(CHOOSING)])
     for i, recipe in enumerate(RECIPES)
     if recipe not in UNCACHED
+    and not (CHOOSING[i % len(CHOOSING)].startswith("sparse") and "dual" not in caches_of(recipe))
 ]
 WINDOWED = [  # each with one of its caches, in turn
     (name, caches_of(name)[i % len(caches_of(name))]) for i, name in enumerate(RECIPES)

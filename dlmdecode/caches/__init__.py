@@ -15,6 +15,7 @@ from dlmdecode.caches.features import FeatureCache
 from dlmdecode.caches.partial import PartialCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
 from dlmdecode.caches.sliding import SlidingCache
+from dlmdecode.caches.sparse import SparseCache
 from dlmdecode.caches.store import Store
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Recompute",
     "ShownUntil",
     "SlidingCache",
+    "SparseCache",
     "Store",
     "attention_mask",
     "cache_policy",

@@ -168,13 +168,13 @@ def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, 
     return logits[order], whole
 
 
-@register_cache("prefix", paper="Fast-dLLM (arXiv 2505.22618)")
+@register_cache("prefix", paper="Fast-dLLM (arXiv 2505.22618)", recorded=("fastdllm",))
 def prefix_cache(model: Denoiser) -> BlockCache:
     """Keep what stands before the open block; refresh when the block is full. Approximate."""
     return BlockCache(model)
 
 
-@register_cache("dual", paper="Fast-dLLM (arXiv 2505.22618)")
+@register_cache("dual", paper="Fast-dLLM (arXiv 2505.22618)", recorded=("fastdllm",))
 def dual_cache(model: Denoiser) -> BlockCache:
     """Keep everything outside the open block; refresh when the block is full. Approximate."""
     return BlockCache(model, dual=True)

@@ -16,7 +16,7 @@ from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
-@register_cache("block", paper="Block Diffusion (arXiv 2503.09573)")
+@register_cache("block", paper="Block Diffusion (arXiv 2503.09573)", recorded=("sdar",))
 class CommittedCache:
     """Keep the blocks that are finished, compute the open one. Exact, for block-causal models.
 

@@ -90,7 +90,7 @@ class SlidingCache(BlockCache):
         raise NotImplementedError
 
 
-@register_cache("dsb", paper="DSB (arXiv 2602.05992)")
+@register_cache("dsb", paper="DSB (arXiv 2602.05992)", recorded=("dsb", "dream-dsb"))
 class DelayedSpan(SlidingCache):
     """DSB's: recompute from behind the window's last move, refresh every so many tokens.
 
@@ -114,7 +114,7 @@ class DelayedSpan(SlidingCache):
         return lo, rows.hi + self.behind
 
 
-@register_cache("dcd", paper="DCD (arXiv 2601.02076)")
+@register_cache("dcd", paper="DCD (arXiv 2601.02076)", recorded=("dcd",))
 class DelayedWindow(SlidingCache):
     """DCD's: recompute `delay` positions around the window and where it was, refresh seldom.
 

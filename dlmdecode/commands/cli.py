@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlmdecode.checks import require
+from dlmdecode.commands.caches import add_caches
 from dlmdecode.console import (
     EXPECTED,
     add_model,
@@ -120,6 +121,7 @@ def build_parser(command: str = "", topic: str = "") -> argparse.ArgumentParser:
     add_generate(commands)
     add_trace(commands, topic)
     add_samplers(commands)
+    add_caches(commands)
     add_bench(commands)
     add_demo(commands)
     for name, purpose in MOUNTED.items():

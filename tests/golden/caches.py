@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import quirks
 import torch
 from harness import Case, Setup
 from methods import method, scheduled
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from dlmdecode.caches.delayed import DelayedCache
 from dlmdecode.caches.features import FeatureCache
+from dlmdecode.caches.sparse import SparseCache
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
-from dlmdecode.parts.blocks import WholeCanvas
+from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.select import TopK
 from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
 
@@ -38,12 +40,22 @@ class IdleCalls:
         return self.step < self.steps - 1 and int(masks * share) == 0
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        while self.idle(int(rows.masked.sum(1)[0])):
+        while self.idle(int(rows.open.sum(1)[0] or rows.masked.sum(1)[0])):
             self.leaf(rows, wanted)
             self.step += 1
             rows = replace(rows, lo=wanted.lo, hi=wanted.hi, nfe=rows.nfe + 1)
         self.step += 1
         return self.leaf(rows, wanted)
+
+
+class IdleInBlock(IdleCalls):
+    """The same in each block, whose first call commits one token."""
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        if rows.block_full.all():
+            self.step = 1
+            return self.leaf(rows, wanted)
+        return super().__call__(rows, wanted)
 
 
 class TwiceInFull(DelayedCache):
@@ -123,3 +135,21 @@ def dllm_cache(case: Case, folder: Path) -> Setup:
         return IdleCalls(FeatureCache(model, *options), params["steps"], params["eps"])
 
     return Setup(dream_grid(params), params["max_new_tokens"], leaf=dream)
+
+
+@method("sparse-dllm")
+def sparse_dllm(case: Case, folder: Path) -> Setup:
+    params = case["params"]
+    options = (params["keep_ratio"], params["kernel_size"])
+    if params["function"] == "generate":
+        recipe = scheduled(params, params["gen_length"], params["block_length"])
+        return Setup(recipe, params["gen_length"], leaf=lambda model: SparseCache(model, *options))
+    length, block = params["max_new_tokens"], params.get("block_length", 32)
+    per_block, eps = params["steps"] // (length // block), params["eps"]
+
+    def dream(model: Denoiser) -> Any:
+        return IdleInBlock(SparseCache(model, *options), per_block, eps)
+
+    rule = quirks.FirstTokenOnly(TopK(quirks.GridAfterFirst(per_block, eps)))
+    scores = ALGORITHMS[params["alg"]]
+    return Setup(Sampler(rule, FixedBlocks(block), scores=scores), length, leaf=dream)
