@@ -108,12 +108,13 @@ class FeatureCache:
             kept: (N, H, L, D/H), those of the forward before.
         """
         index = query.at[:, None, :, None].expand(-1, kept.shape[1], -1, kept.shape[3])
-        pair = (rearrange(v, "n h w d -> n w (h d)") for v in (values, kept.gather(2, index)))
-        like = F.cosine_similarity(*pair, dim=-1)
-        rank = like.gather(1, query.column(torch.arange(moving.shape[1]).expand_as(moving)))
+        new, old = (rearrange(v, "n h w d -> n w (h d)") for v in (values, kept.gather(2, index)))
+        like = F.cosine_similarity(new, old, dim=-1)
+        every = torch.arange(moving.shape[1], device=moving.device).expand_as(moving)
+        rank = like.gather(1, query.column(every))
         rank = rank.masked_fill(~moving, torch.inf).argsort(dim=1, stable=True)
         count = (moving.sum(1) * self.ratio).long()[:, None]
-        first = torch.arange(moving.shape[1], device=moving.device) < count
+        first = every < count
         return torch.zeros_like(moving).scatter(1, rank, first) & moving
 
 
