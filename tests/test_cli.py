@@ -13,6 +13,7 @@ import pytest
 from toy import MODELS, give_llada_tokenizer
 
 import dlmdecode
+from dlmdecode import console
 from dlmdecode.commands import catalogue, cli
 from dlmdecode.commands.cli import main
 from dlmdecode.commands.speculate import Progress
@@ -83,8 +84,8 @@ def test_a_dash_reads_the_prompt_from_standard_input(run, folder, monkeypatch):
 
 def test_only_the_last_line_break_of_standard_input_is_left_out(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n b \n\n")))
-    assert cli.read_prompt("-") == "a\n b \n"
-    assert cli.read_prompt("a\n") == "a\n"
+    assert console.read_prompt("-") == "a\n b \n"
+    assert console.read_prompt("a\n") == "a\n"
 
 
 def test_standard_input_that_is_no_text_is_an_error(run, folder, monkeypatch):
