@@ -290,10 +290,14 @@ def test_a_queue_that_is_full_refuses_with_429():
                 return r.status_code
 
         full = threading.Event()
-        waiting = [threads.submit(patient, slow) for _ in range(3)]
-        assert soon(lambda: server.pool.num_waiting() == 2)
-        response = server.http.post("/v1/completions", json=slow)
-        full.set()
+        try:
+            waiting = [threads.submit(patient, slow)]
+            assert soon(server.pool.num_in_flight)  # it no longer waits
+            waiting += [threads.submit(patient, slow) for _ in range(2)]
+            assert soon(lambda: server.pool.num_waiting() == 2)
+            response = server.http.post("/v1/completions", json=slow)
+        finally:
+            full.set()
         assert [one.result() for one in waiting] == [200] * 3
         assert response.status_code == 429 and response.headers["retry-after"] == "1"
         assert response.json()["error"]["type"] == "rate_limit_error"
