@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ SMALLER = {  # what a command is given on top, by its first words
     "models": [],
 }
 ELSEWHERE = re.compile(r"\.gguf|FILE|DIR\b|CONFIG|--allow-code|serve")  # needs what is not here
+SERVED = "127.0.0.1:8000"
 HUB = re.compile(r"^[A-Z][\w-]+/[\w.-]+$")
 
 
@@ -97,6 +98,19 @@ def registered():
     registry.REGISTRY.update(before)
 
 
+@contextmanager
+def with_its_server(page, model):
+    """The page's Python; where it asks the server of the page, one is there."""
+    bodies = blocks(page, "python")
+    if not any(SERVED in body for body in bodies):
+        yield bodies
+        return
+    from test_serve import serving
+
+    with serving(model, name="tiny") as server:
+        yield [body.replace(SERVED, f"127.0.0.1:{server.port}") for body in bodies]
+
+
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=names)
 def test_python_of_a_page_runs(page, registered, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
@@ -109,8 +123,9 @@ def test_python_of_a_page_runs(page, registered, monkeypatch, tmp_path, capsys):
         "question": "Tom has 3 apples. He buys 4 more. How many apples does Tom have?",
         "__name__": "page",
     }
-    for body in blocks(page, "python"):
-        exec(compile(body, page.name, "exec", dont_inherit=True), space)
+    with with_its_server(page, tiny) as bodies:
+        for body in bodies:
+            exec(compile(body, page.name, "exec", dont_inherit=True), space)
 
 
 def test_pages_of_the_site_are_in_its_navigation():

@@ -70,7 +70,7 @@ BAD = {
     ),
     "guidance that is no number": ({"cfg_scale": float("nan")}, "cfg_scale=nan"),
     "a step function that is none": ({"on_step": 3}, "on_step=3"),
-    "a trace that is neither": ({"trace": "yes"}, "trace='yes'"),
+    "a trace that is neither": ({"trace": 3}, "trace=3"),
     "a streamer that is none": ({"streamer": object()}, "streamer=.*put.ids. and end"),
     "an unknown cache": ({"cache": "duel"}, "cache='duel'.*did you mean 'dual'"),
     "a true cache": ({"cache": True}, "cache=True"),

@@ -45,8 +45,8 @@ def soon(holds):
 
 
 @contextmanager
-def serving(model, limits=LIMITS, api_key=None, options=None, **more):
-    served = Served("toy", True, options=options or {"max_new_tokens": 16}, limits=limits)
+def serving(model, limits=LIMITS, api_key=None, options=None, name="toy", **more):
+    served = Served(name, True, options=options or {"max_new_tokens": 16}, limits=limits)
     app = create_app(model, served, api_key=api_key, **{"batch_size": 4} | more)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
