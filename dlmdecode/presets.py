@@ -35,7 +35,7 @@ FAMILIES = {
     "llada": Preset(
         "threshold",
         {"threshold": 0.98},
-        "tiny, the 48 longest of 500 held-out problems: 46 right, vanilla 47; 8.0 tokens a forward",
+        "tiny, 300 held-out problems: 97.7 % right, vanilla 97.0 %; 8.4 tokens a forward",
     ),
 }
 

@@ -45,16 +45,20 @@ class Guided:
         both, wanted = rows.take(twice), wanted.take(twice)
         blind = torch.arange(len(both), device=n.device) >= len(rows)
         if self.negative is None:
-            given = both.position < both.start[:, None]
-            if both.gaps is not None:
-                given = (both.position < both.stop[:, None]) & ~both.text
-            both.tokens = both.tokens.masked_fill(blind[:, None] & given, rows.mask_id)
+            hidden = blind[:, None] & self.given(both)
+            both.tokens = both.tokens.masked_fill(hidden, rows.mask_id)
         else:
             both, wanted = self.negative.put(both, blind, wanted)
         both.row = both.row + blind * self.num_rows
         logits, positions = self.forward(both, wanted)
         guided, free = logits.chunk(2)
         return free + (1 + self.scale) * (guided - free), positions.take(n)
+
+    def given(self, rows: Canvas) -> Tensor:
+        """What the unconditional rows do not see, (N, L) bool."""
+        if rows.gaps is None:
+            return rows.position < rows.start[:, None]
+        return (rows.position < rows.stop[:, None]) & ~rows.text
 
 
 class Negative:

@@ -31,6 +31,7 @@ class Setup:
     length: int
     cache: str = "none"
     cfg_scale: float = 0.0
+    guided: type[Guided] = Guided
     dtype: torch.dtype = torch.float32
     leaf: Callable[[Any], Any] | None = None  # replaces the cache policy
     quirks: Callable[[Any], tuple[Revision, ...]] = lambda forward: ()
@@ -89,7 +90,7 @@ def decode(model: Any, case: Case, setup: Setup) -> tuple[list[list[int]], int]:
     prompts = [torch.tensor(ids) for ids in prompts_of(case)]
     settings = Settings(cache=setup.cache, cfg_scale=setup.cfg_scale)
     leaf = setup.leaf(model) if setup.leaf else forward_of(model, setup.sampler, settings)
-    forward = Guided(leaf, setup.cfg_scale) if setup.cfg_scale else leaf
+    forward = setup.guided(leaf, setup.cfg_scale) if setup.cfg_scale else leaf
     sampler = setup.sampler.merge(Sampler(revisions=setup.quirks(forward)))
     canvas = Canvas.of(
         prompts,

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from harness import Case, Setup
-from methods import DELIBERATE, method
+from methods import method
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.parts import Revision, Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.lengths.base import InitialLength, Room
@@ -65,6 +66,21 @@ def room_of(params: dict[str, Any]) -> Room:
     return Room(params["max_gen_length"], params["block_length"])
 
 
+class BlindToWritten(Guided):
+    """The unconditional half also masks all that was written when the length last changed."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.known: dict[int, tuple[int, Tensor]] = {}  # by row: length, and what it masks
+
+    def given(self, rows: Canvas) -> Tensor:
+        written = (rows.position < rows.stop[:, None]) & (rows.tokens != rows.mask_id)
+        for row, stop, now in zip(rows.row.tolist(), rows.stop.tolist(), written, strict=True):
+            if self.known.get(row, (0, now))[0] != stop:
+                self.known[row] = stop, now
+        return torch.stack([self.known[row][1] for row in rows.row.tolist()])
+
+
 @method("rho-eos")
 def rho_eos(case: Case, folder: Path) -> Setup:
     params = case["params"]
@@ -78,7 +94,9 @@ def rho_eos(case: Case, folder: Path) -> Setup:
         "confidence",
         steps=64,
     )
-    return replace(setup(case, rule), quirks=lambda forward: (WaitForOthers(),))
+    wait = lambda forward: (WaitForOthers(),)  # noqa: E731
+    found = replace(setup(case, rule), quirks=wait, guided=BlindToWritten)
+    return replace(found, cfg_scale=params.get("cfg_scale") or 0.0)
 
 
 @method("daedal")
@@ -93,11 +111,3 @@ def daedal(case: Case, folder: Path) -> Setup:
         params["low_conf_threshold"],
     )
     return setup(case, rule)
-
-
-DELIBERATE["rho-eos"] = (
-    (
-        lambda case: bool(case["params"].get("cfg_scale")),
-        "the unconditional half masks what was written when the length last changed",
-    ),
-)
