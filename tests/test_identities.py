@@ -138,3 +138,10 @@ def test_an_early_stop_never_changes_a_token_before_the_eos():
         end = len(prompt) + ended.new_tokens[i]
         assert torch.equal(whole.sequences[i, :end], ended.sequences[i, :end])
         assert (ended.sequences[i, end:] == EOS).all()
+
+
+@pytest.mark.parametrize("name", ["threshold", "credit"])
+def test_a_threshold_that_nothing_reaches_writes_one_token_a_step(name):
+    how = dict(max_new_tokens=16, block_length=8, eos="ignore", threshold=2.0)
+    out = dlmdecode.generate(micro("llada"), prompts(5), name, **how)
+    assert out.nfe == [16]

@@ -258,7 +258,7 @@ def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
         ({"n": 5, "temperature": 1.0}, 400, "n", "at most 4"),
         ({"n": 2}, 400, "n", "temperature"),
         ({"sampler": "thresold"}, 400, None, "did you mean 'threshold'"),
-        ({"threshold": 7}, 400, "threshold", "at most 1"),
+        ({"threshold": 7}, 400, "threshold", "at most 2"),
         ({"presence_penalty": 1}, 400, "presence_penalty", "not served"),
         ({"prompt": "w1 " * 2000}, 413, None, "larger than 4096 bytes"),
         ({"sampler": "pc_sampler", "frequencies": "/etc/passwd"}, 400, "frequencies", "a file"),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.checks import number, whole
+from dlmdecode.checks import Between, number, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Selection
 
@@ -39,14 +39,20 @@ def by_rule(canvas: Canvas, rule: str, **parameters: Any) -> Tensor:
     return tokens != canvas.tokens  # the mask is never proposed
 
 
+UP_TO_NEVER = Between(0, 2)  # what is far above 1 is a slip, such as 90 for 0.9
+
+
 @dataclass(frozen=True)
 class Threshold(Selection):
-    """Every position at least `threshold` sure (Fast-dLLM, arXiv 2505.22618)."""
+    """Every position at least `threshold` sure (Fast-dLLM, arXiv 2505.22618).
+
+    Above 1, none is: a step then commits its most confident position alone.
+    """
 
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        number("threshold", self.threshold)
+        number("threshold", self.threshold, UP_TO_NEVER)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return by_rule(canvas, "threshold", threshold=self.threshold)
