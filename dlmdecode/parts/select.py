@@ -52,7 +52,7 @@ class Threshold(Selection):
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        number("threshold", self.threshold, UP_TO_NEVER)
+        number("threshold", self.threshold)
 
     def __call__(self, canvas: Canvas) -> Tensor:
         return by_rule(canvas, "threshold", threshold=self.threshold)
