@@ -2,9 +2,12 @@
 
 from typing import Annotated
 
+from dlmdecode.checks import Between
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.select import UP_TO_NEVER, Threshold
+from dlmdecode.parts.select import Threshold
 from dlmdecode.registry import register_sampler
+
+UP_TO_NEVER = Between(0, 2)  # what is far above 1 is a slip, such as 90 for 0.9
 
 
 @register_sampler(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode import ops
-from dlmdecode.checks import Between, number, whole
+from dlmdecode.checks import number, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Selection
 
@@ -37,9 +37,6 @@ def by_rule(canvas: Canvas, rule: str, **parameters: Any) -> Tensor:
         **parameters,
     )
     return tokens != canvas.tokens  # the mask is never proposed
-
-
-UP_TO_NEVER = Between(0, 2)  # what is far above 1 is a slip, such as 90 for 0.9
 
 
 @dataclass(frozen=True)
