@@ -13,7 +13,7 @@ from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward, Work
 from dlmdecode.decoding.positions import Positions, Span
-from dlmdecode.models.protocol import Denoiser, KeyValueHook
+from dlmdecode.models.protocol import Denoiser
 
 
 @register_cache("block", paper="Block Diffusion (arXiv 2503.09573)", recorded=("sdar",))
@@ -75,31 +75,12 @@ class CommittedCache:
         self.work.add(tokens)
         length = int(hi.max())
         attend = attention_mask(self.model, rows, window.at, length)
-        hidden = self.model.encode(tokens, window.at, attend, self.hook(rows, window, length))
+        mix = self.store.mixing(rows, window.at, length)  # what is not final is computed anew
+        hidden = self.model.encode(tokens, window.at, attend, mix)
         own = rows.branch == 0
         self.kept[rows.row[own]] = final[own]
         wanted = wanted.within(lo + shift, hi)
         return self.model.head(gather_states(hidden, wanted.at - shift - lo[:, None])), wanted
-
-    def hook(self, rows: Canvas, window: Span, length: int) -> KeyValueHook:
-        """Puts fresh keys and values among the kept ones, of which it gives the first `length`.
-
-        Those of branch 0 go to the store. What is not final yet is stored too, and each
-        forward computes it anew.
-        """
-        own = rows.branch == 0
-
-        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            at, row, mine = (one.to(k.device) for one in (window.at, rows.row, own))
-            index = at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-            mixed = []
-            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
-                every = kept[row, :, :length].scatter_(2, index, new)
-                kept[row[mine], :, :length] = every[mine]
-                mixed.append(every)
-            return mixed[0], mixed[1]
-
-        return mix
 
 
 @register_cache("auto")

@@ -19,7 +19,7 @@ from dlmdecode.caches.store import Store
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Work
 from dlmdecode.decoding.positions import Positions, Scattered
-from dlmdecode.models.protocol import Denoiser, KeyValueHook
+from dlmdecode.models.protocol import Denoiser
 
 NEVER = -1  # in place of a token: nothing is kept of this position
 
@@ -100,7 +100,8 @@ class PartialCache:
         tokens = rows.tokens.gather(1, query.at)
         self.work.add(tokens)
         attend = self.model.attention(query.at, rows.position, keys(seen))
-        hidden = self.model.encode(tokens, query.at, attend, self.hook(rows, query))
+        mix = self.store.mixing(rows, query.at, rows.tokens.shape[1])
+        hidden = self.model.encode(tokens, query.at, attend, mix)
         own = rows.branch == 0
         row = rows.row[own]
         kept = self.known[row, : where.shape[1]]
@@ -115,19 +116,3 @@ class PartialCache:
         answered = Scattered(wanted.contains(rows.position) & query.contains(before))
         states = gather_states(hidden, query.column(shifted(answered, self.model)))
         return self.model.head(states), answered
-
-    def hook(self, rows: Canvas, query: Scattered) -> KeyValueHook:
-        """Puts the fresh keys and values among the kept ones; those of branch 0 are kept."""
-        length, own = rows.tokens.shape[1], rows.branch == 0
-
-        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            at, row, mine = (one.to(k.device) for one in (query.at, rows.row, own))
-            index = at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-            mixed = []
-            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
-                every = kept[row, :, :length].scatter_(2, index, new)
-                kept[row[mine], :, :length] = every[mine]
-                mixed.append(every)
-            return mixed[0], mixed[1]
-
-        return mix

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
+from dlmdecode.models.protocol import KeyValueHook
 
 
 class Store:
@@ -39,3 +40,22 @@ class Store:
     def read(self, layer: int, row: Tensor, length: int) -> list[Tensor]:
         """Copies of what the rows `row` (N,) keep of the first `length` positions."""
         return [kept[row.to(kept.device), :, :length] for kept in self.layers[layer]]
+
+    def mixing(self, rows: Canvas, fresh: Tensor, length: int) -> KeyValueHook:
+        """Puts keys and values at `fresh` (N, W) among the kept ones; gives the first `length`.
+
+        Those of branch 0 are kept from then on.
+        """
+        own = rows.branch == 0
+
+        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            at, row, mine = (one.to(k.device) for one in (fresh, rows.row, own))
+            index = at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            mixed = []
+            for kept, new in zip(self.of(layer, k), (k, v), strict=True):
+                every = kept[row, :, :length].scatter_(2, index, new)
+                kept[row[mine], :, :length] = every[mine]
+                mixed.append(every)
+            return mixed[0], mixed[1]
+
+        return mix

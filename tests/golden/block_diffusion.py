@@ -145,7 +145,8 @@ class SubBlockCache(Prefill):
         tokens = rows.tokens.gather(1, window.at)
         self.work.add(tokens)
         attend = attention_mask(self.model, rows, window.at, length)
-        hidden = self.model.encode(tokens, window.at, attend, self.hook(rows, window, length))
+        mix = self.store.mixing(rows, window.at, length)
+        hidden = self.model.encode(tokens, window.at, attend, mix)
         wanted = wanted.within(lo + 1, wanted.hi)
         return self.model.head(gather_states(hidden, wanted.at - 1 - lo[:, None])), wanted
 
