@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -22,14 +21,11 @@ ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 class TraceFile:
     """Appends a run to a file; does nothing where `path` is None.
 
-    Without a tokenizer the text of ids is their numbers. Raises `OSError` for a file that cannot be
-    written.
+    Raises `OSError` for a file that cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, tokenizer: Any):
-        self.tokenizer = tokenizer
+    def __init__(self, path: str | os.PathLike[str] | None):
         self.file: IO[str] | None = None
-        self.named: set[int] = set()  # ids whose text stands in the file
         if path is not None:
             ends = ends_a_line(Path(path))
             self.file = open(path, "a", encoding="utf-8", buffering=1)
@@ -45,15 +41,6 @@ class TraceFile:
     def write(self, type: str, record: dict[str, Any]) -> None:
         assert self.file is not None
         self.file.write(ENCODE({"type": type} | record) + "\n")
-
-    def decode(self, ids: list[int]) -> str:
-        return " ".join(map(str, ids)) if self.tokenizer is None else self.tokenizer.decode(ids)
-
-    def vocabulary(self, ids: Iterable[int]) -> dict[int, str]:
-        """The text of those `ids` that the file does not name yet."""
-        new = set(ids) - self.named
-        self.named |= new
-        return {id: self.decode([id]) for id in sorted(new)}
 
 
 def ends_a_line(path: Path) -> bool:

@@ -6,7 +6,6 @@ Shapes: **n** rows of the step, **L** positions. Everything here is numpy on the
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,54 +16,33 @@ from dlmdecode.call import Call
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.trace import Step
 from dlmdecode.request import Request
-from dlmdecode.result import Generation
 from dlmdecode.settings import Settings
-from dlmdecode.trace.file import VERSION, TraceFile
+from dlmdecode.trace.file import VERSION
+from dlmdecode.trace.names import Names
 
 LOOP = "MostConfident"  # the loop's own choice, where the rule names too few
 LEVELS = np.frombuffer(  # a probability as a character
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", dtype=np.uint8
 )
 UNKNOWN = ord(".")
-TOGETHER = 32  # steps are written together: one by one, each would find the caches cold
 
 
-class GenerationFile(TraceFile):
-    """The file that `generate(…, trace=PATH)` appends its run to."""
+class Recorder:
+    """Makes the lines of a run of `call`; remembers what its lines have told."""
 
-    def __init__(
-        self, path: str | os.PathLike[str] | None, call: Call, requests: Sequence[Request]
-    ):
-        super().__init__(path, call.model.tokenizer)
-        if self.file is None:
-            return
+    def __init__(self, call: Call):
+        self.call, self.names = call, Names(call.model.tokenizer)
         self.mask_id = call.model.mask_id
-        self.drafted = np.empty((0, 0), dtype=np.int64)  # proposals that the file has, (B, L)
+        self.drafted = np.empty((0, 0), dtype=np.int64)  # proposals that were told, (B, L)
         self.begun: set[int] = set()  # rows that took part
-        self.waiting: list[Step] = []
+
+    def header(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """The line that a run begins with."""
         rows = [
-            {"prompt": self.decode(request.prompt.tolist()), "length": request.length}
+            {"prompt": self.names.decode(request.prompt.tolist()), "length": request.length}
             for request in requests
         ]
-        self.write("run", header(call) | {"rows": rows})
-
-    def step(self, step: Step) -> None:
-        """Append a step, with those since the last time once they are so many, or the run ends."""
-        if self.file is None:
-            return
-        self.waiting.append(step)
-        if len(self.waiting) == TOGETHER:
-            self.flush()
-
-    def flush(self) -> None:
-        for step in self.waiting:
-            self.write("step", self.record(step))
-        self.waiting.clear()
-
-    def __exit__(self, *error: object) -> None:
-        if self.file is not None:
-            self.flush()
-        super().__exit__(*error)
+        return {"version": VERSION, "kind": "generate"} | described(self.call) | {"rows": rows}
 
     def record(self, step: Step) -> dict[str, Any]:
         """The line of a step."""
@@ -91,7 +69,7 @@ class GenerationFile(TraceFile):
             "given": given,
             "writes": writes,
             "drafts": drafts,
-            "vocabulary": self.vocabulary(ids),
+            "vocabulary": self.names.new(ids),
         }
 
     def given(self, rows: Sequence[int], before: Any, start: Any, stop: Any) -> dict[str, Any]:
@@ -145,18 +123,9 @@ class GenerationFile(TraceFile):
             more = ((0, max(num_rows - rows, 0)), (0, max(length - columns, 0)))
             self.drafted = np.pad(self.drafted, more, constant_values=-1)
 
-    def end(self, out: Generation) -> None:
-        """Append what the run gave."""
-        if self.file is None:
-            return
-        self.flush()
-        texts = {} if out.texts is None else {"texts": out.texts}
-        costs = {"nfe": out.nfe, "new_tokens": out.new_tokens, "stats": out.stats}
-        self.write("end", texts | costs)
 
-
-def header(call: Call) -> dict[str, Any]:
-    """What the line that a run begins with says of the call."""
+def described(call: Call) -> dict[str, Any]:
+    """What decodes: sampler, options, recipe and model."""
     names = [entry.name for entry in call.composition.entries]
     slots = {
         slot: [repr(part) for part in (held if isinstance(held, tuple) else (held,))]
@@ -166,8 +135,6 @@ def header(call: Call) -> dict[str, Any]:
     known, usual = vars(call.settings), vars(Settings())
     settings = {name: value for name, value in known.items() if value != usual[name]}
     return {
-        "version": VERSION,
-        "kind": "generate",
         "sampler": "+".join(names) or "Sampler",
         "options": {name: plain(value) for name, value in (settings | call.options).items()},
         "recipe": slots,
