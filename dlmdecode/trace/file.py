@@ -28,7 +28,7 @@ class TraceFile:
         self.file: IO[str] | None = None
         if path is not None:
             ends = ends_a_line(Path(path))
-            self.file = open(path, "a", encoding="utf-8", buffering=1)
+            self.file = open(path, "a", encoding="utf-8")
             self.file.write("" if ends else "\n")
 
     def __enter__(self) -> Any:
@@ -38,9 +38,11 @@ class TraceFile:
         if self.file is not None:
             self.file.close()
 
-    def write(self, type: str, record: dict[str, Any]) -> None:
+    def write(self, type: str, *records: dict[str, Any]) -> None:
+        """Append lines, all at once."""
         assert self.file is not None
-        self.file.write(ENCODE({"type": type} | record) + "\n")
+        self.file.writelines(ENCODE({"type": type} | record) + "\n" for record in records)
+        self.file.flush()
 
 
 def ends_a_line(path: Path) -> bool:

@@ -36,9 +36,8 @@ class GenerationFile(TraceFile):
             self.flush()
 
     def flush(self) -> None:
-        for step in self.waiting:
-            self.write("step", self.recorder.record(step))
-        self.waiting.clear()
+        steps, self.waiting = self.waiting, []
+        self.write("step", *map(self.recorder.record, steps))
 
     def __exit__(self, *error: object) -> None:
         if self.file is not None:
