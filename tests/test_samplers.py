@@ -14,8 +14,8 @@ from dlmdecode.caches import cache_policy
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.loop import choose, denoise
 from dlmdecode.decoding.positions import Span
-from dlmdecode.samplers.dawn import EDGES, PROB
-from dlmdecode.samplers.learn2pd import AcceptanceFilter
+from dlmdecode.samplers.dawn_graph import EDGES, PROB
+from dlmdecode.samplers.learn2pd_filter import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
 GOLDEN = Path(__file__).parent / "golden"

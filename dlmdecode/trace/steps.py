@@ -6,7 +6,6 @@ Shapes: **n** rows of the step, **L** positions. Everything here is numpy on the
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,63 +16,42 @@ from dlmdecode.call import Call
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.trace import Step
 from dlmdecode.request import Request
-from dlmdecode.result import Generation
 from dlmdecode.settings import Settings
-from dlmdecode.trace.file import VERSION, TraceFile
+from dlmdecode.trace.file import VERSION
+from dlmdecode.trace.names import Names
 
 LOOP = "MostConfident"  # the loop's own choice, where the rule names too few
-LEVELS = np.frombuffer(  # a probability as a character
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", dtype=np.uint8
+CODES = np.frombuffer(  # a probability as a character, one of 64, and behind these that of none
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/.", dtype=np.uint8
 )
-UNKNOWN = ord(".")
-TOGETHER = 32  # steps are written together: one by one, each would find the caches cold
+LEVELS, UNKNOWN = CODES[:64], CODES[64]
 
 
-class GenerationFile(TraceFile):
-    """The file that `generate(…, trace=PATH)` appends its run to."""
+class Recorder:
+    """Makes the lines of a run of `call`; remembers what its lines have told."""
 
-    def __init__(
-        self, path: str | os.PathLike[str] | None, call: Call, requests: Sequence[Request]
-    ):
-        super().__init__(path, call.model.tokenizer)
-        if self.file is None:
-            return
+    def __init__(self, call: Call):
+        self.call, self.names = call, Names(call.model.tokenizer)
         self.mask_id = call.model.mask_id
-        self.drafted = np.empty((0, 0), dtype=np.int64)  # proposals that the file has, (B, L)
+        self.drafted = np.empty((0, 0), dtype=np.int64)  # proposals that were told, (B, L)
         self.begun: set[int] = set()  # rows that took part
-        self.waiting: list[Step] = []
+
+    def header(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """The line that a run begins with."""
         rows = [
-            {"prompt": self.decode(request.prompt.tolist()), "length": request.length}
+            {"prompt": self.names.decode(request.prompt.tolist()), "length": request.length}
             for request in requests
         ]
-        self.write("run", header(call) | {"rows": rows})
-
-    def step(self, step: Step) -> None:
-        """Append a step, with those since the last time once they are so many, or the run ends."""
-        if self.file is None:
-            return
-        self.waiting.append(step)
-        if len(self.waiting) == TOGETHER:
-            self.flush()
-
-    def flush(self) -> None:
-        for step in self.waiting:
-            self.write("step", self.record(step))
-        self.waiting.clear()
-
-    def __exit__(self, *error: object) -> None:
-        if self.file is not None:
-            self.flush()
-        super().__exit__(*error)
+        return {"version": VERSION, "kind": "generate"} | described(self.call) | {"rows": rows}
 
     def record(self, step: Step) -> dict[str, Any]:
         """The line of a step."""
-        rows, begin, cost = step.rows.tolist(), step.start.tolist(), step.cost
-        before, after = array(step.before)[rows], array(step.sequences)[rows]
-        start, stop = array(step.start), step.stop.tolist()
-        given = self.given(rows, before, start, array(step.stop))
-        writes = self.writes(step, before, after, start)
-        drafts, sure = self.drafts(step, before, start)
+        rows, start, cost = step.rows.tolist(), array(step.start), step.cost
+        before, after = (of_rows(array(all), rows) for all in (step.before, step.sequences))
+        given = self.given(rows, before, start, step.stop)
+        writes = writes_of(step, rows, before, after, start)
+        fresh = contained(step.fresh, before.shape[1]) & (before == self.mask_id)
+        drafts = self.drafts(rows, array(step.proposal.token), fresh, start)
         ids = {*writes["token"], *drafts["token"], *given.get("token", ())}
         return {
             "step": step.number,
@@ -83,60 +61,36 @@ class GenerationFile(TraceFile):
             "refreshes": cost.refreshes,
             "rows": rows,
             "nfe": step.nfe.tolist(),
-            "lo": [at - zero for at, zero in zip(step.lo.tolist(), begin, strict=True)],
-            "hi": [at - zero for at, zero in zip(step.hi.tolist(), begin, strict=True)],
-            "stop": [at - zero for at, zero in zip(stop, begin, strict=True)],
+            "lo": (array(step.lo) - start).tolist(),
+            "hi": (array(step.hi) - start).tolist(),
+            "stop": (array(step.stop) - start).tolist(),
             "held": step.held.tolist(),
-            "confidence": sure,
+            "confidence": letters(step, fresh, start),
             "given": given,
             "writes": writes,
             "drafts": drafts,
-            "vocabulary": self.vocabulary(ids),
+            "vocabulary": self.names.new(ids),
         }
 
-    def given(self, rows: Sequence[int], before: Any, start: Any, stop: Any) -> dict[str, Any]:
+    def given(self, rows: list[int], before: Any, start: Any, stop: Tensor) -> dict[str, Any]:
         """What stands in the texts of rows that take part for the first time."""
         new = [index for index, row in enumerate(rows) if row not in self.begun]
         if not new:
             return {}
         self.begun.update(rows)
         position = np.arange(before.shape[1])
-        text = (position >= start[new, None]) & (position < stop[new, None])
+        text = (position >= start[new, None]) & (position < array(stop)[new, None])
         index, at = np.nonzero(text & (before[new] != self.mask_id))
         index = np.array(new)[index]
         return columns(rows, index, at - start[index], before[index, at]) if len(at) else {}
 
-    def writes(self, step: Step, before: Any, after: Any, start: Any) -> dict[str, Any]:
-        """The tokens that this step changed, column by column."""
-        index, at = np.nonzero(before != after)
-        done = zip(*(array(done)[index, at].tolist() for _, done in step.trail), strict=True)
-        was, proposal = before[index, at].tolist(), step.proposal
-        sure = numbers(step.confidence, index, at)
-        found = columns(step.rows.tolist(), index, at - start[index], after[index, at])
-        which = map(reason, was, done)
-        found["rule"] = [label(step.trail[i][0], c) for i, c in zip(which, sure, strict=True)]
-        proposed = (after[index, at] == array(proposal.token)[index, at]).tolist()
-        for name, values in (
-            ("confidence", sure),
-            ("margin", numbers(proposal.margin, index, at)),
-            ("entropy", numbers(proposal.entropy, index, at)),
-        ):
-            found[name] = [v if ok else None for v, ok in zip(values, proposed, strict=True)]
+    def drafts(self, rows: list[int], token: Any, fresh: Any, start: Any) -> dict[str, Any]:
+        """What the model would write at positions `fresh`, where the file has it otherwise."""
+        self.fit(max(rows) + 1, fresh.shape[1])
+        index, at = (fresh & (of_rows(self.drafted, rows) != token)).nonzero()
+        found = columns(rows, index, at - start[index], token[index, at])
+        self.drafted[found["row"], at] = found["token"]
         return found
-
-    def drafts(self, step: Step, before: Any, start: Any) -> tuple[dict[str, Any], list[str]]:
-        """What the model would write otherwise than the file has it, and how sure it is of all."""
-        rows, token = step.rows.tolist(), array(step.proposal.token)
-        fresh = contained(step.fresh, before.shape[1]) & (before == self.mask_id)
-        self.fit(max(rows) + 1, before.shape[1])
-        kept = self.drafted[rows]
-        index, at = np.nonzero(fresh & (kept != token))
-        self.drafted[rows] = np.where(fresh, token, kept)
-        level = (array(step.proposal.prob) * 63 + 0.5).astype(np.uint8)
-        text = np.where(fresh, LEVELS[level], UNKNOWN).astype(np.uint8)
-        bounds = zip(start.tolist(), step.stop.tolist(), strict=True)
-        sure = [row[lo:hi].tobytes().decode() for row, (lo, hi) in zip(text, bounds, strict=True)]
-        return columns(rows, index, at - start[index], token[index, at]), sure
 
     def fit(self, num_rows: int, length: int) -> None:
         """Room for so many rows and positions."""
@@ -145,18 +99,36 @@ class GenerationFile(TraceFile):
             more = ((0, max(num_rows - rows, 0)), (0, max(length - columns, 0)))
             self.drafted = np.pad(self.drafted, more, constant_values=-1)
 
-    def end(self, out: Generation) -> None:
-        """Append what the run gave."""
-        if self.file is None:
-            return
-        self.flush()
-        texts = {} if out.texts is None else {"texts": out.texts}
-        costs = {"nfe": out.nfe, "new_tokens": out.new_tokens, "stats": out.stats}
-        self.write("end", texts | costs)
+
+def writes_of(step: Step, rows: list[int], before: Any, after: Any, start: Any) -> dict[str, Any]:
+    """The tokens that a step changed, column by column."""
+    index, at = (before != after).nonzero()
+    done = zip(*(array(done)[index, at].tolist() for _, done in step.trail), strict=True)
+    was, proposal = before[index, at].tolist(), step.proposal
+    sure = numbers(step.confidence, index, at)
+    found = columns(rows, index, at - start[index], after[index, at])
+    which = map(reason, was, done)
+    found["rule"] = [label(step.trail[i][0], c) for i, c in zip(which, sure, strict=True)]
+    proposed = (after[index, at] == array(proposal.token)[index, at]).tolist()
+    for name, values in (
+        ("confidence", sure),
+        ("margin", numbers(proposal.margin, index, at)),
+        ("entropy", numbers(proposal.entropy, index, at)),
+    ):
+        found[name] = [v if ok else None for v, ok in zip(values, proposed, strict=True)]
+    return found
 
 
-def header(call: Call) -> dict[str, Any]:
-    """What the line that a run begins with says of the call."""
+def letters(step: Step, fresh: Any, start: Any) -> list[str]:
+    """How sure the model is of its proposals at positions `fresh`, a text for each row."""
+    level = (array(step.proposal.prob) * 63 + 0.5).astype(np.uint8)
+    text = CODES[np.where(fresh, level, 64)]
+    bounds = zip(start.tolist(), step.stop.tolist(), strict=True)
+    return [row[lo:hi].tobytes().decode() for row, (lo, hi) in zip(text, bounds, strict=True)]
+
+
+def described(call: Call) -> dict[str, Any]:
+    """What decodes: sampler, options, recipe and model."""
     names = [entry.name for entry in call.composition.entries]
     slots = {
         slot: [repr(part) for part in (held if isinstance(held, tuple) else (held,))]
@@ -166,8 +138,6 @@ def header(call: Call) -> dict[str, Any]:
     known, usual = vars(call.settings), vars(Settings())
     settings = {name: value for name, value in known.items() if value != usual[name]}
     return {
-        "version": VERSION,
-        "kind": "generate",
         "sampler": "+".join(names) or "Sampler",
         "options": {name: plain(value) for name, value in (settings | call.options).items()},
         "recipe": slots,
@@ -211,16 +181,25 @@ def array(tensor: Tensor) -> Any:
     return tensor.cpu().numpy()
 
 
+def of_rows(all: Any, rows: list[int]) -> Any:
+    """Those of all rows; no copy where they are all."""
+    return all if rows == list(range(len(all))) else all[rows]
+
+
 def contained(positions: Positions, length: int) -> Any:
     """Which of so many positions are among them, (n, length) bool."""
-    if not isinstance(positions, Span):
-        where = array(positions.where)
-        return np.pad(where, ((0, 0), (0, length - where.shape[1])))
-    at = np.arange(length)
-    return (at >= array(positions.lo)[:, None]) & (at < array(positions.hi)[:, None])
+    if isinstance(positions, Span):
+        at = np.arange(length)
+        return (at >= array(positions.lo)[:, None]) & (at < array(positions.hi)[:, None])
+    where = array(positions.where)
+    if where.shape[1] == length:
+        return where
+    wide = np.zeros((len(where), length), dtype=bool)
+    wide[:, : where.shape[1]] = where
+    return wide
 
 
-def columns(rows: Sequence[int], index: Any, position: Any, token: Any) -> dict[str, list[Any]]:
+def columns(rows: list[int], index: Any, position: Any, token: Any) -> dict[str, list[Any]]:
     """Tokens at positions of the rows `index`, as lists of equal length."""
     row = [rows[i] for i in index.tolist()]
     return {"row": row, "position": position.tolist(), "token": token.tolist()}

@@ -21,7 +21,8 @@ from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import Threshold, TopK, by_rule
 from dlmdecode.samplers.certainty import CertaintyDensity
 from dlmdecode.samplers.core import AskAgain, OldTokens
-from dlmdecode.samplers.dawn import DependencyGraph, Independent
+from dlmdecode.samplers.dawn import Independent
+from dlmdecode.samplers.dawn_graph import DependencyGraph
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory

@@ -151,7 +151,7 @@ class OwnRow(DelayedSpan):
         hidden = self.encode(rows, window, self.query(window))
         wanted = wanted.within(window.lo, window.hi)
         column = window.column(wanted.at)
-        return self.model.head(gather_states(hidden, column.where(column > 0, 1))), wanted
+        return gather_states(hidden, column.where(column > 0, 1)), wanted
 
 
 def sliding(case: Case, rule: Any, dtype: torch.dtype) -> Setup:
@@ -272,7 +272,7 @@ class SharedWindow(DelayedWindow):
         plain.model.shift = 0
         hidden = plain.encode(rows, piece, piece.at)
         wanted = wanted.within(window.lo, window.hi)
-        return self.model.head(gather_states(hidden, wanted.at - shift - piece.lo[:, None])), wanted
+        return gather_states(hidden, wanted.at - shift - piece.lo[:, None]), wanted
 
 
 @dataclass(frozen=True)
