@@ -5,7 +5,6 @@ Shapes: **T** steps, **n** rows of each, **L** positions. Everything here is num
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby, repeat
 from operator import attrgetter
@@ -132,13 +131,10 @@ def writes_of(stack: Stack, rows: list[int], before: Any, after: Any, start: Any
     sure = numbers(stack("confidence")[where])
     parts = reasons(stack.steps, where, before[where].tolist())
     found["rule"] = [label(part, c) for part, c in zip(parts, sure, strict=True)]
-    proposed = (after[where] == stack("proposal.token")[where]).tolist()
-    for name, values in (
-        ("confidence", sure),
-        ("margin", numbers(stack("proposal.margin")[where])),
-        ("entropy", numbers(stack("proposal.entropy")[where])),
-    ):
-        found[name] = [v if ok else None for v, ok in zip(values, proposed, strict=True)]
+    others = after[where] != stack("proposal.token")[where]
+    for name in ("confidence", "proposal.margin", "proposal.entropy"):
+        own = np.where(others, np.nan, stack(name)[where])
+        found[name.rpartition(".")[2]] = numbers(own)
     return split(which, len(before), found)
 
 
@@ -205,4 +201,8 @@ def split(which: Any, count: int, found: Columns) -> list[Columns]:
 
 def numbers(values: Any) -> list[float | None]:
     """With four digits; None for what is not finite."""
-    return [round(value, 4) if math.isfinite(value) else None for value in values.tolist()]
+    finite = np.isfinite(values)
+    found = values.astype(np.float64).round(4).tolist()
+    if finite.all():
+        return found
+    return [value if known else None for value, known in zip(found, finite.tolist(), strict=True)]
