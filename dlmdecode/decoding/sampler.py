@@ -122,6 +122,11 @@ class Sampler:
     def takes_back(self) -> bool:
         return any(part.takes_back for part in self.parts)
 
+    @cached_property
+    def by_position(self) -> bool:
+        """Whether logits may come in slices."""
+        return self.estimate.by_position and all(part.by_position for part in self.processors)
+
     @property
     def draws(self) -> bool:
         """Whether the text depends on the seed."""
