@@ -60,7 +60,7 @@ class LatticeTree:
             lam=self.lam,
             eos_ids=as_tensor(eos_ids),
         )
-        tree = Draft(token, parent, score.clamp(max=0))
+        tree = Draft.known(token, parent, score.clamp(max=0))
         return tree.only(tree.depth_first())
 
 
