@@ -23,6 +23,7 @@ import dlmdecode  # noqa: E402
 from dlmdecode.serve.app import create_app  # noqa: E402
 from dlmdecode.serve.limits import Limits  # noqa: E402
 from dlmdecode.serve.reading import Served  # noqa: E402
+from dlmdecode.trace import read  # noqa: E402
 
 LIMITS = Limits(body=4096, tokens=64, choices=4, queue=100, engines=3)
 MESSAGES = [{"role": "user", "content": "w5 w6 w7"}]
@@ -216,7 +217,7 @@ def malformed():
     ]
     every = [{**good, name: value} for name in names for value in values
              if (name, value) not in fine]  # fmt: skip
-    return random.Random(0).sample(every, 170)
+    return random.Random(0).sample(every, 169)
 
 
 def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
@@ -235,6 +236,7 @@ def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
         post("/v1/completions", json={"model": "other", "prompt": "w1"}),
         post("/v1/completions", content=b"{}"),
         post("/v1/completions", json={"model": "toy", "prompt": "w1", "canvas": True}),
+        post("/v1/completions", json={"model": "toy", "prompt": "w1", "trace": True}),
         post("/v1/nothing", json={}),
         server.http.get("/v1/completions"),
         server.http.get("/v1/models/other"),
@@ -257,6 +259,8 @@ def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
         ({"sampler": "threshold,max_new_tokens=65"}, 400, "max_new_tokens", "at most 64 here"),
         ({"n": 5, "temperature": 1.0}, 400, "n", "at most 4"),
         ({"n": 2}, 400, "n", "temperature"),
+        ({"trace": "/tmp/run.jsonl", "stream": True}, 400, "trace", "give True or False"),
+        ({"trace": True}, 400, "trace", "send stream, too"),
         ({"sampler": "thresold"}, 400, None, "did you mean 'threshold'"),
         ({"threshold": 7}, 400, "threshold", "at most 2"),
         ({"presence_penalty": 1}, 400, "presence_penalty", "not served"),
@@ -339,3 +343,17 @@ def test_metrics_count_requests_and_tokens(server):
     for line in ("dlmdecode_tokens_total", "dlmdecode_in_flight 0.0", "dlmdecode_waiting 0.0"):
         assert line in text
     assert 'dlmdecode_requests_total{path="/v1/completions",status="200"}' in text
+
+
+def test_the_trace_in_a_stream_is_that_of_generate(server, tmp_path):
+    body = {"model": "toy", "prompt": "w1 w2", "stream": True, "trace": True, "sampler": "wino"}
+    with server.http.stream("POST", "/v1/completions", json=body) as response:
+        lines = [json.loads(line[6:]) for line in response.iter_lines() if line[6:7] == "{"]
+    path = tmp_path / "stream.jsonl"
+    path.write_text("".join(json.dumps(line["trace"]) + "\n" for line in lines if "trace" in line))
+    single = alone("w1 w2", "wino", trace=tmp_path / "single.jsonl")
+    (own,), (alike,) = read(path), read(tmp_path / "single.jsonl")
+    timeless = [[step | {"seconds": 0, "index": 0} for step in run.steps] for run in (own, alike)]
+    assert timeless[0] == timeless[1] and own.vocabulary == alike.vocabulary
+    assert own.header["rows"] == alike.header["rows"] and own.header["sampler"] == "wino"
+    assert own.end["texts"] == single.texts and own.end["new_tokens"] == single.new_tokens
