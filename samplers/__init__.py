@@ -19,6 +19,7 @@ from dlmdecode.samplers import (  # noqa: F401
     entropy_bound,
     eoser,
     factor,
+    flash_verify,
     frechet,
     freedave,
     hierarchy,

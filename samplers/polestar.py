@@ -108,7 +108,7 @@ class Early(Selection):
         return where | (canvas.open & (sure > self.early) & enough)
 
 
-@register_sampler("polestar", paper="arXiv 2607.14107")
+@register_sampler("polestar", paper="arXiv 2607.14107, its code not recorded")
 def polestar(threshold: Probability = 0.9, early: Probability = 0.7) -> Sampler:
     """Commit what is confident, and a little earlier what has just seen something new."""
     require(early < threshold, "early", early, f"give less than threshold={threshold}")

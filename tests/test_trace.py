@@ -10,7 +10,8 @@ from toy import MASK, micro, prompts
 import dlmdecode
 from dlmdecode.speculation import speculate
 from dlmdecode.trace import read
-from dlmdecode.trace.steps import LEVELS, reason
+from dlmdecode.trace.reasons import reason
+from dlmdecode.trace.steps import LEVELS
 
 SMALL = {"max_new_tokens": 16, "block_length": 8}
 
@@ -116,12 +117,22 @@ def step_block(line):
     return slice(first, first + 8)
 
 
-def test_refreshes_of_a_cache_are_counted(path):
+def refreshes(path, family, cache, **options):
+    model = micro(family)
     dlmdecode.generate(
-        micro("llada"), prompts(5), "vanilla", cache="dual", trace=path, eos="ignore", **SMALL
+        model, prompts(5), "vanilla", cache=cache, trace=path, eos="ignore", **options
     )
-    counts = [step["refreshes"] for step in read(path)[0].steps]
-    assert counts == [1] * 8 + [2] * 8
+    return [step["refreshes"] for step in read(path)[0].steps]
+
+
+def test_refreshes_of_a_cache_are_counted(path):
+    assert refreshes(path, "llada", "dual", **SMALL) == [1] * 8 + [2] * 8
+
+
+def test_blocks_that_join_the_committed_cache_are_its_refreshes(path):
+    block = micro("sdar").block_length
+    counts = refreshes(path, "sdar", "block", max_new_tokens=3 * block)
+    assert block == 4 and counts == [1] * 3 + [2] * 4 + [3] * 4 + [4]
 
 
 def test_a_crash_leaves_the_steps_before_it_and_the_next_run_a_line_of_its_own(path):

@@ -44,6 +44,7 @@ class CommittedCache(Headed):
         kept, final = self.kept[rows.row], self.final(rows)
         due = final > kept  # they have more to compute, and the others need not wait
         groups = [index.nonzero()[:, 0] for index in (due, ~due)]
+        self.work.refreshes += len(groups[0])
         parts = [
             self.compute(rows.take(index), wanted.take(index), kept[index], final[index])
             for index in groups

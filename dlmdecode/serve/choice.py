@@ -89,7 +89,7 @@ class Choice:
             if canvas and self.cut is None:
                 self.tell(self.index, self.view(step))
             if recorder is not None:
-                self.tell(self.index, Line("step", recorder.record(step)))
+                self.tell(self.index, Line("step", *recorder.lines([step])))
 
         self.request.on_step = look
 

@@ -36,13 +36,16 @@ class GenerationFile(TraceFile):
             self.flush()
 
     def flush(self) -> None:
+        """Append the steps that wait."""
         steps, self.waiting = self.waiting, []
-        self.write("step", *map(self.recorder.record, steps))
+        if steps:
+            self.write("step", *self.recorder.lines(steps))
 
     def __exit__(self, *error: object) -> None:
-        if self.file is not None:
+        try:
             self.flush()
-        super().__exit__(*error)
+        finally:
+            super().__exit__(*error)
 
     def end(self, out: Generation) -> None:
         """Append what the run gave."""

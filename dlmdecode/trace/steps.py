@@ -1,16 +1,17 @@
-"""A step of denoising as a line: what changed, by which part, and how sure the model was.
+"""Steps of denoising as lines: what changed, by which part, and how sure the model was.
 
-Shapes: **n** rows of the step, **L** positions. Everything here is numpy on the host.
+Shapes: **T** steps, **n** rows of each, **L** positions. Everything here is numpy on the host.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import groupby, repeat
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from dlmdecode.call import Call
 from dlmdecode.decoding.positions import Positions, Span
@@ -19,12 +20,14 @@ from dlmdecode.request import Request
 from dlmdecode.settings import Settings
 from dlmdecode.trace.file import VERSION
 from dlmdecode.trace.names import Names
+from dlmdecode.trace.reasons import array, bounds, label, reasons
 
-LOOP = "MostConfident"  # the loop's own choice, where the rule names too few
 CODES = np.frombuffer(  # a probability as a character, one of 64, and behind these that of none
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/.", dtype=np.uint8
 )
 LEVELS, UNKNOWN = CODES[:64], CODES[64]
+Columns: TypeAlias = dict[str, list[Any]]
+"""Entries of a line, column by column."""
 
 
 class Recorder:
@@ -44,53 +47,56 @@ class Recorder:
         ]
         return {"version": VERSION, "kind": "generate"} | described(self.call) | {"rows": rows}
 
-    def record(self, step: Step) -> dict[str, Any]:
-        """The line of a step."""
-        rows, start, cost = step.rows.tolist(), array(step.start), step.cost
-        before, after = (of_rows(array(all), rows) for all in (step.before, step.sequences))
-        given = self.given(rows, before, start, step.stop)
-        writes = writes_of(step, rows, before, after, start)
-        fresh = contained(step.fresh, before.shape[1]) & (before == self.mask_id)
-        drafts = self.drafts(rows, array(step.proposal.token), fresh, start)
-        ids = {*writes["token"], *drafts["token"], *given.get("token", ())}
-        return {
-            "step": step.number,
-            "seconds": round(cost.seconds, 6),
-            "forwards": cost.calls,
-            "positions": cost.positions,
-            "refreshes": cost.refreshes,
-            "rows": rows,
-            "nfe": step.nfe.tolist(),
-            "lo": (array(step.lo) - start).tolist(),
-            "hi": (array(step.hi) - start).tolist(),
-            "stop": (array(step.stop) - start).tolist(),
-            "held": step.held.tolist(),
-            "confidence": letters(step, fresh, start),
-            "given": given,
-            "writes": writes,
-            "drafts": drafts,
-            "vocabulary": self.names.new(ids),
-        }
+    def lines(self, steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+        """The lines of steps. Those of the same rows are looked at together, which costs least."""
+        for _, alike in groupby(steps, lambda step: (step.rows.tolist(), step.before.shape)):
+            yield from self.together(list(alike))
 
-    def given(self, rows: list[int], before: Any, start: Any, stop: Tensor) -> dict[str, Any]:
+    def together(self, steps: list[Step]) -> Iterator[dict[str, Any]]:
+        """The lines of T steps of the same rows."""
+        rows, stack = steps[0].rows.tolist(), Stack(steps)
+        before, after = (stack(name)[:, rows] for name in ("before", "sequences"))
+        start, stop = stack("start"), stack("stop")
+        fresh = np.stack([contained(step.fresh, before.shape[2]) for step in steps])
+        fresh &= before == self.mask_id
+        parts = {
+            "nfe": stack("nfe").tolist(),
+            "lo": (stack("lo") - start).tolist(),
+            "hi": (stack("hi") - start).tolist(),
+            "stop": (stop - start).tolist(),
+            "held": stack("held").tolist(),
+            "confidence": letters(stack("proposal.prob"), fresh, start, stop),
+            "given": [self.given(rows, before[0], start[0], stop[0]), *repeat({}, len(steps) - 1)],
+            "writes": writes_of(stack, rows, before, after, start),
+            "drafts": self.drafts(rows, stack("proposal.token"), fresh, start),
+        }
+        for step, *own in zip(steps, *parts.values(), strict=True):
+            line = dict(zip(parts, own, strict=True))
+            told = (line[name].get("token", ()) for name in ("given", "writes", "drafts"))
+            names = self.names.new(id for ids in told for id in ids)
+            yield costs(step) | {"rows": rows} | line | {"vocabulary": names}
+
+    def given(self, rows: list[int], before: Any, start: Any, stop: Any) -> Columns:
         """What stands in the texts of rows that take part for the first time."""
         new = [index for index, row in enumerate(rows) if row not in self.begun]
-        if not new:
-            return {}
         self.begun.update(rows)
         position = np.arange(before.shape[1])
-        text = (position >= start[new, None]) & (position < array(stop)[new, None])
-        index, at = np.nonzero(text & (before[new] != self.mask_id))
-        index = np.array(new)[index]
+        text = (position >= start[new, None]) & (position < stop[new, None])
+        index, at = (text & (before[new] != self.mask_id)).nonzero()
+        index = np.array(new, dtype=np.int64)[index]
         return columns(rows, index, at - start[index], before[index, at]) if len(at) else {}
 
-    def drafts(self, rows: list[int], token: Any, fresh: Any, start: Any) -> dict[str, Any]:
+    def drafts(self, rows: list[int], token: Any, fresh: Any, start: Any) -> list[Columns]:
         """What the model would write at positions `fresh`, where the file has it otherwise."""
-        self.fit(max(rows) + 1, fresh.shape[1])
-        index, at = (fresh & (of_rows(self.drafted, rows) != token)).nonzero()
-        found = columns(rows, index, at - start[index], token[index, at])
-        self.drafted[found["row"], at] = found["token"]
-        return found
+        self.fit(max(rows) + 1, fresh.shape[2])
+        told, new = self.drafted[rows], np.empty_like(fresh)
+        for now, here, differs in zip(token, fresh, new, strict=True):
+            np.logical_and(here, told != now, out=differs)
+            np.copyto(told, now, where=differs)
+        self.drafted[rows] = told
+        which, index, at = new.nonzero()
+        found = columns(rows, index, at - start[which, index], token[which, index, at])
+        return split(which, len(token), found)
 
     def fit(self, num_rows: int, length: int) -> None:
         """Room for so many rows and positions."""
@@ -100,31 +106,36 @@ class Recorder:
             self.drafted = np.pad(self.drafted, more, constant_values=-1)
 
 
-def writes_of(step: Step, rows: list[int], before: Any, after: Any, start: Any) -> dict[str, Any]:
-    """The tokens that a step changed, column by column."""
-    index, at = (before != after).nonzero()
-    done = zip(*(array(done)[index, at].tolist() for _, done in step.trail), strict=True)
-    was, proposal = before[index, at].tolist(), step.proposal
-    sure = numbers(step.confidence, index, at)
-    found = columns(rows, index, at - start[index], after[index, at])
-    which = map(reason, was, done)
-    found["rule"] = [label(step.trail[i][0], c) for i, c in zip(which, sure, strict=True)]
-    proposed = (after[index, at] == array(proposal.token)[index, at]).tolist()
-    for name, values in (
-        ("confidence", sure),
-        ("margin", numbers(proposal.margin, index, at)),
-        ("entropy", numbers(proposal.entropy, index, at)),
-    ):
-        found[name] = [v if ok else None for v, ok in zip(values, proposed, strict=True)]
-    return found
+class Stack:
+    """Fields of several steps on the host, each as one array (T, …)."""
+
+    def __init__(self, steps: list[Step]):
+        self.steps = steps
+
+    def __call__(self, name: str) -> Any:
+        pick = attrgetter(name)
+        return torch.stack([pick(step) for step in self.steps]).cpu().numpy()
 
 
-def letters(step: Step, fresh: Any, start: Any) -> list[str]:
-    """How sure the model is of its proposals at positions `fresh`, a text for each row."""
-    level = (array(step.proposal.prob) * 63 + 0.5).astype(np.uint8)
-    text = CODES[np.where(fresh, level, 64)]
-    bounds = zip(start.tolist(), step.stop.tolist(), strict=True)
-    return [row[lo:hi].tobytes().decode() for row, (lo, hi) in zip(text, bounds, strict=True)]
+def costs(step: Step) -> dict[str, Any]:
+    """Which step it is, and what all so far have cost."""
+    cost = step.cost
+    counts = {"forwards": cost.calls, "positions": cost.positions, "refreshes": cost.refreshes}
+    return {"step": step.number, "seconds": round(cost.seconds, 6)} | counts
+
+
+def writes_of(stack: Stack, rows: list[int], before: Any, after: Any, start: Any) -> list[Columns]:
+    """The tokens that each step changed, column by column."""
+    where = which, index, at = (before != after).nonzero()
+    found = columns(rows, index, at - start[which, index], after[where])
+    sure = numbers(stack("confidence")[where])
+    parts = reasons(stack.steps, where, before[where].tolist())
+    found["rule"] = [label(part, c) for part, c in zip(parts, sure, strict=True)]
+    others = after[where] != stack("proposal.token")[where]
+    for name in ("confidence", "proposal.margin", "proposal.entropy"):
+        own = np.where(others, np.nan, stack(name)[where])
+        found[name.rpartition(".")[2]] = numbers(own)
+    return split(which, len(before), found)
 
 
 def described(call: Call) -> dict[str, Any]:
@@ -154,38 +165,6 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def reason(before: int, done: Sequence[int | bool]) -> int:
-    """Which entry of the trail is the reason for a position's last change.
-
-    Args:
-        before: its token before the step.
-        done: what each entry says of it: the token after it, or whether it wants a commit. Of
-            several that want one the first is the reason.
-    """
-    which, wanted = -1, -1
-    for number, now in enumerate(done):
-        if isinstance(now, bool):
-            wanted = number if now and wanted < 0 else wanted
-        else:
-            which = which if now == before else number if wanted < 0 else wanted
-            before, wanted = now, -1
-    return which
-
-
-def label(part: Any, confidence: float | None) -> str:
-    """What a change by `part` is called."""
-    return LOOP if part is None else part.label(-math.inf if confidence is None else confidence)
-
-
-def array(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
-
-
-def of_rows(all: Any, rows: list[int]) -> Any:
-    """Those of all rows; no copy where they are all."""
-    return all if rows == list(range(len(all))) else all[rows]
-
-
 def contained(positions: Positions, length: int) -> Any:
     """Which of so many positions are among them, (n, length) bool."""
     if isinstance(positions, Span):
@@ -199,13 +178,31 @@ def contained(positions: Positions, length: int) -> Any:
     return wide
 
 
-def columns(rows: list[int], index: Any, position: Any, token: Any) -> dict[str, list[Any]]:
+def letters(prob: Any, fresh: Any, start: Any, stop: Any) -> list[list[str]]:
+    """How sure the model is of its proposals at positions `fresh`, a text for each row."""
+    text = CODES[np.where(fresh, (prob * 63 + 0.5).astype(np.uint8), 64)]
+    every = zip(text, start.tolist(), stop.tolist(), strict=True)
+    return [
+        [row[lo:hi].tobytes().decode() for row, lo, hi in zip(*one, strict=True)] for one in every
+    ]
+
+
+def columns(rows: list[int], index: Any, position: Any, token: Any) -> Columns:
     """Tokens at positions of the rows `index`, as lists of equal length."""
     row = [rows[i] for i in index.tolist()]
     return {"row": row, "position": position.tolist(), "token": token.tolist()}
 
 
-def numbers(values: Tensor, index: Any, at: Any) -> list[float | None]:
-    """Numbers at positions, with four digits; None for what is not finite."""
-    found = array(values)[index, at].tolist()
-    return [round(value, 4) if math.isfinite(value) else None for value in found]
+def split(which: Any, count: int, found: Columns) -> list[Columns]:
+    """Columns of several steps as those of each; `which` says whose an entry is, in order."""
+    ends = bounds(which, count)
+    return [{name: values[a:b] for name, values in found.items()} for a, b in ends]
+
+
+def numbers(values: Any) -> list[float | None]:
+    """With four digits; None for what is not finite."""
+    finite = np.isfinite(values)
+    found = values.astype(np.float64).round(4).tolist()
+    if finite.all():
+        return found
+    return [value if known else None for value, known in zip(found, finite.tolist(), strict=True)]

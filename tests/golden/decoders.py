@@ -212,11 +212,11 @@ class DreamCycles(Cycles):
     """SlowFast's Dream code: estimates begin as zeros, their unbiased variance is compared, and a
     mean is rounded."""
 
-    def fixed(self, estimates: Tensor, last: Tensor) -> Tensor:
+    def fixed(self, estimates: Tensor, steps: Tensor) -> Tensor:
         known = estimates.clamp(min=0).double()
         stable = known.var(1) <= self.deviation
         mean = known.mean(1).round().long().clamp(min=1)
-        return torch.where(stable, estimates[:, -1], mean.masked_fill(~last, -1))
+        return torch.where(stable, estimates[:, -1], mean.masked_fill(steps < self.explore, -1))
 
 
 @dataclass(frozen=True)

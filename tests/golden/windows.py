@@ -21,11 +21,10 @@ from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor, Revision, Selection
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import FixedBlocks
+from dlmdecode.parts.blocks import FixedBlocks, MaskWindow
 from dlmdecode.parts.remasking import first
 from dlmdecode.parts.scores import NegativeEntropy
 from dlmdecode.parts.select import Threshold, TopK
-from dlmdecode.samplers.dcd import MaskWindow
 from dlmdecode.samplers.dsb import SlidingBlock
 from dlmdecode.samplers.streaming import FallingThreshold
 
