@@ -161,6 +161,8 @@ class Sampler:
 
     def bind(self, model: Any) -> Sampler:
         """The recipe with parts that need to know the model (tokens of its vocabulary) resolved."""
+        if all(part.bind(model) is part for part in self.parts):
+            return self
         slots = self.slots
         bound: dict[str, Any] = {name: slots[name] and slots[name].bind(model) for name in ONE}
         for name in MANY:
