@@ -28,7 +28,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "temperature": {"type": float, "help": "0 is greedy"},
     "path_search": {"choices": ("cps", "argmax", "tree")},
     "proxy": {"metavar": "FILE", "help": "n-gram of `dlmdecode ngram build`, or a KenLM file"},
-    "draft_length": {"type": value_of, "metavar": "N", "help": "'adaptive' or a number"},
+    "draft_length": {
+        "type": value_of,
+        "metavar": "N",
+        "help": "a number, adaptive or confidence",
+    },
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
     "vocabulary": {"choices": ("auto", "identity", "string_match", "retokenize")},
     "seed": {"type": int},

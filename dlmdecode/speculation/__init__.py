@@ -4,7 +4,12 @@ from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
 from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree
 from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
-from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
+from dlmdecode.speculation.draft_length import (
+    AdaptiveLength,
+    ConfidentLength,
+    DraftLength,
+    FixedLength,
+)
 from dlmdecode.speculation.drafters import (
     CausalDrafter,
     DiffusionDrafter,
@@ -32,8 +37,10 @@ from dlmdecode.speculation.verifier.verifier import Verifier, load_verifier
 __all__ = [
     "AdaptiveLength",
     "CausalDrafter",
+    "ConfidentLength",
     "DiffusionDrafter",
     "Draft",
+    "DraftLength",
     "Drafter",
     "FailFast",
     "FixedLength",

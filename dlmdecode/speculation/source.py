@@ -11,7 +11,7 @@ from dlmdecode.speculation.diffuspec.lattice import TopM, draft_end
 from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree, resolve_search
 from dlmdecode.speculation.diffuspec.path_search import BestTokens, PathSearch, Proxy
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
-from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
+from dlmdecode.speculation.draft_length import DraftLength, resolve_length
 from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
 from dlmdecode.speculation.drafters.base import Proposal
 from dlmdecode.speculation.tree import Draft
@@ -27,7 +27,7 @@ class Source:
     vocabulary: Vocabulary
     search: PathSearch | BestTokens | LatticeTree
     proxy: Proxy
-    lengths: AdaptiveLength | FixedLength
+    lengths: DraftLength
     draft_seconds: float = 0.0
     search_seconds: float = 0.0
 
@@ -50,6 +50,8 @@ class Source:
         searched = self.search_seconds
         proposed = self.drafter.draft(prefix, length)
         draft = self.read(proposed, prefix)
+        if self.lengths.cuts and draft.log_prob is not None:
+            draft = self.lengths.cut(draft)
         searched = self.search_seconds - searched
         self.draft_seconds += time.perf_counter() - began - searched
         eos_ids = self.drafter.eos_ids
@@ -78,7 +80,9 @@ class Source:
             began = time.perf_counter()
             found = self.search(proposed, prefix, self.proxy, drafter.eos_ids)
             self.search_seconds += time.perf_counter() - began
-            return found if isinstance(found, Draft) else Draft.chain(found)
+            if isinstance(found, Draft):
+                return found
+            return path_of(proposed, found) if self.lengths.cuts else Draft.chain(found)
         if isinstance(proposed, Draft):
             return proposed
         fix = "it returns a TopM, a list of ids or a Draft"
@@ -90,6 +94,12 @@ class Source:
         began = time.perf_counter()
         self.drafter.observe(seen)
         self.draft_seconds += time.perf_counter() - began
+
+
+def path_of(top: TopM, ids: list[int]) -> Draft:
+    """A path through a lattice with the drafter's log probabilities."""
+    rows = zip(ids, top.ids.tolist(), top.log_prob.tolist(), strict=False)
+    return Draft.chain(ids, [log_prob[row.index(one)] for one, row, log_prob in rows])
 
 
 def length_before(draft: Draft, eos_ids: tuple[int, ...]) -> int:
@@ -122,6 +132,8 @@ def resolve_source(
     drafter = resolve_drafter(drafter, draft_steps, search.num_candidates)
     lengths = resolve_length(drafter.draft_length if draft_length is None else draft_length)
     drafter.check(lengths.longest)
+    silent = f"{type(drafter).__name__} does not say how likely its tokens are; give a number"
+    require(drafter.scored or not lengths.cuts, "draft_length", draft_length, silent)
     one = f"{type(drafter).__name__} drafts one path, there is nothing to search; leave it out"
     require(drafter.searched or path_search == "cps", "path_search", path_search, one)
     asked = drafter.searched and search.guided

@@ -54,6 +54,7 @@ class Drafter(ABC):
         eos_ids: ids that end a text for it.
         mask_id: an id that is no text and never reaches it; None if there is none.
         searched: what it drafts is a `TopM`, through which `path_search` looks for the draft.
+        scored: its drafts have `log_prob`, or are searched.
         draft_length: the rule of draft lengths where `speculate` is given none.
         prompt_scores: at most after how many tokens of a prompt's end, the last one left out,
             `observe` is shown the verifier's logits, too.
@@ -65,6 +66,7 @@ class Drafter(ABC):
     eos_ids: tuple[int, ...] = ()
     mask_id: int | None = None
     searched: bool = False
+    scored: bool = False
     draft_length: Any = "adaptive"
     prompt_scores: int = 0
     forwards: int = 0

@@ -67,6 +67,7 @@ class DiffusionDrafter(Drafter):
     """
 
     searched = True
+    scored = True
 
     def __init__(
         self,

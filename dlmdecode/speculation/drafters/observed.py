@@ -30,6 +30,7 @@ class ObservedNGrams(Drafter):
     """
 
     prompt_scores = 256
+    scored = True
 
     def __init__(
         self,

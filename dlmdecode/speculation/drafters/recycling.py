@@ -29,6 +29,7 @@ class Recycling(Drafter):
     """
 
     prompt_scores = 256
+    scored = True
 
     def __init__(self, nodes: Count = 48, depth: Count = 6, keep: bool = False):
         self.nodes: int = conform("nodes", nodes, Count)
