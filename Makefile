@@ -8,7 +8,8 @@ SOURCES := pyproject.toml setup.py constraints.txt \
 BUILD := pip setuptools wheel ninja packaging
 # what a release of a dependency may break: loading, generation, speculation, evaluation
 CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_generation*.py \
-	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_speculation*.py \
+	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_terminal*.py \
+	tests/test_speculation*.py \
 	tests/test_evals*.py tests/test_ops_extension.py)
 
 .PHONY: install demo test coverage test-oldest test-latest lint docs bench clean

@@ -97,7 +97,7 @@ def extension():
 setup(
     packages=[*FOLDERS, *SUBPACKAGES],
     package_dir=FOLDERS,
-    package_data={"dlmdecode": ["py.typed", "models/*/*", "serve/*.html", "trace/assets/*"]},
+    package_data={"dlmdecode": ["py.typed", "models/*/*", "serve/page.*", "trace/assets/*"]},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
     **extension(),
 )

@@ -9,20 +9,29 @@ One of the three grows, the others stay at `--set`; "x" is a value over that of 
 line. Times are CPU milliseconds of this thread a step, "outside" the part of them that is not in
 the model. "peak MB" is the most memory that the process held beyond what it held with the model
 loaded; "positions" those that the model computed a step. Each line has its own process (Linux).
+With `--output` lines are kept in a page of results, which the same command goes on with.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Inside, about, own_bytes, peak_bytes, prompts, reset_peak, synthetic
+from measure import (
+    Inside,
+    Table,
+    command,
+    own_bytes,
+    peak_bytes,
+    prompts,
+    reset_peak,
+    synthetic,
+)
 
 import dlmdecode
 
@@ -33,7 +42,7 @@ AXES = {
 }
 QUICK = {"canvas": (64, 256, 1024), "batch": (1, 4, 16), "vocabulary": (1_000, 8_000, 32_000)}
 SHOWN = ("ms", "peak MB", "positions")
-LINE = "{:>12}{:>9}" + "{:>10}{:>7}" * len(SHOWN) + "{:>10}"
+HEAD = ("sampler", "grows", "to", *(text for name in SHOWN for text in (name, "x")), "outside")
 PROMPT = 8
 
 
@@ -84,27 +93,28 @@ def main() -> None:
     parser.add_argument("--axes", nargs="*", choices=AXES, default=list(AXES))
     parser.add_argument("--set", nargs="+", default=[], metavar="AXIS=VALUE", help="128, 2, 8000")
     parser.add_argument("--long", action="store_true", help="all values of each axis")
-    parser.add_argument("--output", type=Path, help="where the lines go, as JSON")
+    parser.add_argument("--output", type=Path, help="a page of results, gone on with")
     options = vars(parser.parse_args())
     given = {name: int(value) for name, value in (text.split("=") for text in options["set"])}
     fixed = {"canvas": 128, "batch": 2, "vocabulary": 8_000} | given
-    lines = []
-    print(f"{options['sampler']}, cache={options['cache']}, {fixed}, width {options['width']}")
-    print(LINE.format("grows", "to", *(text for name in SHOWN for text in (name, "x")), "outside"))
-    values = AXES if options["long"] else QUICK
+    others = ", ".join(f"{name} {value}" for name, value in fixed.items())
+    title = f"# How a step grows\n\n{command()}\n\nWhat does not grow: {others}."
+    table, values = Table(options["output"], title, HEAD), AXES if options["long"] else QUICK
     for axis in options["axes"] or ["canvas"]:
-        first: dict[str, float] = {}
+        first: list[float] = []
         for value in values[axis] if options["axes"] else [fixed["canvas"]]:
-            found = alone(fixed | {axis: value}, options)
-            first = first or found
-            cells = list[str]()
-            for name in SHOWN:
-                cells += f"{found[name]:.1f}", f"{found[name] / max(first[name], 1e-9):.2f}"
-            print(LINE.format(axis, value, *cells, f"{found['outside']:.2f}"), flush=True)
-            lines.append({"grows": axis, "to": value} | found)
-    if output := options.pop("output"):
-        record = {"about": about(), "arguments": options, "lines": lines}
-        output.write_text(json.dumps(record, indent=1) + "\n")
+            key = (options["sampler"], axis, value)
+            if not table.done(*key):
+                found = alone(fixed | {axis: value}, options)
+                costs = [found[name] for name in SHOWN]
+                first = first or costs
+                ratios = [cost / max(one, 1e-9) for cost, one in zip(costs, first, strict=True)]
+                pairs = zip(costs, ratios, strict=True)
+                cells = [cell for cost, ratio in pairs for cell in (f"{cost:.1f}", f"{ratio:.2f}")]
+                table.add(*key, *cells, f"{found['outside']:.2f}")
+            elif not first:
+                line = next(one for one in table.lines if one[:3] == [str(cell) for cell in key])
+                first = [float(cell) for cell in line[3:-1:2]]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,3 +159,43 @@ def about() -> dict[str, Any]:
         "processor": names[0] if names else platform.machine(),
         "threads": torch.get_num_threads(),
     }
+
+
+class Table:
+    """Lines of a table, printed and written to a page of Markdown as they come; None: printed only.
+
+    A page that is there is gone on with: `done` says which lines it has, by their first cells.
+    """
+
+    def __init__(self, path: Path | None, title: str, head: tuple[str, ...]):
+        self.path, self.title, self.head = path, title, head
+        self.lines: list[list[str]] = []
+        if path is not None and path.exists():
+            lines = path.read_text().splitlines()
+            rows = [line for line in lines if line.startswith("| ")]
+            kept = [line for line in lines if line and not line.startswith("|")]
+            new = [line for line in title.splitlines() if line and line not in kept]
+            self.title = "\n\n".join([*kept, *new])
+            self.lines = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:]]
+        print(" ".join(f"{name:>14}" for name in head), flush=True)
+
+    def done(self, *first: Any) -> bool:
+        """Whether there is a line that begins with these cells."""
+        wanted = [str(cell) for cell in first]
+        return any(line[: len(wanted)] == wanted for line in self.lines)
+
+    def add(self, *cells: Any) -> None:
+        self.lines.append([str(cell) for cell in cells])
+        print(" ".join(f"{cell:>14}" for cell in self.lines[-1]), flush=True)
+        if self.path is not None:
+            rule = ["---"] * len(self.head)
+            table = ["| " + " | ".join(line) + " |" for line in ([*self.head], rule, *self.lines)]
+            table[1] = table[1].replace(" ", "")
+            self.path.write_text("\n".join([self.title, "", *table]) + "\n")
+
+
+def command() -> str:
+    """The command line, the machine and the day, for a page of results."""
+    machine = ", ".join(f"{name} {value}" for name, value in about().items())
+    words = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
+    return f"`{words}` ({machine}; {datetime.date.today()})"

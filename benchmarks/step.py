@@ -8,26 +8,36 @@
 spent in the model (`encode` and `head`, a cache's own work between the layers among it), in one
 run: the median of `--repeats`. Operations and waits are those outside the model, a step, exact:
 on a GPU each is a launch or a stall. A pair that the library refuses has no line.
-The last lines are the time before the first forward.
+The last lines are the time before the first forward. With `--output` they are kept in a page of
+results, which the same command goes on with.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Inside, about, before_first_forward, counted, prompts, synthetic
+from measure import Inside, Table, before_first_forward, command, counted, prompts, synthetic
 
 import dlmdecode
 from dlmdecode.composition import Composition
 
-HEAD = ("sampler", "cache", "steps", "ms a step", "of which model", "ratio", "operations", "waits")
-LINE = "{:15}{:>10}{:>7}{:>11}{:>16}{:>8}{:>12}{:>7}"
+HEAD = (
+    "model",
+    "sampler",
+    "cache",
+    "steps",
+    "ms a step",
+    "of which model",
+    "ratio",
+    "operations",
+    "waits",
+)
 SURE = {  # options under which a step writes one token: as many steps as tokens
     "threshold": 1.0, "low_threshold": 1.0, "early": 99.0, "mid": 99.0, "late": 99.0, "high": 99.0
 }  # fmt: skip
@@ -78,34 +88,31 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="where the lines go, as JSON")
+    parser.add_argument("--output", type=Path, help="a page of results, gone on with")
     options = vars(parser.parse_args())
     torch.set_num_threads(1)
     size = options["vocabulary"]
     model = synthetic(size, options["width"]) if size else dlmdecode.load(options["model"])
+    name = f"V {size}, width {options['width']}" if size else options["model"]
     some = prompts(options["batch"], 32, model.vocab_size)
     given = {"prompt": some, "max_new_tokens": options["max_new_tokens"], "eos": "ignore"}
-    lines = []
-    print(LINE.format(*HEAD), flush=True)
-    for sampler in options["samplers"]:
-        for cache in options["caches"]:
-            pair = {"sampler": sampler, "cache": cache}
-            try:
-                line = measured(model, given | pair | sure(sampler), options["repeats"])
-            except ValueError:
-                continue
-            lines.append(pair | line)
-            print(LINE.format(*(lines[-1][name] for name in HEAD)), flush=True)
+    table = Table(options["output"], f"# What a step costs beside its forward\n\n{command()}", HEAD)
+    for sampler, cache in itertools.product(options["samplers"], options["caches"]):
+        if table.done(name, sampler, cache):
+            continue
+        pair = {"sampler": sampler, "cache": cache}
+        try:
+            line = measured(model, given | pair | sure(sampler), options["repeats"])
+        except ValueError:
+            continue
+        table.add(name, sampler, cache, *line.values())
     model.max_length = None
-    before = {}
     for num, length in BEFORE:
-        given["prompt"] = prompts(num, length, model.vocab_size)
-        taken = before_first_forward(model, lambda: dlmdecode.generate(model, **given))
-        before[f"{num} x {length}"] = round(1e3 * taken, 3)
-        print(f"before the first forward, {num} prompts of {length} tokens: {1e3 * taken:.2f} ms")
-    if output := options.pop("output"):
-        found = {"about": about(), "arguments": options, "before": before, "lines": lines}
-        output.write_text(json.dumps(found, indent=1) + "\n")
+        text = f"before the first forward, {num} of {length} tokens"
+        if not table.done(name, text):
+            given["prompt"] = prompts(num, length, model.vocab_size)
+            taken = before_first_forward(model, lambda: dlmdecode.generate(model, **given))
+            table.add(name, text, "", "", round(1e3 * taken, 3), "", "", "", "")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 
 import dlmdecode
 from dlmdecode.evals.arithmetic import problem
-from dlmdecode.trace.steps import GenerationFile
+from dlmdecode.trace.generation import GenerationFile
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from typing import Any
 
 from dlmdecode.checks import closest, conform, require
@@ -134,11 +134,9 @@ class Composition:
             own_block: positions of the model's own blocks, which are the call's if it gives none.
         """
         known = facts if own_block is None else {"block_length": own_block} | dict(facts)
-        shares, used, merged = self.shares(options), list(self.entries), Sampler()
-        for recipe in self.ready:
-            merged = merged.merge(recipe)
-        for entry in self.entries:
-            merged = merged.merge(entry.build(family, known, **shares[entry.name]))
+        shares, used = self.shares(options), list(self.entries)
+        built = [entry.build(family, known, **shares[entry.name]) for entry in self.entries]
+        merged = reduce(Sampler.merge, [*self.ready, *built])
         share = shares.get(self.base.name, {})
         if merged.select is None:
             merged = merged.merge(self.base.build(family, known, **share))
@@ -150,7 +148,7 @@ class Composition:
             )
         check_effect(merged, self.ready, used, facts)
         if merged.blocks is None:
-            merged = merged.merge(Sampler(blocks=blocks_of(block_length_of(known))))
+            merged = replace(merged, blocks=blocks_of(block_length_of(known)))
         return merged
 
     def shares(self, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -8,11 +8,14 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import fields
 from functools import partial
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dlmdecode.models.quantize import KINDS
 from dlmdecode.options import SYNTAX
 from dlmdecode.settings import DEFAULT_SAMPLER, SETTINGS, Settings, parse
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXPECTED = (ValueError, TypeError, OSError, FloatingPointError)
 """What the library raises for a bad argument, file or model: a line for the user, no traceback."""
@@ -32,6 +35,20 @@ def without_controls(text: str) -> str:
     return "".join(
         "\ufffd" if unicodedata.category(c) in CONTROL and c not in KEPT else c
         for c in text.replace("\r\n", "\n")
+    )
+
+
+def terminal(out: TextIO) -> Console:
+    """`out` for rich: text is no markup, and only a terminal gets colours and controls."""
+    from rich.console import Console
+
+    return Console(
+        file=out,
+        force_terminal=out.isatty(),
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
     )
 
 

@@ -23,7 +23,7 @@ from dlmdecode.request import Request, shortest_first
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER, takes_settings
 from dlmdecode.streaming import Streaming
-from dlmdecode.trace.steps import GenerationFile
+from dlmdecode.trace.generation import GenerationFile
 
 
 @takes_settings

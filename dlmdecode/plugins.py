@@ -58,8 +58,12 @@ class Entry(Generic[T]):
 
     def options(self) -> dict[str, Any]:
         """Names and defaults of the options, `inspect.Parameter.empty` where there is none."""
-        parameters = list(inspect.signature(self.make).parameters.values())
-        return {parameter.name: parameter.default for parameter in parameters[self.given :]}
+        return {parameter.name: parameter.default for parameter in self.parameters}
+
+    @cached_property
+    def parameters(self) -> list[inspect.Parameter]:
+        """Those that are options."""
+        return list(inspect.signature(self.make).parameters.values())[self.given :]
 
     def conformed(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options as their annotations want them; `ValueError` for one out of range."""

@@ -26,6 +26,8 @@ from dlmdecode.parts.remasking import EndOfSequence, StopStrings
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.settings import Settings
 
+ENDS = Sampler(revisions=(EndOfSequence(),))
+
 
 def recipe_of(
     model: Denoiser,
@@ -59,7 +61,7 @@ def recipe_of(
     if settings.length is not None:
         recipe = recipe.merge(length_of(settings.length, settings.max_new_tokens, recipe, model))
     if settings.eos == "stop":
-        recipe = recipe.merge(Sampler(revisions=(EndOfSequence(),)))
+        recipe = recipe.merge(ENDS)
     if settings.stop_strings is not None:
         stop = StopStrings(tuple(settings.stop_strings), recipe.takes_back)
         recipe = recipe.merge(Sampler(revisions=(stop,)))

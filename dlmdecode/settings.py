@@ -139,7 +139,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, hint in hints().items():
-            object.__setattr__(self, name, conform(name, vars(self)[name], hint))
+            given = vars(self)[name]
+            if given is not getattr(Settings, name):  # defaults are what their annotations want
+                object.__setattr__(self, name, conform(name, given, hint))
         find_policy(self.cache)
         self.check_length()
         usable = self.temperature == 0 or self.temperature >= 1e-6

@@ -5,10 +5,14 @@ from __future__ import annotations
 import html
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import nbformat
 from mkdocs.structure.files import File, Files
+from nbclient import NotebookClient
 
 import dlmdecode
 from dlmdecode.commands.catalogue import markdown, preset_notes, record, show
@@ -40,6 +44,7 @@ def on_files(files: Files, config: Any) -> Files:
     add("samplers/index.md", f"# Samplers\n\n{table}\n")
     for name in names:
         add(f"samplers/{name}.md", sampler_page(registered(name), model))
+    add("first-look.md", notebook(ROOT / "docs" / "first-look.ipynb"))
     add("contributing.md", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     add("changes.md", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
     return files
@@ -70,6 +75,36 @@ def sampler_page(entry: Registered, model: Any) -> str:
         lines += [f"| `{name}` | `{show(value)}` |" for name, value in options.items()]
     lines += ["", *(f"Published for {note}.\n" for note in preset_notes(entry))]
     return "\n".join([*lines, picture(entry, model)])
+
+
+def notebook(path: Path) -> str:
+    """The page of a notebook, which is run for it: code and what it gave."""
+    book = nbformat.read(path, as_version=4)
+    kernel = book.metadata.kernelspec.name
+    with TemporaryDirectory() as folder:
+        where = {"metadata": {"path": folder}}
+        NotebookClient(book, timeout=300, kernel_name=kernel, resources=where).execute()
+    parts = []
+    for cell in book.cells:
+        code = cell.cell_type == "code"
+        parts += [fenced(cell.source, "python"), *given(cell.outputs)] if code else [cell.source]
+    link = "It is [docs/first-look.ipynb](../../docs/first-look.ipynb): run it and change it."
+    return "\n\n".join([*parts, link]) + "\n"
+
+
+def given(outputs: list[Any]) -> Iterator[str]:
+    """What a cell printed, and what it drew."""
+    printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
+    if printed:
+        yield fenced(printed, "text")
+    for output in outputs:
+        if "image/png" in output.get("data", {}):
+            encoded = output.data["image/png"].replace("\n", "")
+            yield f'<img alt="what the cell draws" src="data:image/png;base64,{encoded}">'
+
+
+def fenced(text: str, language: str) -> str:
+    return f"```{language}\n{text.rstrip()}\n```"
 
 
 def picture(entry: Registered, model: Any) -> str:

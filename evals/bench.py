@@ -28,6 +28,7 @@ from dlmdecode.evals.statistics import interval
 from dlmdecode.models.loading import find_folder
 from dlmdecode.options import SYNTAX
 from dlmdecode.registry import list_samplers
+from dlmdecode.tables import Report, Table, markdown, show_report
 
 BASELINE = "vanilla"
 COMPOSITIONS = (
@@ -60,13 +61,13 @@ class Score:
         )
         return cls(name, [row["correct"] for row in own], nfe, new_tokens, seconds)
 
-    def row(self, baseline: float) -> str:
-        """A line of the table; `baseline` is the time that vanilla took."""
+    def row(self, baseline: float) -> list[str]:
+        """A row of the table; `baseline` is the time that vanilla took."""
         total = len(self.right)
         low, high = interval(sum(self.right), total)
         accuracy = f"{sum(self.right) / total:.1%} [{low:.1%}, {high:.1%}]"
         rate, speed = self.new_tokens / max(self.nfe, 1), baseline / self.seconds
-        return f"| {self.name} | {accuracy} | {self.nfe / total:.1f} | {rate:.2f} | {speed:.2f}× |"
+        return [self.name, accuracy, f"{self.nfe / total:.1f}", f"{rate:.2f}", f"{speed:.2f}×"]
 
 
 def buildable(names: Sequence[str], model: Any) -> list[str]:
@@ -115,15 +116,11 @@ def measure(
     return [Score.of(label, rows) for label in labels]
 
 
-def table(scores: Sequence[Score]) -> str:
+def report(scores: Sequence[Score]) -> Report:
     baseline = next(score.seconds for score in scores if score.name == BASELINE)
-    head = [
-        f"{len(scores[0].right)} held-out problems",
-        "",
-        "| sampler | accuracy [95 % interval] | NFE a problem | tokens per forward | speed |",
-        "|---|---|---|---|---|",
-    ]
-    return "\n".join([*head, *(score.row(baseline) for score in scores)])
+    head = ["sampler", "accuracy [95 % interval]", "NFE a problem", "tokens per forward", "speed"]
+    table = Table(head, [score.row(baseline) for score in scores])
+    return [f"{len(scores[0].right)} held-out problems", table]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,11 +151,12 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output
     if output is None:
         with TemporaryDirectory() as unkept:
-            print(table(measure(model, names, *shape, Path(unkept), record, progress=True)))
+            scores = measure(model, names, *shape, Path(unkept), record, progress=True)
+        show_report(report(scores))
         return
     kept = output.with_name(f"{output.name}.run")
     with resumable(kept):
-        text = table(measure(model, names, *shape, kept, record, progress=True))
-    print(text)
+        scores = measure(model, names, *shape, kept, record, progress=True)
+    show_report(report(scores))
     with naming(output):
-        output.write_text(f"{text}\n", encoding="utf-8")
+        output.write_text(f"{markdown(report(scores))}\n", encoding="utf-8")

@@ -15,11 +15,12 @@ from typing import Any
 from dlmdecode.composition import Composition
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.plot import draw_frontier
-from dlmdecode.evals.report import area_table, markdown_table
+from dlmdecode.evals.report import area_table
 from dlmdecode.evals.results import write_whole
 from dlmdecode.evals.summary import Run, Summary, areas, summarise
 from dlmdecode.evals.tuning import LADDERS, settings
 from dlmdecode.registry import list_samplers
+from dlmdecode.tables import Report, Table, markdown
 
 AXES = ("tokens_per_forward", "speed_ratio")  # of a `Summary`, against accuracy
 
@@ -69,8 +70,8 @@ def pareto(lines: Sequence[Summary], axis: str) -> list[Summary]:
     return sorted(kept, key=lambda line: getattr(line, axis))
 
 
-def table(run: Run, lines: Sequence[Summary], baseline: str) -> str:
-    """The sweep in Markdown, the fastest first, and the AUP of each sampler."""
+def table(run: Run, lines: Sequence[Summary], baseline: str) -> Report:
+    """The sweep, the fastest first, and the AUP of each sampler."""
     sets = [{line.sampler for line in pareto(lines, axis)} for axis in AXES]
     head = ["sampler", "accuracy % [95 %]", "difference", "p", "TPF", "tokens/s ×", "Pareto"]
     rows = []
@@ -87,22 +88,21 @@ def table(run: Run, lines: Sequence[Summary], baseline: str) -> str:
             f"{line.speed_ratio:.2f}",
             ", ".join(marks),
         ])  # fmt: skip
-    text = [f"## {run.title}, {lines[0].problems} problems", "", markdown_table(head, rows)]
-    found = areas(run, lines, baseline)
-    return "\n".join([*text, "", area_table(found)] if found else text)
+    title = f"## {run.title}, {lines[0].problems} problems"
+    return [title, Table(head, rows, numeric=True), *area_table(areas(run, lines, baseline))]
 
 
-def write(folder: Path, baseline: str) -> str:
-    """frontier.md, .png and .svg of the run in `folder`/calibration, into `folder`; the table.
+def write(folder: Path, baseline: str) -> Report:
+    """frontier.md, .png and .svg of the run in `folder`/calibration, into `folder`; the report.
 
-    Without matplotlib there is no picture, and the text says so.
+    Without matplotlib there is no picture, and the report says so.
     """
     run = Run.read(folder / "calibration")
     lines = [summarise(run, label, baseline) for label in run.rows]
-    text = table(run, lines, baseline)
-    write_whole(folder / "frontier.md", f"{text}\n".encode())
+    report = table(run, lines, baseline)
+    write_whole(folder / "frontier.md", f"{markdown(report)}\n".encode())
     try:
         draw_frontier(run.title, lines, {axis: pareto(lines, axis) for axis in AXES}, folder)
     except ValueError as error:
-        return f"{text}\n\nno picture: {error}"
-    return text
+        return [*report, f"no picture: {error}"]
+    return report

@@ -24,15 +24,11 @@ from dlmdecode.evals.summary import (
     summarise,
     tokens_per_second,
 )
+from dlmdecode.tables import Report, Table, markdown
 
 
-def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def section(run: Run, baseline: str) -> str:
-    """One run in Markdown."""
+def section(run: Run, baseline: str) -> Report:
+    """One run: its table and what must be known of it."""
     summaries = [summarise(run, label, baseline) for label in run.rows]
     extra = list(summaries[0].extra)
     alone = summaries[0].seconds is not None
@@ -56,11 +52,9 @@ def section(run: Run, baseline: str) -> str:
             f"{line.agreement:.1f}",
             *([f"{line.seconds:.3g}"] if alone else []),
         ])  # fmt: skip
-    text = [f"## {run.title}", "", markdown_table(head, lines), "", *notes(run, baseline)]
-    found = areas(run, summaries, baseline)
-    if found:
-        text += ["", area_table(found)]
-    return "\n".join(text)
+    noted = "\n".join(notes(run, baseline))
+    table = Table(head, lines, numeric=True)
+    return [f"## {run.title}", table, noted, *area_table(areas(run, summaries, baseline))]
 
 
 def notes(run: Run, baseline: str) -> list[str]:
@@ -86,25 +80,29 @@ def notes(run: Run, baseline: str) -> list[str]:
     return said
 
 
-def area_table(found: dict[str, Area]) -> str:
+def area_table(found: dict[str, Area]) -> Report:
+    """The areas under the curves of a run; nothing where it has none."""
+    if not found:
+        return []
     some = next(iter(found.values()))
     lines = [
         [spec, f"{area.value:.1f}", spell(area.points), spell(area.outside) or "none"]
         for spec, area in found.items()
     ]
-    head = f"AUP (y_max {some.best:.1f} %, α {some.alpha:g}, band {some.offset:g} points):\n\n"
-    return head + markdown_table(["sampler", "AUP", "points (TPF, %)", "outside the band"], lines)
+    title = f"AUP (y_max {some.best:.1f} %, α {some.alpha:g}, band {some.offset:g} points):"
+    head = ["sampler", "AUP", "points (TPF, %)", "outside the band"]
+    return [title, Table(head, lines, numeric=True)]
 
 
 def spell(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"({speed:.2f}, {accuracy:.1f})" for speed, accuracy in points)
 
 
-def across(runs: Sequence[Run], baselines: Sequence[str]) -> str:
+def across(runs: Sequence[Run], baselines: Sequence[str]) -> Report:
     """Means and ranks over several runs, for the samplers that all of them have."""
     shared = [label for label in runs[0].rows if all(label in run.rows for run in runs)]
     if len(runs) < 2 or not shared:
-        return ""
+        return []
     lines = {
         label: [summarise(r, label, b) for r, b in zip(runs, baselines, strict=True)]
         for label in shared
@@ -119,7 +117,7 @@ def across(runs: Sequence[Run], baselines: Sequence[str]) -> str:
         speed = sum(line.tokens_per_forward for line in found) / len(found)
         table.append([label, f"{accuracy:.1f}", f"{speed:.2f}", ", ".join(map(str, ranks))])
     head = ["sampler", "mean accuracy %", "mean TPF", "rank by accuracy in each run"]
-    return "\n".join(["## All runs together", "", markdown_table(head, table)])
+    return ["## All runs together", Table(head, table, numeric=True)]
 
 
 def csv_text(runs: Sequence[Run], baselines: Sequence[str]) -> str:
@@ -152,17 +150,17 @@ class Comparison:
     runs: Sequence[Run]
     baselines: Sequence[str]
 
-    def markdown(self) -> str:
+    def report(self) -> Report:
         pairs = zip(self.runs, self.baselines, strict=True)
-        parts = [section(run, baseline) for run, baseline in pairs]
-        return "\n\n".join(filter(None, [*parts, across(self.runs, self.baselines)])) + "\n"
+        sections = [part for run, baseline in pairs for part in section(run, baseline)]
+        return [*sections, *across(self.runs, self.baselines)]
 
     def write(self, output: Path) -> None:
         """report.md, .csv, .png and .svg into `output`."""
         from dlmdecode.evals.plot import draw
 
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / "report.md", self.markdown().encode())
+        write_whole(output / "report.md", f"{markdown(self.report())}\n".encode())
         write_whole(output / "report.csv", csv_text(self.runs, self.baselines).encode())
         lines = [
             (run.title, [summarise(run, label, baseline) for label in run.rows])

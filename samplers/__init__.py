@@ -1,4 +1,7 @@
-"""The built-in samplers: one paper, one file. Importing this package registers them."""
+"""The built-in samplers: one paper, one file. Importing this package registers them.
+
+What a sampler needs beside its rule, as a forward of its own, has a file that begins with its name.
+"""
 
 from dlmdecode.samplers import (  # noqa: F401
     acfg,
@@ -16,6 +19,7 @@ from dlmdecode.samplers import (  # noqa: F401
     entropy_bound,
     eoser,
     factor,
+    flash_verify,
     frechet,
     freedave,
     hierarchy,

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from dlmdecode.caches import Recompute, gather_states
-from dlmdecode.checks import Positive, PositiveProbability, require
+from dlmdecode.checks import Positive, PositiveProbability
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.parts import Evaluation
 from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
+from dlmdecode.parts.evaluation import require_no_cache, require_no_guidance
 from dlmdecode.registry import register_sampler
 from dlmdecode.settings import Settings
 
@@ -31,10 +32,8 @@ class AdaptiveGuidance(Evaluation):
     ratio: float = 0.3
 
     def __call__(self, model: Denoiser, settings: Settings) -> Forward:
-        fix = "A-CFG reads the model's confidence in all that is written: use cache='none'"
-        require(settings.cache in ("none", "auto"), "cache", settings.cache, fix)
-        fix = "A-CFG is guidance of its own: give 0, and `scale` to the sampler"
-        require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, fix)
+        require_no_cache(settings, "A-CFG reads the model's confidence in all that is written")
+        require_no_guidance(settings, "A-CFG is guidance of its own, with an option `scale`")
         return WithoutUncertain(model, self)
 
 

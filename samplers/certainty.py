@@ -10,7 +10,7 @@ from dlmdecode.checks import Between, Count, Positive, number
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Score
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import WholeCanvas, blocks_of
+from dlmdecode.parts.blocks import blocks_of
 from dlmdecode.parts.density import certainty_density
 from dlmdecode.registry import register_sampler
 
@@ -33,5 +33,4 @@ class CertaintyDensity(Score):
 )
 def certainty(sigma: Positive = 10.0, block_length: Count | None = None) -> Sampler:
     """Weigh confidence by how much of the text around is written: left to right without blocks."""
-    blocks = WholeCanvas() if block_length is None else blocks_of(block_length)
-    return Sampler(scores=(CertaintyDensity(sigma),), blocks=blocks)
+    return Sampler(scores=(CertaintyDensity(sigma),), blocks=blocks_of(block_length))

@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
-
-from dlmdecode.checks import Count, require, whole
-from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.parts import BlockSchedule
+from dlmdecode.checks import Count, require
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.remasking import first
+from dlmdecode.parts.blocks import MaskWindow
 from dlmdecode.registry import register_sampler
-
-
-@dataclass(frozen=True)
-class MaskWindow(BlockSchedule):
-    """From a row's first mask to its `masks`-th one, at most `longest` positions.
-
-    What is uncertain is put off: the window grows around it, until it is as long as it may be.
-    """
-
-    slides = True
-    masks: int = 16
-    longest: int = 128
-
-    def __post_init__(self) -> None:
-        whole("block_length", self.masks)
-        whole("max_window", self.longest, self.masks)
-
-    def reach(self, canvas: Canvas) -> Tensor:
-        last = first(canvas.masked.cumsum(1) >= self.masks)  # the canvas's end where there are less
-        length = canvas.before(last + 1) - canvas.before(canvas.lo)
-        return length.clamp(max=self.longest)
-
-    __call__ = reach
 
 
 @register_sampler("dcd", over="threshold", paper="arXiv 2601.02076", recorded=("dcd",))

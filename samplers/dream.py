@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated
 
 import torch
@@ -14,11 +13,12 @@ from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.noise import gumbel, uniform
 from dlmdecode.decoding.parts import Part, Processor, Score, Selection
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import WholeCanvas, blocks_of
+from dlmdecode.parts.blocks import blocks_of
 from dlmdecode.parts.processors import Temperature, TopKFilter, TopPFilter
 from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import TopK
 from dlmdecode.registry import register_sampler
+from dlmdecode.samplers.dream_grid import GridQuota
 
 ALGORITHMS: dict[str, tuple[Score, ...]] = {
     "maskgit_plus": (),
@@ -26,40 +26,6 @@ ALGORITHMS: dict[str, tuple[Score, ...]] = {
     "entropy": (NegativeEntropy(),),
     "origin": (),
 }
-
-
-@lru_cache(maxsize=1024)
-def grid_quotas(masks: int, steps: int, eps: float) -> tuple[int, ...]:
-    """Tokens to commit at each step that commits any, for a block that opens with `masks` masks.
-
-    With one token per step the published grid commits nothing at the first step and two at the
-    last; steps that would commit nothing are left out here, since they repeat the same forward.
-    """
-    time = torch.linspace(1, eps, steps + 1, dtype=torch.float32, device="cpu")
-    quotas = []
-    for i in range(steps):
-        share = 1 - time[i + 1] / time[i]
-        count = masks if i == steps - 1 else int(masks * share)
-        masks -= count
-        if count:
-            quotas.append(count)
-    return tuple(quotas)
-
-
-@dataclass(frozen=True)
-class GridQuota:
-    """How many tokens of the block Dream's time grid commits at this step; `steps` per block."""
-
-    steps: int
-    eps: float = 1e-3
-
-    def __call__(self, canvas: Canvas) -> Tensor:
-        rows = zip(canvas.block_masks.tolist(), canvas.block_step.tolist(), strict=True)
-        counts = []
-        for masks, step in rows:
-            quotas = grid_quotas(masks, self.steps, self.eps)
-            counts.append(quotas[step] if step < len(quotas) else masks)
-        return torch.tensor(counts, device=canvas.lo.device)
 
 
 @dataclass(frozen=True)
@@ -79,9 +45,8 @@ class RandomShare(Selection):
         time = torch.linspace(1, self.eps, self.steps + 1, dtype=torch.float32, device=device)
         step = canvas.block_step.clamp(max=self.steps - 1)
         share = torch.where(step == self.steps - 1, 1.0, 1 - time[step + 1] / time[step])
-        return (
-            uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None]) < share[:, None]
-        )
+        drawn = uniform(canvas.stream[:, None], canvas.position, canvas.step[:, None])
+        return drawn < share[:, None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +88,7 @@ def dream(
     filters += [TopKFilter(top_k)] if top_k is not None else []
     return Sampler(
         select=RandomShare(per_block, eps) if alg == "origin" else TopK(GridQuota(per_block, eps)),
-        blocks=WholeCanvas() if block_length is None else blocks_of(block_length),
+        blocks=blocks_of(block_length),
         processors=tuple(filters),
         scores=ALGORITHMS[alg] + ((Jitter(alg_temp),) if alg_temp else ()),
         temperature=1.0 if temperature else 0.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -11,15 +11,16 @@ from torch import Tensor
 from dlmdecode.checks import Between, Count, NonNegative, OneOf, Probability, number, whole
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.noise import gumbel
-from dlmdecode.decoding.parts import BlockSchedule, Choose, Part, Selection, Verification
+from dlmdecode.decoding.parts import Choose, Selection
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.drafts import Drafts, by_branch, fan_out, keep
 from dlmdecode.registry import register_sampler
 
 OBJECTIVES = ("info_gain", "lookum")
 
 
 @dataclass(frozen=True)
-class LeastUncertain(Verification):
+class LeastUncertain(Drafts):
     """One draft for each of some positions, which it fills; the best one's position is kept.
 
     A draft is worth −(mean entropy of all masks that it leaves) and, for "info_gain", −(entropy of
@@ -43,11 +44,6 @@ class LeastUncertain(Verification):
         whole("candidates", self.candidates)
         number("spread", self.spread, Between(0))
 
-    def refuses(self, other: Part) -> str | None:
-        if isinstance(other, BlockSchedule) and other.slides:
-            return "drafts stay in one window, and it slides with every commit"
-        return "drafts assume that what is committed stays" if other.takes_back else None
-
     def ranked(self, canvas: Canvas) -> Tensor:
         """Positions (B, L) in the order in which they become candidates."""
         score = canvas.confidence.masked_fill(~canvas.open, -torch.inf)
@@ -58,14 +54,11 @@ class LeastUncertain(Verification):
         return score.argsort(dim=1, descending=True, stable=True)
 
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
-        num = canvas.open.sum(1).clamp(1, self.candidates)
-        each = torch.arange(len(canvas), device=num.device).repeat_interleave(num)
-        place = torch.arange(len(each), device=num.device) - (num.cumsum(0) - num)[each]
-        at = self.ranked(canvas)[each, place][:, None]
-        rows = canvas.take(each)
+        rows = fan_out(canvas, canvas.open.sum(1).clamp(1, self.candidates))
+        at = self.ranked(rows).gather(1, rows.branch[:, None])
         filled = torch.zeros_like(rows.open).scatter(1, at, True) & rows.open
         rows.memory[self] = filled
-        rows.branch = (place + 1).masked_fill(~filled.any(1), 0)
+        rows.branch = (rows.branch + 1).masked_fill(~filled.any(1), 0)
         rows.tokens = torch.where(filled, rows.proposal.token, rows.tokens)
         return rows
 
@@ -74,14 +67,9 @@ class LeastUncertain(Verification):
         worth = -(entropy * left).sum(1) / left.sum(1).clamp(min=1)
         if self.objective == "info_gain":
             worth = worth - (entropy * filled).sum(1)  # of before: what is filled is not proposed
-        first = rows.branch <= 1
-        group = first.long().cumsum(0) - 1
-        table = worth.new_full((int(first.sum()), int(rows.branch.max()) + 1), -torch.inf)
-        table[group, rows.branch] = worth
-        best = table.argmax(1)
-        picked = rows.take((rows.branch == best[group]).nonzero()[:, 0])
+        picked = keep(rows, by_branch(rows, worth).argmax(1))
         picked.remask(picked.memory[self])  # the step's commit writes it
-        return replace(picked, branch=torch.zeros_like(picked.branch))
+        return picked
 
     def sure(self, canvas: Canvas) -> Tensor:
         """Rows (B,) whose open positions, but for the one that was chosen, are all sure."""

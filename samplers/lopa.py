@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, PositiveProbability, Probability, whole
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.parts import BlockSchedule, Choose, Part, Verification
+from dlmdecode.decoding.parts import Choose
 from dlmdecode.decoding.sampler import Sampler
+from dlmdecode.parts.drafts import Drafts, by_branch, fan_out, keep
 from dlmdecode.registry import register_sampler
 
 
 @dataclass(frozen=True)
-class SurestBranch(Verification):
+class SurestBranch(Drafts):
     """A draft for each of the most confident positions left, which it fills, and the row itself.
 
     A draft is worth the mean confidence of the `worst` share of its masks in the open block and,
@@ -30,23 +31,14 @@ class SurestBranch(Verification):
     def __post_init__(self) -> None:
         whole("branches", self.branches)
 
-    def refuses(self, other: Part) -> str | None:
-        if isinstance(other, BlockSchedule) and other.slides:
-            return "drafts stay in one window, and it slides with every commit"
-        return "drafts assume that what is committed stays" if other.takes_back else None
-
     def drafts(self, canvas: Canvas) -> Tensor:
         """How many each row has, (B,) int64."""
         return canvas.open.sum(1).sub(1).clamp(0, self.branches).masked_fill(canvas.block_full, 0)
 
     def branch(self, canvas: Canvas, choose: Choose) -> Canvas:
-        drafts = self.drafts(canvas)
-        each = torch.arange(len(canvas), device=drafts.device).repeat_interleave(drafts + 1)
-        first = (drafts + 1).cumsum(0) - drafts - 1
-        rows = canvas.take(each)
-        rows.branch = torch.arange(len(each), device=drafts.device) - first[each]
-        ranked = canvas.confidence.masked_fill(~canvas.open, -torch.inf)
-        order = ranked.argsort(dim=1, descending=True, stable=True)[each]
+        rows = fan_out(canvas, self.drafts(canvas) + 1)
+        ranked = rows.confidence.masked_fill(~rows.open, -torch.inf)
+        order = ranked.argsort(dim=1, descending=True, stable=True)
         at = order.gather(1, (rows.branch - 1).clamp(min=0)[:, None])
         added = torch.zeros_like(rows.open).scatter(1, at, (rows.branch > 0)[:, None]) & rows.open
         rows.memory[self] = torch.where(added.any(1), rows.confidence.gather(1, at)[:, 0], 1.0)
@@ -65,14 +57,9 @@ class SurestBranch(Verification):
 
     def pick(self, rows: Canvas, choose: Choose) -> Canvas:
         choose(rows)  # so that `confidence` is that of the forward
-        own = rows.branch == 0
-        group = own.long().cumsum(0) - 1
-        shape = int(own.sum()), int(rows.branch.max()) + 1
-        table = rows.confidence.new_full(shape, -torch.inf)
-        table[group, rows.branch] = self.worth(rows).to(table)
-        best = (table.roll(-1, 1).argmax(1) + 1) % table.shape[1]  # of equals a draft, the first
-        picked = rows.take((rows.branch == best[group]).nonzero()[:, 0])
-        return replace(picked, branch=torch.zeros_like(picked.branch))
+        worth = by_branch(rows, self.worth(rows))
+        best = worth.roll(-1, 1).argmax(1) + 1  # of equals a draft, the first
+        return keep(rows, best % worth.shape[1])
 
 
 @register_sampler("lopa", over="threshold", paper="arXiv 2512.16229", recorded=("lopa",))

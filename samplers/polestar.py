@@ -13,9 +13,10 @@ from dlmdecode.checks import Probability, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
 from dlmdecode.decoding.parts import BlockSchedule, Evaluation, Part, Selection
-from dlmdecode.decoding.positions import Positions, Span
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser, Watch, attention_weights
+from dlmdecode.parts.evaluation import block_ahead, require_attention
 from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
 from dlmdecode.settings import Settings
@@ -27,7 +28,7 @@ RECENT, FLOOR = 5, 1e-12  # moves that a new one is compared with; least probabi
 class LastAttention(Watch):
     """What the positions of `block` look at in the last layer: `weights` (N, H, W, T)."""
 
-    def __init__(self, last: int, block: Span):
+    def __init__(self, last: int, block: Positions):
         self.last, self.block, self.weights = last, block, torch.empty(0)
 
     def see(self, layer: int, queries: Tensor, keys: Tensor, attend: Tensor | None) -> None:
@@ -52,12 +53,7 @@ class AttentionDrift(Evaluation):
         return "it compares the attention of one block from step to step" if slides else None
 
     def __call__(self, model: Denoiser, settings: Settings) -> Forward:
-        why = "Polestar compares the attention of whole canvases"
-        fix = f"{why}: use cache='none'"
-        require(settings.cache in ("none", "auto"), "cache", settings.cache, fix)
-        require(settings.cfg_scale == 0, "cfg_scale", settings.cfg_scale, f"{why}: give 0")
-        full = model.supports_cache and model.block_length is None and model.num_layers
-        require(bool(full), "sampler", "polestar", "it needs a native model of full attention")
+        require_attention(model, settings, "polestar")
         return Drifting(model)
 
 
@@ -65,8 +61,7 @@ class Drifting(Recompute):
     """No cache, and the drift of each row."""
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        full = rows.block_full
-        block = Span(torch.where(full, wanted.lo, rows.lo), torch.where(full, wanted.hi, rows.hi))
+        block = block_ahead(rows, wanted)
         self.hook = watch = LastAttention((self.model.num_layers or 0) - 1, block)
         found = super().__call__(rows, wanted)
         hidden = rows.tokens.shape[1] - watch.weights.shape[3]
@@ -74,7 +69,7 @@ class Drifting(Recompute):
         rows.memory[DRIFT] = self.drift(rows, block, now.to(rows.lo.device))
         return found
 
-    def drift(self, rows: Canvas, block: Span, now: Tensor) -> Tensor:
+    def drift(self, rows: Canvas, block: Positions, now: Tensor) -> Tensor:
         """(N, L), −inf where it is unknown, from attention (N, W, H, L); keeps what is needed."""
         moves = past = now.new_full((*now.shape[:2], RECENT), torch.nan)
         if KEPT in rows.memory:
@@ -113,7 +108,7 @@ class Early(Selection):
         return where | (canvas.open & (sure > self.early) & enough)
 
 
-@register_sampler("polestar", paper="arXiv 2607.14107")
+@register_sampler("polestar", paper="arXiv 2607.14107, its code not recorded")
 def polestar(threshold: Probability = 0.9, early: Probability = 0.7) -> Sampler:
     """Commit what is confident, and a little earlier what has just seen something new."""
     require(early < threshold, "early", early, f"give less than threshold={threshold}")

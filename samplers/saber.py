@@ -11,7 +11,7 @@ from dlmdecode.checks import Count
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Revision, Selection
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import WholeCanvas, blocks_of
+from dlmdecode.parts.blocks import blocks_of
 from dlmdecode.parts.processors import StandingProbability
 from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
@@ -77,7 +77,7 @@ def saber(block_length: Count | None = None) -> Sampler:
     standing, commits = StandingProbability(), FirstCommits()
     return Sampler(
         select=AboveAverage(commits),
-        blocks=WholeCanvas() if block_length is None else blocks_of(block_length),
+        blocks=blocks_of(block_length),
         processors=(standing,),
         revisions=(commits, Backtrack(standing)),
     )

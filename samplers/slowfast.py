@@ -12,11 +12,11 @@ from dlmdecode.caches import ShownUntil, cache_policy
 from dlmdecode.checks import Between, Count, NonNegative, Probability
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward
+from dlmdecode.decoding.loop import most_confident
 from dlmdecode.decoding.parts import BlockSchedule, Evaluation, Part, Revision, Selection
 from dlmdecode.decoding.positions import Span
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
-from dlmdecode.parts.select import by_rule
 from dlmdecode.registry import register_sampler
 from dlmdecode.settings import Settings
 
@@ -40,16 +40,9 @@ class Cycles(Revision):
         """Begin, length (−1: not fixed) and steps of the cycle, (B,), and estimates (B, window)."""
         none, zero = torch.full_like(canvas.lo, -1), torch.zeros_like(canvas.lo)
         blank = torch.stack([canvas.lo, none, zero, *[none] * self.window], 1)
-        kept = canvas.memory.get(self, blank)
-        now = torch.where(canvas.block_step[:, None] == 0, blank, kept)
+        old = canvas.block_step[:, None] > 0
+        now = torch.where(old, canvas.memory.get(self, blank), blank)
         return now[:, 0], now[:, 1], now[:, 2], now[:, 3:]
-
-    def stretch(self, canvas: Canvas) -> Tensor:
-        """Where the cycle may write, (B, L) bool: to the block's end while it explores."""
-        begin, length, steps, _ = self.state(canvas)
-        return Span(begin, torch.where(steps < self.explore, canvas.hi, begin + length)).contains(
-            canvas.position
-        )
 
     def end(self, rows: Canvas) -> Tensor:
         """Where the canvas is cut, (B,): behind the cycle if that is written fast."""
@@ -57,25 +50,23 @@ class Cycles(Revision):
         fast = (steps > self.explore) & ~rows.block_full
         return torch.where(fast, begin + length, rows.stop)
 
-    def fixed(self, estimates: Tensor, last: Tensor) -> Tensor:
-        """The length (B,) that estimates (B, window) fix, −1 if none; `last` is the last step."""
+    def fixed(self, estimates: Tensor, steps: Tensor) -> Tensor:
+        """The length (B,) that estimates (B, window) of so many steps (B,) fix, −1 if none."""
         known = estimates >= 0
         stable = known.all(1) & (estimates.double().std(1, correction=0) < self.deviation)
         mean = (estimates * known).sum(1) // known.sum(1)
-        return torch.where(stable, estimates[:, -1], mean.masked_fill(~last, -1))
+        return torch.where(stable, estimates[:, -1], mean.masked_fill(steps < self.explore, -1))
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         before = replace(canvas, block_step=canvas.block_step - committed.any(1).long())
         begin, length, steps, estimates = self.state(before)
         ahead = (canvas.masked | committed) & Span(begin, canvas.hi).contains(canvas.position)
-        sure = ahead & (canvas.confidence >= self.reach)
-        furthest = torch.where(sure, canvas.position, begin[:, None]).amax(1)
-        exploring = steps < self.explore
+        ahead = ahead & (canvas.confidence >= self.reach)
+        furthest = torch.where(ahead, canvas.position, begin[:, None]).amax(1)
+        exploring, steps = steps < self.explore, steps + 1
         pushed = torch.cat([estimates[:, 1:], (furthest - begin + 1)[:, None]], 1)
         estimates = torch.where(exploring[:, None], pushed, estimates)
-        steps = steps + 1
-        fixed = self.fixed(estimates, steps >= self.explore)
-        length = torch.where(exploring & (length < 0), fixed, length)
+        length = torch.where(exploring & (length < 0), self.fixed(estimates, steps), length)
         left = canvas.masked & Span(begin, begin + length).contains(canvas.position)
         full = (steps >= self.explore) & ~left.any(1)
         begin = torch.where(full, begin + length, begin)
@@ -86,16 +77,17 @@ class Cycles(Revision):
 
 @dataclass(frozen=True)
 class SureInStretch(Selection):
-    """All of the cycle's stretch that is at least `threshold` sure, if these are two or more."""
+    """Of the cycle, of the block while it explores, all `threshold` sure if two or more are."""
 
     cycles: Cycles
     threshold: float = 0.9
 
     def __call__(self, canvas: Canvas) -> Tensor:
-        here = canvas.open & self.cycles.stretch(canvas)
+        begin, length, steps, _ = self.cycles.state(canvas)
+        end = torch.where(steps < self.cycles.explore, canvas.hi, begin + length)
+        here = canvas.open & Span(begin, end).contains(canvas.position)
         sure = here & (canvas.confidence >= self.threshold)
-        ranked = canvas.confidence.masked_fill(~here, -torch.inf)
-        one = by_rule(replace(canvas, confidence=ranked), "topk", quota=torch.ones_like(canvas.lo))
+        one = most_confident(canvas.confidence, here, 1)
         return torch.where((sure.sum(1) >= 2)[:, None], sure, one)
 
 
@@ -124,6 +116,5 @@ def slowfast(
 ) -> Sampler:
     """Explore for `explore` steps how far the sure positions reach, then write all of these."""
     cycles = Cycles(explore, reach, window, deviation)
-    return Sampler(
-        SureInStretch(cycles, threshold), revisions=(cycles,), evaluate=CutBehind(cycles)
-    )
+    rule = SureInStretch(cycles, threshold)
+    return Sampler(rule, revisions=(cycles,), evaluate=CutBehind(cycles))

@@ -87,10 +87,10 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def press(self, key: str) -> None:
-        """Press a key: its name, as `event.key` has it."""
+    def press(self, key: str, modifiers: int = 0) -> None:
+        """Press a key: its name, as `event.key` has it. 2 is with Ctrl."""
         for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key)
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers)
 
     def hover(self, selector: str) -> None:
         """Move the mouse over the first element of a selector."""

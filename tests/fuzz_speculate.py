@@ -2,6 +2,7 @@
 
     python tests/fuzz_speculate.py                      # 20 settings of each drafter and shape
     python tests/fuzz_speculate.py --drafter suffix --shape tree --count 1 --seed 77  # one again
+    python tests/fuzz_speculate.py --count 100 --log runs/fuzz.jsonl  # can be interrupted
 
 A setting is a function of drafter, shape and number: a small random verifier (or the embedded one),
 prompts, the drafter's options, draft lengths, EOS lists, stop strings, processors and criteria with
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import logging
 import random
 import sys
@@ -20,12 +22,14 @@ import warnings
 from collections import Counter
 from functools import cache
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from fuzz_conditions import conditions
 from fuzz_drafters import KINDS, MODELS, SHAPES, SIZE, shaped
 from speculation_toys import byte_level
-from transformers import LogitsProcessor, StoppingCriteria, SynthIDTextWatermarkingConfig
 
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import EMBEDDED as DRAFTERS
@@ -63,6 +67,7 @@ PAIR = (DRAFTERS["tiny"] / "model.safetensors", EMBEDDED["tiny-ar"] / "model.saf
 FAMILIES = {
     "llama": ("Llama", {}),
     "llama-longrope": ("Llama", dict(rope_parameters=LONGROPE)),
+    "qwen3": ("Qwen3", dict(head_dim=8)),
     "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=8, max_window_layers=1)),
     "mistral-sliding": ("Mistral", dict(sliding_window=8)),
     "gemma2": ("Gemma2", dict(head_dim=8, sliding_window=8, query_pre_attn_scalar=8)),
@@ -87,63 +92,6 @@ def verifier(family: str, seed: int = 0) -> Verifier:
     config = getattr(transformers, f"{name}Config")(**common | settings)
     model = transformers.AutoModelForCausalLM.from_config(config)
     return Verifier(model, byte_level(SIZE))
-
-
-class Counting(LogitsProcessor):
-    """Favours a token that depends on how often it was called: right for plain decoding only."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, input_ids, scores):
-        self.calls += 1
-        scores[:, (7 * self.calls + int(input_ids[0, -1])) % SIZE] += 3.0  # in place, as users do
-        return scores
-
-
-class Patience(StoppingCriteria):
-    """Stops when it has seen so many even tokens."""
-
-    def __init__(self, even: int):
-        self.left = even
-
-    def __call__(self, input_ids, scores, **kwargs):
-        self.left -= int(input_ids[0, -1]) % 2 == 0
-        return torch.full((len(input_ids),), self.left <= 0)
-
-
-def processors(choice: random.Random, ids: list[int]) -> tuple[str, dict]:
-    """One way to change scores, from the verifier's own options; `ids` are of its free text."""
-    some = choice.sample(ids, 3)
-    return choice.choice(
-        [
-            ("none", {}),
-            ("repetition_penalty", {"repetition_penalty": choice.uniform(1.05, 2)}),
-            ("encoder_repetition_penalty", {"encoder_repetition_penalty": 1.5}),
-            ("no_repeat_ngram_size", {"no_repeat_ngram_size": choice.randint(1, 3)}),
-            ("bad_words_ids", {"bad_words_ids": [[some[0]], [some[1], some[2]]]}),
-            ("sequence_bias", {"sequence_bias": [[[some[0]], -4.0], [[some[1], some[2]], 3.0]]}),
-            ("suppress_tokens", {"suppress_tokens": some}),
-            ("begin_suppress_tokens", {"begin_suppress_tokens": [ids[0]]}),
-            ("min_new_tokens", {"min_new_tokens": choice.randint(1, 12)}),
-            ("forced_eos_token_id", {"forced_eos_token_id": some[0]}),
-            ("renormalize_logits", {"renormalize_logits": True}),
-            ("guidance_scale", {"guidance_scale": choice.choice([0.5, 1.5, 3.0])}),
-            (
-                "negative prompt",
-                {"guidance_scale": 2.0, "negative_prompt_ids": torch.tensor([some])},
-            ),
-            (
-                "SynthID",
-                {
-                    "watermarking_config": SynthIDTextWatermarkingConfig(
-                        keys=[11, 13, 17, 19, 23], ngram_len=3
-                    )
-                },
-            ),
-            ("exponential decay", {"exponential_decay_length_penalty": (4, 1.2)}),
-        ]
-    )
 
 
 def drafter(kind: str, choice: random.Random, family: str, texts: list[list[int]]) -> Drafter:
@@ -209,35 +157,36 @@ def setting(kind: str, shape: str, number: int) -> tuple[str, bool]:
     return f"{family}, drafts of {draft_length}, {name}, {how}", same
 
 
-def conditions(choice: random.Random, one: Verifier, prompts, free):
-    """What shapes the text: its name, where it is given, the options, and objects with a memory."""
-    ids = [token for text, ids in zip(free, prompts, strict=True) for token in text[len(ids) :]]
-    name, options = processors(choice, ids)
-    options["eos_token_id"] = choice.sample(ids, choice.randint(0, 3)) or None
-    if options["eos_token_id"] is None and name == "exponential decay":
-        options["eos_token_id"] = ids[-1:]
-    if choice.random() < 0.3:
-        whole = [one.tokenizer.decode(token) for token in choice.sample(ids, 4)]
-        pieces = [piece for piece in whole if piece.isascii() and piece.isprintable()]
-        if pieces:
-            options["stop_strings"] = pieces[: choice.randint(1, 2)]
-            name += " and stop strings"
-    how = "in the call"
-    if choice.random() < 0.3 and "negative_prompt_ids" not in options:
-        one.model.generation_config.update(**options)
-        how, options = "in the generation_config", {}
-    memory = choice.choice(["none", "none", "processor", "criterion", "both"])
-    even = choice.randint(2, 12)
+def case(kind: str, shape: str, number: int) -> dict[str, Any]:
+    """One setting's line of the log."""
+    text, same = setting(kind, shape, number)
+    return {"drafter": kind, "shape": shape, "number": number, "setting": text, "same": same}
 
-    def fresh() -> dict:
-        found = {}
-        if memory in ("processor", "both"):
-            found["logits_processor"] = [Counting()]
-        if memory in ("criterion", "both"):
-            found["stopping_criteria"] = [Patience(even)]
-        return found
 
-    return f"{name}, {memory} with a memory", how, options, fresh
+def logged(path: Path | None) -> list[dict[str, Any]]:
+    """The lines of a log, all but one that an interrupted run has left unfinished."""
+    lines = path.read_text().splitlines(keepends=True) if path and path.exists() else []
+    if path and lines and not lines[-1].endswith("\n"):
+        path.write_text("".join(lines[:-1]))
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def name_of(line: dict[str, Any]) -> tuple[str, str, int]:
+    return line["drafter"], line["shape"], line["number"]
+
+
+def report(lines: list[dict[str, Any]], cases: list[tuple[str, str]]) -> int:
+    """Print what differs and how much was tried; how many differ."""
+    different = [line for line in lines if not line["same"]]
+    for kind, shape, number in map(name_of, different):
+        print(f"--drafter {kind} --shape {shape} --seed {number} --count 1: DIFFERENT")
+    done = Counter(name_of(line)[:2] for line in lines)
+    least, most = min(done[one] for one in cases), max(done[one] for one in cases)
+    print(f"{least} to {most} of each of {len(cases)}, {len(different)} of {len(lines)} differ")
+    families = Counter(line["setting"].split(",")[0] for line in lines)
+    print(", ".join(f"{name} {count}" for name, count in sorted(families.items())))
+    print(f"transformers {transformers.__version__}")
+    return len(different)
 
 
 def main() -> int:
@@ -247,24 +196,22 @@ def main() -> int:
     add("--seed", type=int, default=0, help="number of the first setting")
     add("--drafter", nargs="+", default=[*KINDS, *MODELS], metavar="NAME")
     add("--shape", nargs="+", default=SHAPES, choices=SHAPES)
+    add("--log", type=Path, help="file of a line for each setting; those in it are not run again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    families, different = Counter(), 0
     cases = list(product(arguments.drafter, arguments.shape))
-    for number in range(arguments.seed, arguments.seed + arguments.count):
-        for kind, shape in cases:
-            text, same = setting(kind, shape, number)
-            families[text.split(",")[0]] += 1
-            different += not same
-            if not same:
-                print(f"--drafter {kind} --shape {shape} --seed {number}: {text}: DIFFERENT")
-        done = number + 1 - arguments.seed
-        print(f"{done} of each of {len(cases)}, {different} differ", flush=True)
-    print(", ".join(f"{name} {count}" for name, count in sorted(families.items())))
-    print(f"transformers {transformers.__version__}")
-    return int(different > 0)
+    numbers = range(arguments.seed, arguments.seed + arguments.count)
+    wanted = [(*one, number) for number in numbers for one in cases]
+    known = {name_of(line): line for line in logged(arguments.log)}
+    for one in wanted:
+        if one not in known:
+            known[one] = case(*one)
+            if arguments.log:
+                with arguments.log.open("a") as log:
+                    log.write(json.dumps(known[one]) + "\n")
+    return int(report([known[one] for one in wanted], cases) > 0)
 
 
 if __name__ == "__main__":

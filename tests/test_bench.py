@@ -5,8 +5,9 @@ from toy import micro
 
 from dlmdecode import load
 from dlmdecode.commands.cli import main
-from dlmdecode.evals import bench, demo
+from dlmdecode.evals import bench
 from dlmdecode.evals.arithmetic import problem
+from dlmdecode.tables import markdown
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def lines(tmp_path_factory):
     """A table of two samplers on four problems."""
     names, folder = ["threshold", "prophet+threshold"], tmp_path_factory.mktemp("run")
     scores = bench.measure(load("tiny"), names, 4, batch_size=3, max_new_tokens=64, output=folder)
-    return scores, bench.table(scores).splitlines()[2:]  # below the count of problems
+    return scores, markdown(bench.report(scores)).splitlines()[2:]  # below the count of problems
 
 
 def test_vanilla_comes_first_and_every_problem_counts_once(lines):
@@ -43,7 +44,7 @@ def test_threshold_needs_fewer_forwards_than_vanilla(lines):
 
 def test_intervals_are_wilsons():
     score = bench.Score("x", [True] * 9 + [False], nfe=20, new_tokens=50, seconds=2.0)
-    assert score.row(4.0) == "| x | 90.0% [59.6%, 98.2%] | 2.0 | 2.50 | 2.00× |"
+    assert score.row(4.0) == ["x", "90.0% [59.6%, 98.2%]", "2.0", "2.50", "2.00×"]
 
 
 def test_samplers_that_cannot_be_built_for_a_model_are_left_out():
@@ -91,8 +92,11 @@ def test_the_table_goes_to_a_file_and_the_run_goes_on_beside_it(tmp_path, capsys
     assert "batch_size: 16 there, 1 now" in capsys.readouterr().err
 
 
-def test_the_demo_shows_question_texts_and_forwards():
-    shown = demo.compare(seed=0)
+def test_the_demo_shows_question_texts_and_forwards(capsys):
+    assert main(["demo"]) == 0
+    shown = capsys.readouterr().out
     assert shown.startswith(problem(0).question)
-    assert "vanilla: " in shown and "prophet: " in shown
-    assert shown.count("NFE ") == 3 and shown.count(", right") == 3
+    rows = [line for line in shown.splitlines() if line.startswith("|")][2:]
+    for name, row in zip(("vanilla", "prophet", "threshold"), rows, strict=True):
+        assert f"\n{name}: " in shown
+        assert row.startswith(f"| {name} | ") and row.endswith(" | right |")

@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from dlmdecode.evals.functions import exercise
 from dlmdecode.flight import Flight
 from dlmdecode.models.domain import is_foreign
 from dlmdecode.options import value_of
+from dlmdecode.speculation.result import Step as Verification
 
 PROMPT = "w1 w2 w3"
 SMALL = ["--max-new-tokens", "16", "--block-length", "8", "--device", "cpu"]
@@ -141,55 +141,6 @@ def test_json_is_one_object_with_text_and_counts(run, folder):
     assert record["sampler"] == "threshold"
 
 
-def test_a_terminal_sees_the_canvas_fill_and_then_the_text(run, folder, monkeypatch):
-    piped = run("generate", PROMPT, "--model", folder, *SMALL)[1]
-    screen = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(sys, "stdout", screen)
-    assert main(["generate", PROMPT, "--model", folder, *SMALL]) == 0
-    shown = screen.getvalue()
-    assert "░" in shown and "NFE 1 " in shown and "tokens per forward" in shown
-    assert "\x1b[1;32m" in shown
-    last = shown.rsplit("\x1b[J", 1)[1]
-    assert last.startswith(piped)
-    assert "░" not in last
-
-
-def test_no_color_means_no_color(folder, monkeypatch):
-    screen = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(sys, "stdout", screen)
-    main(["generate", PROMPT, "--model", folder, *SMALL])
-    assert "░" in screen.getvalue()
-    assert "\x1b[1;32m" not in screen.getvalue() and "\x1b[2m" not in screen.getvalue()
-
-
-def test_a_dumb_terminal_gets_plain_text(run, folder, monkeypatch):
-    screen = Terminal()
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setattr(sys, "stdout", screen)
-    main(["generate", PROMPT, "--model", folder, *SMALL])
-    assert "\x1b" not in screen.getvalue()
-
-
-def test_a_picture_never_exceeds_the_screen(folder, monkeypatch):
-    from dlmdecode.commands.terminal import CanvasView
-
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((20, 6)))
-    model, frames = dlmdecode.load(folder), []
-    for step in dlmdecode.stream(model, PROMPT, max_new_tokens=64):
-        screen = Terminal()
-        CanvasView(model, screen)(step)
-        frames.append(screen.getvalue())
-    for frame in frames:
-        plain = frame.replace("\x1b[1;32m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
-        lines = plain.rstrip("\n").split("\n")
-        assert len(lines) <= 5
-        assert all(len(line) <= 19 for line in lines)
-
-
 HOSTILE = "ok\x1b]0;owned\x07\x1b[2J\u202e\x9b2J\r\x7f end é ❤\u200d🔥"
 HARMLESS = "ok�]0;owned��[2J��2J�� end é ❤\u200d🔥"
 
@@ -226,7 +177,8 @@ def test_no_control_character_of_a_model_reaches_a_terminal(hostile, monkeypatch
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     assert main([kind, PROMPT, "--raw", *SMALL[:4]]) == 0
-    shown = re.sub(r"\x1b\[\d+A\r\x1b\[J", "", screen.getvalue())  # the canvas view's own
+    view = r"\r(\x1b\[1A\x1b\[2K)+|\x1b\[\?25[hl]|\x1b\[[012]?m"  # up, erase, cursor, bold, dim
+    shown = re.sub(view, "", screen.getvalue())
     assert not set(shown) & set("\x1b\x07\u202e\x9b\r\x7f")
     assert kind == "trace" or f"{HARMLESS}\n" in shown
 
@@ -237,11 +189,11 @@ def test_a_pipe_gets_the_text_as_it_is(run, hostile):
     assert record["text"] == HOSTILE
 
 
-def test_speculation_shows_a_terminal_no_control_characters(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    assert Progress(Hostile(None), colour=False).paint((1,), "", "+") == f" +[{HARMLESS}]"
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert Progress(Hostile(None), colour=False).paint((1,), "", "+") == f" +[{HOSTILE}]"
+def test_the_steps_of_speculation_show_no_control_characters(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    for out in (Terminal(), io.StringIO()):
+        Progress(Hostile(None), out).show(Verification(0, 3, 5, (), 0, (1,), (), ()))
+        assert out.getvalue() == f"  3   0 of  0   +[{HARMLESS}]\n"
 
 
 def test_an_error_shows_no_control_characters(run):
@@ -289,7 +241,7 @@ def test_samplers_lists_every_sampler_with_slots_options_and_paper(run):
     code, out, _ = run("samplers")
     assert code == 0
     for name in dlmdecode.list_samplers():
-        assert f"\n{name} " in out
+        assert f"\n{name}\t" in out
     assert "early=7.5" in out and "arXiv 2508.19982" in out and "stops" in out
 
 
@@ -511,6 +463,6 @@ def test_a_foreign_prompt_brings_a_line_about_the_embedded_model(run, command, o
 def test_caches_are_listed_with_what_they_were_verified_against(capsys):
     assert main(["caches"]) in (None, 0)
     out = capsys.readouterr().out
-    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    lines = {line.split("\t")[0]: line for line in out.splitlines() if line}
     assert "authors' code" in lines["dkv"] and "arXiv 2505.15781" in lines["dkv"]
     assert "Elastic-Cache" in out and "Dynamic-dLLM" in out

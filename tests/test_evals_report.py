@@ -18,6 +18,7 @@ from dlmdecode.evals.runner import Worker, evaluate
 from dlmdecode.evals.summary import Run, areas, summarise
 from dlmdecode.evals.task import Subset, Task, cut
 from dlmdecode.evals.tuning import choose, parse_search, settings, spell, tune
+from dlmdecode.tables import markdown
 
 
 class Threes(Task):
@@ -87,7 +88,7 @@ def test_aup_joins_a_samplers_settings_to_the_baseline(folder):
 def test_the_report_writes_table_csv_and_plots(folder, tmp_path):
     found = compare([folder])
     found.write(tmp_path / "out")
-    text = found.markdown()
+    text = markdown(found.report()) + "\n"
     assert text == (tmp_path / "out" / "report.md").read_text()
     assert "| vanilla | 100.0 [91.2, 100.0] | 0.0 | baseline |" in text
     assert "-10.0 (+0 −4) | 0.125 |" in text
@@ -102,7 +103,7 @@ def test_the_report_writes_table_csv_and_plots(folder, tmp_path):
 
 def test_several_runs_are_ranked_together(folder, tmp_path):
     run(Threes(20), [Contender.parse(label) for label in LABELS[:2]], tmp_path / "other")
-    text = compare([folder, tmp_path / "other"]).markdown()
+    text = markdown(compare([folder, tmp_path / "other"]).report())
     assert "| vanilla | 100.0 | 1.00 | 1, 1 |" in text
     assert "| threshold,threshold=0.9 | 90.0 | 1.11 | 2, 2 |" in text
 
@@ -110,7 +111,7 @@ def test_several_runs_are_ranked_together(folder, tmp_path):
 def test_an_unfinished_run_is_said_to_be_one(folder):
     results = folder / "results.jsonl"
     results.write_text("".join(results.read_text().splitlines(keepends=True)[:50]))
-    text = compare([folder]).markdown()
+    text = markdown(compare([folder]).report())
     assert "**Unfinished**: threshold,threshold=0.9 has 10 of 40" in text
 
 
@@ -118,7 +119,7 @@ def test_a_report_says_how_many_prompts_were_cut(folder):
     results = folder / "results.jsonl"
     first, *others = results.read_text().splitlines(keepends=True)
     results.write_text(first.replace("{", '{"truncated": true, ', 1) + "".join(others))
-    assert "1 of 120 prompts lost their beginning" in compare([folder]).markdown()
+    assert "1 of 120 prompts lost their beginning" in markdown(compare([folder]).report())
 
 
 def test_a_report_where_nothing_can_be_written_is_printed(folder, tmp_path, capsys, monkeypatch):
@@ -128,7 +129,7 @@ def test_a_report_where_nothing_can_be_written_is_printed(folder, tmp_path, caps
     monkeypatch.setattr("dlmdecode.evals.report.write_whole", refuse)
     assert main(["report", str(folder)]) == 0
     said = capsys.readouterr()
-    assert said.out == compare([folder]).markdown()
+    assert said.out == markdown(compare([folder]).report()) + "\n"
     assert "not written" in said.err and "report.md" in said.err and "--output" in said.err
     assert main(["report", str(folder), "--output", str(tmp_path / "asked")]) == 2
     assert "report.md" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import torch
 from toy import micro, prompts
 
 import dlmdecode
-from dlmdecode.samplers.learn2pd import AcceptanceFilter
+from dlmdecode.samplers.learn2pd_filter import AcceptanceFilter
 from training import filter as training
 
 

@@ -107,8 +107,8 @@ def test_its_part_decides_and_drafts_over_it_are_lossless(reserve):
 
 
 def test_the_listing_has_it_and_says_what_it_combines_with(reserve):
-    line = next(s for s in catalogue.listing().splitlines() if s.startswith("reserve "))
-    assert "scores" in line and "penalty=0.5" in line and "this test" in line
+    line = next(row for row in catalogue.table().rows if row[0] == "reserve")
+    assert line[1:] == ("scores", "tokens=[5], penalty=0.5", "paper only", "this test")
     assert (
         "| `reserve` | scores | Write some tokens late. | paper only | this test |"
         in catalogue.markdown()

@@ -23,8 +23,10 @@ from dlmdecode.samplers.dream import RandomShare
 from dlmdecode.samplers.eoser import EosRejection
 from dlmdecode.samplers.freedave import Lookahead
 from dlmdecode.samplers.klass import KLHistory
-from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
-from dlmdecode.samplers.prophet import AnswerSettled, Constraints
+from dlmdecode.samplers.learn2pd import LearnedAcceptance
+from dlmdecode.samplers.learn2pd_filter import AcceptanceFilter
+from dlmdecode.samplers.prophet import AnswerSettled
+from dlmdecode.samplers.prophet_constraints import Constraints
 from dlmdecode.samplers.vanilla import EndLast, RandomOrder
 from dlmdecode.samplers.wino import NarrowOut
 

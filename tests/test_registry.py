@@ -1,12 +1,13 @@
 """Samplers by name: registration, options, composition, and third-party packages."""
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from toy import micro, prompts
 
 import dlmdecode
-from dlmdecode import FixedBlocks, Sampler, Threshold, WholeCanvas, registry
+from dlmdecode import FixedBlocks, Sampler, Threshold, WholeCanvas, registry, samplers
 from dlmdecode.commands import catalogue
 from dlmdecode.options import split, value_of
 from dlmdecode.registry import registered
@@ -34,6 +35,13 @@ def test_every_sampler_says_what_it_is_and_where_it_comes_from():
         assert entry.help.endswith("."), name
         assert len(entry.help) <= 120, name
         assert entry.paper, name
+
+
+def test_no_file_of_a_sampler_is_longer_than_120_lines():
+    files = list(Path(samplers.__path__[0]).glob("*.py"))
+    assert len(files) > len(dlmdecode.list_samplers())
+    for file in files:
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 120, file.name
 
 
 def test_a_recipe_is_a_value():

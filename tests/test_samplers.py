@@ -14,8 +14,8 @@ from dlmdecode.caches import cache_policy
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.loop import choose, denoise
 from dlmdecode.decoding.positions import Span
-from dlmdecode.samplers.dawn import EDGES, PROB
-from dlmdecode.samplers.learn2pd import AcceptanceFilter
+from dlmdecode.samplers.dawn_graph import EDGES, PROB
+from dlmdecode.samplers.learn2pd_filter import AcceptanceFilter
 
 LENGTH, BLOCK = 16, 8
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,6 +36,7 @@ OPTIONS = {
     "threshold": {"threshold": 0.6},
     "edit": {"editing_threshold": 0.2, "max_post_steps": 3},
     "wino": {"threshold": 0.4, "threshold_back": 0.5},
+    "flash_verify": {"gamma": 0.02},
     "acfg": {"ratio": 0.5},
     "t2m": {"remask_threshold": 0.2, "max_post_steps": 2},
     "polestar": {"threshold": 0.4, "early": 0.02},
@@ -59,6 +60,7 @@ MORE = {  # forwards that commit nothing, at most
     "t2m": 2 * 2 * (1 + BLOCK),
     "core": LENGTH,
     "edit": 2 * 3,
+    "flash_verify": LENGTH,
     "info_gain": LENGTH // BLOCK,
 }
 CACHES = ("none", "prefix", "dual")
@@ -71,12 +73,9 @@ CHOOSING = (  # each recipe has one of them, in turn
 )
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}
-UNCACHED = {
-    "acfg",
-    "dawn",
-    "polestar",
-    "wino",
-}  # they read positions that a cache does not recompute
+UNGUIDED = {"acfg", "dawn", "polestar", "wino"}  # they judge by a forward of their own
+UNCACHED = {*UNGUIDED, "flash_verify"}  # they read positions that a cache does not recompute
+UNSHIFTED = {"flash_verify", "wino"}  # and where logits are shifted, what they ask for is elsewhere
 
 
 def caches_of(recipe: str) -> tuple[str, ...]:
@@ -219,6 +218,12 @@ def test_a_cache_that_refreshes_at_every_step_is_no_cache():
         ("t2m+freedave", "stays"),
         ("polestar+freedave", "skip"),
         ("polestar+dawn", "select"),
+        ("flash_verify+freedave", "verify|slides"),
+        ("flash_verify+dsb", "blocks"),
+        ("flash_verify+klass", "only looks at drafts"),
+        ("flash_verify+credit", "only looks at drafts"),
+        ("flash_verify+prophet", "only looks at drafts"),
+        ("flash_verify+edit", "stays"),
         ("dsb+polestar", "one block"),
         ("saber+lopa", "stays"),
         ("slowfast+freedave", "skip"),
@@ -237,6 +242,13 @@ def test_a_temperature_is_refused_where_drafts_are_verified():
 
 
 BAD_OPTIONS = {
+    "flash_verify": [
+        {"gamma": 0},
+        {"gamma": 2},
+        {"drafts": 0},
+        {"rule": "some"},
+        {"block_length": None},
+    ],
     "acfg": [{"scale": 0}, {"scale": -1}, {"ratio": 0}, {"ratio": 2}],
     "polestar": [{"threshold": 2}, {"early": 0.95}, {"early": -1}],
     "t2m": [{"detect": "doubt"}, {"remask_threshold": 2}, {"max_post_steps": -1}],
@@ -335,7 +347,7 @@ def test_every_sampler_has_options_that_are_refused():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_guidance_works_with_every_sampler_or_is_refused_before_any_forward(recipe, dtype):
     more = {"cfg_scale": 0.5, "confidence_dtype": dtype}
-    if recipe not in UNCACHED:
+    if recipe not in UNGUIDED:
         assert not (run(recipe, prompts(3), **more).sequences == MASK).any()
         return
     with counted_forwards(micro("llada")) as count:

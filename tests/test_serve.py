@@ -23,6 +23,8 @@ import dlmdecode  # noqa: E402
 from dlmdecode.serve.app import create_app  # noqa: E402
 from dlmdecode.serve.limits import Limits  # noqa: E402
 from dlmdecode.serve.reading import Served  # noqa: E402
+from dlmdecode.serve.server import Server  # noqa: E402
+from dlmdecode.trace import read  # noqa: E402
 
 LIMITS = Limits(body=4096, tokens=64, choices=4, queue=100, engines=3)
 MESSAGES = [{"role": "user", "content": "w5 w6 w7"}]
@@ -48,7 +50,7 @@ def soon(holds):
 def serving(model, limits=LIMITS, api_key=None, options=None, name="toy", **more):
     served = Served(name, True, options=options or {"max_new_tokens": 16}, limits=limits)
     app = create_app(model, served, api_key=api_key, **{"batch_size": 4} | more)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    server = Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=60))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert soon(lambda: server.started)
@@ -57,7 +59,8 @@ def serving(model, limits=LIMITS, api_key=None, options=None, name="toy", **more
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=api_key or "none", max_retries=0)
     try:
         with client, httpx.Client(base_url=url, timeout=60) as http:
-            yield SimpleNamespace(client=client, http=http, pool=app.state.pool, port=port)
+            pool, stop = app.state.pool, lambda: setattr(server, "should_exit", True)
+            yield SimpleNamespace(client=client, http=http, pool=pool, port=port, stop=stop)
     finally:
         server.should_exit = True
         thread.join(timeout=60)
@@ -216,7 +219,7 @@ def malformed():
     ]
     every = [{**good, name: value} for name in names for value in values
              if (name, value) not in fine]  # fmt: skip
-    return random.Random(0).sample(every, 170)
+    return random.Random(0).sample(every, 169)
 
 
 def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
@@ -235,6 +238,7 @@ def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
         post("/v1/completions", json={"model": "other", "prompt": "w1"}),
         post("/v1/completions", content=b"{}"),
         post("/v1/completions", json={"model": "toy", "prompt": "w1", "canvas": True}),
+        post("/v1/completions", json={"model": "toy", "prompt": "w1", "trace": True}),
         post("/v1/nothing", json={}),
         server.http.get("/v1/completions"),
         server.http.get("/v1/models/other"),
@@ -257,6 +261,8 @@ def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
         ({"sampler": "threshold,max_new_tokens=65"}, 400, "max_new_tokens", "at most 64 here"),
         ({"n": 5, "temperature": 1.0}, 400, "n", "at most 4"),
         ({"n": 2}, 400, "n", "temperature"),
+        ({"trace": "/tmp/run.jsonl", "stream": True}, 400, "trace", "give True or False"),
+        ({"trace": True}, 400, "trace", "send stream, too"),
         ({"sampler": "thresold"}, 400, None, "did you mean 'threshold'"),
         ({"threshold": 7}, 400, "threshold", "at most 2"),
         ({"presence_penalty": 1}, 400, "presence_penalty", "not served"),
@@ -325,6 +331,23 @@ def test_a_shutdown_ends_what_is_being_decoded():
         assert server.http.get("/health").status_code == 503
 
 
+def test_a_server_that_stops_tells_its_clients():
+    with (
+        serving(chatty(), Limits(tokens=4096), batch_size=2) as server,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        body = dict(model="toy", prompt="w1", max_tokens=3000, extra_body={"sampler": "vanilla"})
+        stream = server.client.completions.create(**body, stream=True)
+        next(iter(stream))
+        other = threads.submit(server.client.completions.create, **body)
+        assert soon(lambda: server.pool.num_in_flight() == 2)
+        server.stop()
+        with pytest.raises(openai.APIError, match="shutting down"):
+            list(stream)
+        with pytest.raises(openai.InternalServerError, match="shutting down"):
+            other.result()
+
+
 def test_the_page_runs_no_script_but_its_own(server):
     response = server.http.get("/")
     assert "default-src 'none'" in response.headers["content-security-policy"]
@@ -339,3 +362,17 @@ def test_metrics_count_requests_and_tokens(server):
     for line in ("dlmdecode_tokens_total", "dlmdecode_in_flight 0.0", "dlmdecode_waiting 0.0"):
         assert line in text
     assert 'dlmdecode_requests_total{path="/v1/completions",status="200"}' in text
+
+
+def test_the_trace_in_a_stream_is_that_of_generate(server, tmp_path):
+    body = {"model": "toy", "prompt": "w1 w2", "stream": True, "trace": True, "sampler": "wino"}
+    with server.http.stream("POST", "/v1/completions", json=body) as response:
+        lines = [json.loads(line[6:]) for line in response.iter_lines() if line[6:7] == "{"]
+    path = tmp_path / "stream.jsonl"
+    path.write_text("".join(json.dumps(line["trace"]) + "\n" for line in lines if "trace" in line))
+    single = alone("w1 w2", "wino", trace=tmp_path / "single.jsonl")
+    (own,), (alike,) = read(path), read(tmp_path / "single.jsonl")
+    timeless = [[step | {"seconds": 0, "index": 0} for step in run.steps] for run in (own, alike)]
+    assert timeless[0] == timeless[1] and own.vocabulary == alike.vocabulary
+    assert own.header["rows"] == alike.header["rows"] and own.header["sampler"] == "wino"
+    assert own.end["texts"] == single.texts and own.end["new_tokens"] == single.new_tokens

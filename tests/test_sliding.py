@@ -9,7 +9,7 @@ from toy import EOS, FAMILIES, MASK, micro, prompts
 
 import dlmdecode
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.samplers.dcd import MaskWindow
+from dlmdecode.parts.blocks import MaskWindow
 from dlmdecode.samplers.dsb import SlidingBlock
 
 SHAPE = {"max_new_tokens": 32, "block_length": 8, "threshold": 0.6, "eos": "ignore"}

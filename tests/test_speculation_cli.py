@@ -4,6 +4,7 @@ import json
 
 import pytest
 from speculation_toys import TEXT, byte_level, llama
+from test_cli import Terminal
 
 from dlmdecode.commands.cli import main
 from dlmdecode.commands.speculate import Progress
@@ -78,10 +79,17 @@ def test_mistakes_are_one_line(folders, more, message, capsys):
     assert error.startswith("dlmdecode: error: ") and message in error
 
 
-def test_colours_mark_accepted_own_and_rejected_tokens():
+def test_colours_mark_accepted_own_and_rejected_tokens(monkeypatch):
     tokenizer = byte_level(300)
     ids = tokenizer("one two")["input_ids"]
     path = tuple(range(len(ids)))
     step = Step(0, 1, 5, (*ids, ids[0]), len(ids), (*ids, ids[-1]), (-1, *path), path)
-    out = Progress(tokenizer, colour=True)
-    assert out.paint(step.written[: step.accepted], "\033[32m", "") == "\033[32mone two\033[0m"
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Terminal()
+    Progress(tokenizer, screen).show(step)
+    count, rest = f"  1  {len(ids):2} of {len(ids) + 1:2}  ", tokenizer.decode([ids[0]])
+    own = tokenizer.decode([ids[-1]])
+    assert screen.getvalue() == (
+        f"{count}\033[32mone two\033[0m\033[1m{own}\033[0m\033[9;31m{rest}\033[0m\n"
+    )

@@ -5,8 +5,9 @@ import inspect
 
 import pytest
 import torch
+from fuzz_conditions import Counting, Patience
 from fuzz_drafters import KINDS, MODELS, SHAPES
-from fuzz_speculate import FAMILIES, Counting, Patience, setting, verifier
+from fuzz_speculate import FAMILIES, setting, verifier
 from speculation_toys import TEXT, Recalling, byte_level, llama
 from transformers import (
     Lfm2Config,

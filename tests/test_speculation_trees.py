@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 import torch
 import transformers
-from fuzz_speculate import FAMILIES, Patience, verifier
+from fuzz_conditions import Patience
+from fuzz_speculate import FAMILIES, verifier
 from scipy.stats import chisquare
 from speculation_toys import llama
 

@@ -13,7 +13,7 @@ from toy import FAMILIES, LogitsModule, micro, prompts
 import dlmdecode
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
-from dlmdecode.samplers.prophet import Constraints
+from dlmdecode.samplers.prophet_constraints import Constraints
 
 SHAPE = {"max_new_tokens": 24, "block_length": 8, "eos": "ignore"}
 

@@ -8,9 +8,11 @@ import pytest
 from toy import MASK, micro, prompts
 
 import dlmdecode
-from dlmdecode.speculation import speculate
+from dlmdecode.speculation import list_drafters, load_verifier, speculate
 from dlmdecode.trace import read
-from dlmdecode.trace.steps import LEVELS, reason
+from dlmdecode.trace.reasons import reason
+from dlmdecode.trace.steps import LEVELS
+from dlmdecode.trace.view import verifying
 
 SMALL = {"max_new_tokens": 16, "block_length": 8}
 
@@ -116,12 +118,22 @@ def step_block(line):
     return slice(first, first + 8)
 
 
-def test_refreshes_of_a_cache_are_counted(path):
+def refreshes(path, family, cache, **options):
+    model = micro(family)
     dlmdecode.generate(
-        micro("llada"), prompts(5), "vanilla", cache="dual", trace=path, eos="ignore", **SMALL
+        model, prompts(5), "vanilla", cache=cache, trace=path, eos="ignore", **options
     )
-    counts = [step["refreshes"] for step in read(path)[0].steps]
-    assert counts == [1] * 8 + [2] * 8
+    return [step["refreshes"] for step in read(path)[0].steps]
+
+
+def test_refreshes_of_a_cache_are_counted(path):
+    assert refreshes(path, "llada", "dual", **SMALL) == [1] * 8 + [2] * 8
+
+
+def test_blocks_that_join_the_committed_cache_are_its_refreshes(path):
+    block = micro("sdar").block_length
+    counts = refreshes(path, "sdar", "block", max_new_tokens=3 * block)
+    assert block == 4 and counts == [1] * 3 + [2] * 4 + [3] * 4 + [4]
 
 
 def test_a_crash_leaves_the_steps_before_it_and_the_next_run_a_line_of_its_own(path):
@@ -175,8 +187,12 @@ def test_every_line_is_strict_json(path):
         json.loads(line, parse_constant=lambda name: pytest.fail(name))
 
 
-def test_speculation_is_traced_too(path):
-    verifier = dlmdecode.speculation.load_verifier("tiny-ar")
+@pytest.fixture(scope="module")
+def verifier():
+    return load_verifier("tiny-ar")
+
+
+def test_speculation_is_traced_too(path, verifier):
     question = "Tom has 12 apples. He buys 8 more. How many apples does Tom have now?"
     seen = []
     out = speculate(
@@ -191,3 +207,41 @@ def test_speculation_is_traced_too(path):
     assert used == set(run.vocabulary)
     with pytest.raises(ValueError, match="trace=True"):
         speculate("lookup", verifier, question, trace=True)
+
+
+DRAFTERS = {
+    name: "" for name in ("hierarchy", "logitspec", "lookup", "ngram", "recycling", "suffix")
+}
+DRAFTERS |= {name: ",model=tiny" for name in ("diffusion", "failfast", "threshold")}
+DRAFTERS |= {"causal": ",model=tiny-ar", "layerskip": ",model=tiny-ar,layers=1"}
+DRAFTERS |= {"fused": ",first=recycling,second=suffix", "switch": ",drafter=ngram"}
+
+
+def test_every_drafter_is_traced_below():
+    assert set(list_drafters()) == set(DRAFTERS)
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_drafts_and_what_stands_of_them_are_told_of_every_drafter(path, drafter, verifier):
+    questions = ["Tom has 12 apples. He buys 8 more. How many are there now?", "Anna has"]
+    spec = drafter + DRAFTERS[drafter]
+    out = speculate(spec, verifier, questions, max_new_tokens=16, trace=path)
+    (run,) = read(path)
+    written = [[], []]
+    for step in run.steps:
+        node = step["path"]
+        assert [step["parent"][i] for i in node] == [-1, *node][: len(node)]
+        stands = [step["draft"][i] for i in node]
+        assert step["accepted"] == len(stands) and step["written"][: len(stands)] == stands
+        assert len(step["written"]) <= len(stands) + 1
+        written[step["row"]] += step["written"]
+    decode = verifier.tokenizer.decode
+    assert [decode(ids, skip_special_tokens=True) for ids in written] == out.texts
+    drafted = sum(len(step["draft"]) for step in run.steps)
+    assert drafted == out.stats["num_draft_tokens"] > 0
+    frames = list(verifying(run, 0))
+    accepted = sum(step["accepted"] for step in run.steps if step["row"] == 0)
+    rules = [write[2] for frame in frames for write in frame["writes"]]
+    assert rules.count("accepted draft") == accepted and len(rules) == len(written[0])
+    own = sum(len(step["draft"]) for step in run.steps if step["row"] == 0)
+    assert sum(len(frame["rejected"]) for frame in frames) == own - accepted

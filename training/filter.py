@@ -25,7 +25,7 @@ from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Selection
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.evals.arithmetic import problem
-from dlmdecode.samplers.learn2pd import AcceptanceFilter
+from dlmdecode.samplers.learn2pd_filter import AcceptanceFilter
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Forward, Work
+from dlmdecode.decoding.forward import Forward, Headed, Work
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
@@ -98,7 +98,7 @@ def gather_states(hidden: Tensor, index: Tensor) -> Tensor:
 
 
 @register_cache("none")
-class Recompute:
+class Recompute(Headed):
     """Keep nothing: every forward computes the whole canvas. Exact."""
 
     slides, gaps = None, True
@@ -107,12 +107,12 @@ class Recompute:
     def __init__(self, model: Denoiser):
         self.model, self.work = model, Work()
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         tokens, at, shown = view(rows, wanted)
         self.work.add(tokens)
         attend = self.model.attention(at, at, shown)
         hidden = self.model.encode(tokens, at, attend, self.hook)
-        return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
+        return gather_states(hidden, shifted(wanted, self.model)), wanted
 
 
 def shifted(wanted: Positions, model: Denoiser) -> Tensor:

@@ -19,12 +19,12 @@ from dlmdecode.caches.base import (
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Headed, Work
 from dlmdecode.decoding.positions import Positions, Scattered
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 
-class BlockCache:
+class BlockCache(Headed):
     """What stands outside a window is kept, until a row's block is full.
 
     That row is then due for a refresh: a forward over its whole canvas, whose keys and values are
@@ -49,7 +49,7 @@ class BlockCache:
         self.store = Store()
         self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what a suffix window left in it
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         due = self.due(rows)
         if all(due):
             return self.refresh(rows, wanted)
@@ -84,7 +84,7 @@ class BlockCache:
         self.work.add(tokens)
         self.work.refreshes += len(rows)
         hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
-        return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
+        return gather_states(hidden, shifted(wanted, self.model)), wanted
 
     def hold(self, rows: Canvas, where: Tensor) -> None:
         """Of these rows the store holds `where` (N, L) bool."""
@@ -117,7 +117,7 @@ class BlockCache:
             wanted = wanted.within(window.lo, window.hi)
         if self.model.shift or wanted is not window:  # else all states are wanted
             hidden = gather_states(hidden, window.column(wanted.at))
-        return self.model.head(hidden), wanted
+        return hidden, wanted
 
     def query(self, window: Positions) -> Tensor:
         """The window's positions, and before them one more where logits are shifted, (N, W)."""
@@ -157,15 +157,15 @@ class BlockCache:
 
 
 def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, Positions]:
-    """Logits and positions of several groups of rows as one, in `order`, short rows padded."""
+    """States and positions of several groups of rows as one, in `order`, short rows padded."""
     positions = [computed for _, computed in parts]
     whole = type(positions[0]).cat(positions).take(order)  # type: ignore[arg-type]
-    logits = parts[0][0].new_zeros(len(order), whole.width, parts[0][0].shape[-1])
+    states = parts[0][0].new_zeros(len(order), whole.width, parts[0][0].shape[-1])
     first = 0
     for some, computed in parts:
-        logits[first : first + len(some), : computed.width] = some
+        states[first : first + len(some), : computed.width] = some
         first += len(some)
-    return logits[order], whole
+    return states[order], whole
 
 
 @register_cache("prefix", paper="Fast-dLLM (arXiv 2505.22618)", recorded=("fastdllm",))

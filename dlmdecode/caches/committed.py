@@ -11,13 +11,13 @@ from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Forward, Work
+from dlmdecode.decoding.forward import Forward, Headed, Work
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.models.protocol import Denoiser
 
 
 @register_cache("block", paper="Block Diffusion (arXiv 2503.09573)", recorded=("sdar",))
-class CommittedCache:
+class CommittedCache(Headed):
     """Keep the blocks that are finished, compute the open one. Exact, for block-causal models.
 
     A block of the model's is finished when the text before the open block covers it. It is computed
@@ -39,11 +39,12 @@ class CommittedCache:
         self.kept = torch.empty(0, dtype=torch.int64)  # (R,) positions that the store holds
         self.store = Store()
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)
         kept, final = self.kept[rows.row], self.final(rows)
         due = final > kept  # they have more to compute, and the others need not wait
         groups = [index.nonzero()[:, 0] for index in (due, ~due)]
+        self.work.refreshes += len(groups[0])
         parts = [
             self.compute(rows.take(index), wanted.take(index), kept[index], final[index])
             for index in groups
@@ -66,7 +67,7 @@ class CommittedCache:
     def compute(
         self, rows: Canvas, wanted: Positions, kept: Tensor, final: Tensor
     ) -> tuple[Tensor, Positions]:
-        """Logits behind the first `kept` (N,) positions; then the first `final` (N,) are kept."""
+        """States behind the first `kept` (N,) positions; then the first `final` (N,) are kept."""
         shift, block = self.model.shift, self.block
         lo = torch.minimum(kept, torch.maximum(wanted.lo, kept) - shift).clamp(min=0)
         hi = torch.minimum(-(-torch.maximum(wanted.hi, final) // block) * block, rows.stop)
@@ -80,7 +81,7 @@ class CommittedCache:
         own = rows.branch == 0
         self.kept[rows.row[own]] = final[own]
         wanted = wanted.within(lo + shift, hi)
-        return self.model.head(gather_states(hidden, wanted.at - shift - lo[:, None])), wanted
+        return gather_states(hidden, wanted.at - shift - lo[:, None]), wanted
 
 
 @register_cache("auto")

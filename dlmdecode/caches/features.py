@@ -19,7 +19,7 @@ from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
 from dlmdecode.checks import Count, Probability, conform, require
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Headed, Work
 from dlmdecode.decoding.positions import Positions, Scattered
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.rotary import rotary, rotate
@@ -29,7 +29,7 @@ Code = tuple[Tensor, Tensor]
 
 
 @register_cache("dllm", paper="dLLM-Cache (arXiv 2506.06295)", recorded=("dllm-cache",))
-class FeatureCache:
+class FeatureCache(Headed):
     """Keep what each layer gives; recompute what moved most. Approximate.
 
     The prompt is computed every `prompt_refresh` forwards of a row, its text every `text_refresh`.
@@ -41,6 +41,7 @@ class FeatureCache:
     """
 
     slides = None
+    model: Transformer
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class FeatureCache:
         self.calls = torch.empty(0, dtype=torch.int64)  # (R,) forwards of each row
         self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what was ever computed
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)
         seen, calls = visible(rows, wanted), self.calls[rows.row]
         own = rows.row[rows.branch == 0]
@@ -84,8 +85,7 @@ class FeatureCache:
         self.work.add(rows.tokens, positions // (i + 1))
         self.held[own, : seen.shape[1]] |= seen[rows.branch == 0]
         self.calls[own] = self.calls[own] + 1
-        hidden = gather_states(self.model.final_norm(x), shifted(wanted, self.model))
-        return self.model.head(hidden), wanted
+        return gather_states(self.model.final_norm(x), shifted(wanted, self.model)), wanted
 
     def begin(self, rows: Canvas) -> None:
         """Room for these rows; of new ones nothing was computed yet."""

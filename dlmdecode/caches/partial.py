@@ -17,14 +17,14 @@ from dlmdecode.caches.base import (
 from dlmdecode.caches.blockwise import join
 from dlmdecode.caches.store import Store
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Work
+from dlmdecode.decoding.forward import Headed, Work
 from dlmdecode.decoding.positions import Positions, Scattered
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 NEVER = -1  # in place of a token: nothing is kept of this position
 
 
-class PartialCache:
+class PartialCache(Headed):
     """Of each row the `chosen` positions are computed anew, the others are as they were last.
 
     A position whose token is another than the one that it was computed with is always among them:
@@ -44,7 +44,7 @@ class PartialCache:
         self.known = torch.empty(0, 0, dtype=torch.int64)  # (R, L) tokens as they were computed
         self.calls = torch.empty(0, dtype=torch.int64)  # (R,) forwards since the block was opened
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)
         seen, due = visible(rows, wanted), self.due(rows) & (rows.branch == 0)
         anew = self.chosen(rows, wanted, seen) | self.changed(rows)
@@ -88,7 +88,7 @@ class PartialCache:
     def compute(
         self, rows: Canvas, wanted: Positions, where: Tensor, seen: Tensor
     ) -> tuple[Tensor, Positions]:
-        """Logits of the wanted positions that a forward over those `where` (N, L) bool gives.
+        """States of the wanted positions that a forward over those `where` (N, L) bool gives.
 
         Each query sees those `seen` (N, L) bool.
         """
@@ -110,8 +110,7 @@ class PartialCache:
     def answer(
         self, rows: Canvas, wanted: Positions, query: Scattered, hidden: Tensor
     ) -> tuple[Tensor, Positions]:
-        """Logits of the wanted positions that the states (N, W, D) at `query` speak for."""
+        """Of the states (N, W, D) at `query` those that speak for wanted positions."""
         before = (rows.position - self.model.shift).clamp(min=0)
         answered = Scattered(wanted.contains(rows.position) & query.contains(before))
-        states = gather_states(hidden, query.column(shifted(answered, self.model)))
-        return self.model.head(states), answered
+        return gather_states(hidden, query.column(shifted(answered, self.model))), answered

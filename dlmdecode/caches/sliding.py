@@ -34,9 +34,9 @@ class SlidingCache(BlockCache):
         self.written = torch.empty(0, dtype=torch.int64)  # (R,) tokens at the last refresh
         self.lo = self.written  # (R,) where the window began in the last forward
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)
-        out = super().__call__(rows, wanted)
+        out = super().states(rows, wanted)
         self.lo[rows.row] = rows.lo
         return out
 

@@ -32,7 +32,7 @@ class SparseCache(BlockCache):
         self.calls = torch.empty(0, dtype=torch.int64)  # (R,) forwards since the block was opened
         self.num_kept = self.calls  # (R,) positions that the store holds
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.store.fit(rows)
         if more := self.store.num_rows - len(self.calls):
             self.calls, self.num_kept = (
@@ -40,7 +40,7 @@ class SparseCache(BlockCache):
             )
         own = rows.branch == 0
         self.calls[rows.row[rows.block_full & own]] = 0
-        out = super().__call__(rows, wanted)
+        out = super().states(rows, wanted)
         self.calls[rows.row[own]] = self.calls[rows.row[own]] + 1
         return out
 
@@ -55,7 +55,7 @@ class SparseCache(BlockCache):
         own = rows.branch == 0
         self.num_kept[rows.row[own]] = keep.count[own]
         hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
-        return self.model.head(gather_states(hidden, shifted(wanted, self.model))), wanted
+        return gather_states(hidden, shifted(wanted, self.model)), wanted
 
     def encode(self, rows: Canvas, window: Positions, query: Tensor) -> Tensor:
         tokens = rows.tokens.gather(1, query)

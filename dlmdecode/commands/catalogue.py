@@ -12,6 +12,7 @@ from dlmdecode.composition import Composition, sampler
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.registry import Registered, list_samplers, registered
 from dlmdecode.settings import Settings
+from dlmdecode.tables import Table
 
 SLOT_NAMES = {"verify": "verification", "select": "selection"}
 CALL = Settings().facts
@@ -28,39 +29,35 @@ def slots(entry: Registered) -> tuple[str, ...]:
     return tuple(SLOT_NAMES.get(name, name) for name in filled)
 
 
-def listing(names: Sequence[str] = (), as_json: bool = False) -> str:
-    """The samplers `names`, all if empty: a table, JSON lines, or details where names are given."""
+def table() -> Table:
+    """The samplers, a row each."""
+    rows = []
+    for entry in map(registered, list_samplers()):
+        options = ", ".join(f"{k}={show(v)}" for k, v in entry.options().items())
+        noted = "\n".join(f"({note})" for note in preset_notes(entry))
+        filled = "+".join(record(entry)["slots"])
+        rows.append(
+            (entry.name, filled, f"{options}\n{noted}".strip(), entry.verified, entry.paper)
+        )
+    return Table(("sampler", "slots", "options", "verified", "source"), rows)
+
+
+def described(names: Sequence[str], as_json: bool = False) -> str:
+    """The samplers `names`, all if empty: their details, or JSON lines."""
     entries = [registered(name) for name in names or list_samplers()]
     if as_json:
         return "\n".join(json.dumps(record(entry), default=str) for entry in entries)
-    if names:
-        return "\n\n".join(details(entry) for entry in entries)
-    rows = [("sampler", "slots", "options", "verified", "source")]
-    for entry in entries:
-        options = ", ".join(f"{k}={show(v)}" for k, v in entry.options().items())
-        rows.append(
-            (entry.name, "+".join(record(entry)["slots"]), options, entry.verified, entry.paper)
-        )
-        rows += [("", "", note, "", "") for note in preset_notes(entry)]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
-        for row in rows
-    )
+    return "\n\n".join(map(details, entries))
 
 
 def markdown() -> str:
     """The table of the README."""
-    rows = [
-        "| sampler | slots | what it does | verified against | source |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for entry in map(registered, list_samplers()):
         filled = ", ".join(record(entry)["slots"])
-        rows.append(
-            f"| `{entry.name}` | {filled} | {entry.help} | {entry.verified} | {entry.paper} |"
-        )
-    return "\n".join(rows)
+        rows.append((f"`{entry.name}`", filled, entry.help, entry.verified, entry.paper))
+    head = ("sampler", "slots", "what it does", "verified against", "source")
+    return Table(head, rows).markdown()
 
 
 def record(entry: Registered) -> dict[str, Any]:
@@ -116,26 +113,30 @@ def refusal(first: str, second: str) -> str | None:
     return None
 
 
-def matrix(names: Sequence[str] = ()) -> str:
-    """Which pairs combine: `+` where they do, else the letter of the reason below.
+def compositions(names: Sequence[str] = ()) -> dict[tuple[str, str], str | None]:
+    """For each pair of samplers why it does not combine, None where it does.
 
     Args:
         names: samplers, each with options if need be: "learn2pd,filter=FILE". All if empty.
     """
     for name in names:
         Composition.read(name, {})
-    names = names or list_samplers()
+    pairs = combinations(names or list_samplers(), 2)
+    return {pair: refusal(*pair) for pair in pairs}
+
+
+def matrix(names: Sequence[str] = ()) -> str:
+    """Which pairs combine: `+` where they do, else the letter of the reason below."""
     reasons: dict[str, list[str]] = {}
     cells: dict[tuple[str, str], str] = {}
-    for first, second in combinations(names, 2):
-        reason = refusal(first, second)
-        if reason is None:
-            cells[first, second] = cells[second, first] = "+"
-            continue
-        reason = reason if "both set" not in reason else reason.split(":")[0]
-        pairs = reasons.setdefault(reason, [])
-        pairs.append(f"{first}+{second}")
-        cells[first, second] = cells[second, first] = letter(list(reasons).index(reason))
+    for (first, second), reason in compositions(names).items():
+        cell = "+"
+        if reason is not None:
+            reason = reason if "both set" not in reason else reason.split(":")[0]
+            reasons.setdefault(reason, []).append(f"{first}+{second}")
+            cell = letter(list(reasons).index(reason))
+        cells[first, second] = cells[second, first] = cell
+    names = names or list_samplers()
     width = max(map(len, names))
     lines = [" " * width + "".join(f"{i:>4}" for i in range(1, len(names) + 1))]
     for i, name in enumerate(names, 1):
@@ -146,6 +147,16 @@ def matrix(names: Sequence[str] = ()) -> str:
         some = f"{len(pairs)} pairs" if len(pairs) > 3 else ", ".join(pairs)
         lines.append(f"{letter(i)}  {reason} ({some})")
     return "\n".join(lines).rstrip()
+
+
+def partners(names: Sequence[str] = ()) -> Table:
+    """The same without the reasons, for a screen that is too narrow for a matrix."""
+    found: dict[str, list[str]] = {name: [] for name in names or list_samplers()}
+    for (first, second), reason in compositions(names).items():
+        if reason is None:
+            found[first].append(second)
+            found[second].append(first)
+    return Table(("sampler", "combines with"), [(k, ", ".join(v)) for k, v in found.items()])
 
 
 def letter(index: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import Any
 
@@ -61,22 +60,18 @@ def answered(
 ) -> list[dict[str, str]]:
     """The turns and the answer, which is printed; without the last turn where that is too long."""
     from dlmdecode import generate
-    from dlmdecode.commands.terminal import CanvasView
+    from dlmdecode.commands.terminal import watching
 
-    live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    view = CanvasView(model, sys.stdout) if live else None
     try:
-        out = generate(model, turns, arguments.sampler, on_step=view, **options)
+        with watching(model) as view:
+            out = generate(model, turns, arguments.sampler, on_step=view, **options)
     except ValueError as error:
         if len(turns) <= 1 + (arguments.system is not None):  # it is not for the turns' length
             raise
         print(f"dlmdecode: {error}", file=sys.stderr)
         return turns[:-1]
-    finally:
-        if view is not None:
-            view.clear()
     text = out.texts[0].strip() if out.texts else ""
     print(printable(text, sys.stdout), flush=True)
     if view is not None:
-        print(view.summary(out))
+        view.summary(out)
     return [*turns, {"role": "assistant", "content": text}]

@@ -18,10 +18,11 @@ from typing import Any
 
 from dlmdecode.commands.caches import add_caches
 from dlmdecode.commands.generate import add_generate, add_trace
-from dlmdecode.console import EXPECTED, fail, printable
+from dlmdecode.console import EXPECTED, fail, terminal
 
 MOUNTED = {
     "chat": "turns of a conversation",
+    "demo": "a word problem, decoded by three samplers",
     "infill": "write what is missing between pieces of text",
     "models": "list the model families, and the tensors of a configuration",
     "speculate": "draft with a diffusion model, verify with a causal one",
@@ -113,7 +114,6 @@ def build_parser(command: str = "", topic: str = "") -> argparse.ArgumentParser:
     add_samplers(commands)
     add_caches(commands)
     add_bench(commands)
-    add_demo(commands)
     for name, purpose in MOUNTED.items():
         mounted = commands.add_parser(name, help=purpose, description=purpose)
         if name == command:
@@ -123,7 +123,7 @@ def build_parser(command: str = "", topic: str = "") -> argparse.ArgumentParser:
 
 def mount(parser: argparse.ArgumentParser, name: str) -> None:
     """Give a command that lives in another part of the package its arguments and its function."""
-    own = ("chat", "infill", "models", "serve")
+    own = ("chat", "demo", "infill", "models", "serve")
     home = "evaluate" if name == "eval" else name if name in own else "speculate"
     module = importlib.import_module(f"dlmdecode.commands.{home}")
     if name == "ngram":
@@ -144,13 +144,20 @@ def add_samplers(commands: Any) -> None:
 
     def run(arguments: argparse.Namespace) -> None:
         from dlmdecode.commands import catalogue
+        from dlmdecode.tables import show_table
 
         if arguments.markdown:
             print(catalogue.markdown())
         elif arguments.compose:
-            print(catalogue.matrix(arguments.name))
+            text, screen = catalogue.matrix(arguments.name), terminal(sys.stdout)
+            if screen.is_terminal and screen.width <= len(text.split("\n")[1]):
+                show_table(catalogue.partners(arguments.name))
+            else:
+                print(text)
+        elif arguments.name or arguments.json:
+            print(catalogue.described(arguments.name, arguments.json))
         else:
-            print(catalogue.listing(arguments.name, arguments.json))
+            show_table(catalogue.table())
 
     parser.set_defaults(run=run)
 
@@ -163,15 +170,3 @@ def add_bench(commands: Any) -> None:
 
     bench.add_arguments(samplers)
     samplers.set_defaults(run=bench.run)
-
-
-def add_demo(commands: Any) -> None:
-    parser = commands.add_parser("demo", help="one word problem, decoded by vanilla and by prophet")
-    parser.add_argument("--seed", type=int, default=0, help="which held-out problem")
-
-    def run(arguments: argparse.Namespace) -> None:
-        from dlmdecode.evals import demo
-
-        print(printable(demo.compare(arguments.seed), sys.stdout))
-
-    parser.set_defaults(run=run)

@@ -29,6 +29,7 @@ from dlmdecode.evals.summary import Run
 from dlmdecode.evals.task import Task
 from dlmdecode.options import SYNTAX
 from dlmdecode.settings import Settings
+from dlmdecode.tables import show_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_report(args: argparse.Namespace) -> int:
     found = compare(args.runs, args.baseline)
-    print(found.markdown(), end="")
+    show_report(found.report())
     try:
         found.write(args.output or args.runs[0])
     except OSError as error:
@@ -129,7 +130,7 @@ def run_task(args: argparse.Namespace) -> int:
     task = limited(build_task(args), args.limit)
     evaluator(args, contenders)(task, contenders, args.output)
     run = Run.read(args.output)
-    print(section(run, run.baseline(None)))
+    show_report(section(run, run.baseline(None)))
     return 0
 
 
@@ -149,7 +150,7 @@ def run_frontier(args: argparse.Namespace) -> int:
     candidates = sweep(args.sampler, model, generation_arguments(args))
     del model  # the worker has its own
     done = search(args, [c for c in candidates if c.label != args.baseline])
-    print(write(args.output, args.baseline))
+    show_report(write(args.output, args.baseline))
     return done
 
 

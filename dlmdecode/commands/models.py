@@ -15,6 +15,7 @@ from dlmdecode.models.config import Config
 from dlmdecode.models.families import FAMILIES, Family, family_of, list_families
 from dlmdecode.models.published import PUBLISHED
 from dlmdecode.models.transformer import Transformer
+from dlmdecode.tables import Table, show_table
 
 COLUMNS = ("model_type", "checkpoints", "attention", "block", "mask", "shift", "verified against")
 
@@ -33,8 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.tensors is not None:
         print(tensors(arguments.tensors))
+    elif arguments.markdown:
+        print(markdown())
+    elif arguments.json:
+        print("\n".join(map(json.dumps, records())))
     else:
-        print(markdown() if arguments.markdown else listing(arguments.json))
+        show_table(listing())
 
 
 def record(family: Family) -> dict[str, Any]:
@@ -58,25 +63,15 @@ def records() -> list[dict[str, Any]]:
     return [record(family) for family in FAMILIES]
 
 
-def listing(as_json: bool = False) -> str:
-    """The families, a line each. A mask that is not shown comes from the checkpoint's files."""
-    if as_json:
-        return "\n".join(map(json.dumps, records()))
-    rows = [COLUMNS, *(tuple(map(str, one.values())) for one in records())]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+def listing() -> Table:
+    """The families, a row each. A mask that is not shown comes from the checkpoint's files."""
+    return Table(COLUMNS, [tuple(map(str, one.values())) for one in records()])
 
 
 def markdown() -> str:
     """The table of the README."""
-    rows = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
-    for one in records():
-        cells = {**one, "model_type": f"`{one['model_type']}`"}
-        rows.append(f"| {' | '.join(str(cell) for cell in cells.values())} |")
-    return "\n".join(rows)
+    rows = [(f"`{name}`", *others) for name, *others in listing().rows]
+    return Table(COLUMNS, rows).markdown()
 
 
 def tensors(name: str) -> str:

@@ -42,8 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import uvicorn
-
     for name in ("batch_size", "replicas", *(f"most_{limit.name}" for limit in fields(Limits))):
         whole(name, vars(arguments)[name])
     arguments.api_key = arguments.api_key or os.environ.get("DLMDECODE_API_KEY") or None
@@ -54,8 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
         serve_replicas(lambda: application(arguments), arguments.replicas, 1 if device else 0,
                        arguments.host, arguments.port)  # fmt: skip
     else:
-        app = application(arguments)
-        uvicorn.run(app, host=arguments.host, port=arguments.port, timeout_graceful_shutdown=5)
+        from dlmdecode.serve.server import serve
+
+        serve(application(arguments), arguments.host, arguments.port)
 
 
 def application(arguments: argparse.Namespace) -> Any:

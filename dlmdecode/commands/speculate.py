@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from rich.text import Text
 
 from dlmdecode.checks import require
-from dlmdecode.console import printable, read_prompt
+from dlmdecode.console import printable, read_prompt, terminal, without_controls
 from dlmdecode.models.quantize import KINDS
 from dlmdecode.options import value_of
 
@@ -35,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Arguments of `speculate`, whose signature has their defaults: one not given is not passed on."""
 
-GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[9;31m", "\033[1m", "\033[0m"
+ACCEPTED, OWN, REJECTED = ("green", ""), ("bold", "+"), ("red strike", "-")  # style, sign
 
 
 class ListDrafters(argparse.Action):
@@ -85,12 +86,11 @@ def run(arguments: argparse.Namespace) -> None:
         prompt = [{"role": "user", "content": prompt}]
     given = {name: vars(arguments)[name] for name in OPTIONS if name in arguments}
     show = not (arguments.quiet or arguments.json)
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     out = speculate(
         arguments.drafter,
         verifier,
         prompt,
-        on_step=Progress(verifier.tokenizer, colour).show if show else None,
+        on_step=Progress(verifier.tokenizer, sys.stdout).show if show else None,
         **given,
     )
     text = out.texts[0] if out.texts is not None else ""
@@ -105,28 +105,23 @@ def run(arguments: argparse.Namespace) -> None:
 class Progress:
     """Prints a line per step: accepted draft, the verifier's own token, rejected draft."""
 
-    def __init__(self, tokenizer: Any, colour: bool):
-        self.tokenizer, self.colour = tokenizer, colour
+    def __init__(self, tokenizer: Any, out: TextIO):
+        self.tokenizer, self.console = tokenizer, terminal(out)
+        self.colour = self.console.color_system is not None and not self.console.no_color
 
     def show(self, step: Any) -> None:
         accepted, own = step.written[: step.accepted], step.written[step.accepted :]
         rejected = [id for node, id in enumerate(step.draft) if node not in step.path]
-        count = f"{step.number:3}  {step.accepted:2} of {len(step.draft):2}  "
-        parts = [
-            self.paint(accepted, GREEN, ""),
-            self.paint(own, BOLD, "+"),
-            self.paint(rejected, RED, "-"),
-        ]
-        print(count + "".join(parts), flush=True)
+        line = Text(f"{step.number:3}  {step.accepted:2} of {len(step.draft):2}  ")
+        for ids, (style, sign) in ((accepted, ACCEPTED), (own, OWN), (rejected, REJECTED)):
+            if ids:
+                line.append_text(self.paint(ids, style, sign))
+        self.console.print(line, soft_wrap=True)
 
-    def paint(self, ids: Sequence[int], style: str, sign: str) -> str:
+    def paint(self, ids: Sequence[int], style: str, sign: str) -> Text:
         """Text of ids; without colours, +[the verifier's own] and -[rejected]."""
-        if not ids:
-            return ""
-        text = printable(self.tokenizer.decode(list(ids)), sys.stdout).replace("\n", "↵")
-        if self.colour:
-            return f"{style}{text}{PLAIN}"
-        return f" {sign}[{text}]" if sign else text
+        text = without_controls(self.tokenizer.decode(list(ids))).replace("\n", "↵")
+        return Text(text, style) if self.colour or not sign else Text(f" {sign}[{text}]")
 
 
 def summary(stats: dict[str, Any]) -> str:

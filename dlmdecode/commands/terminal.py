@@ -1,26 +1,20 @@
-"""What a terminal is shown: the canvas filling up, the steps."""
+"""What the commands that decode print: texts, or the steps that wrote them."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-import os
-import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, TextIO
+from typing import Any
 
-from dlmdecode.console import printable, without_controls
+from dlmdecode.commands.canvas import MASK, CanvasView
+from dlmdecode.console import printable, terminal
 from dlmdecode.decoding.trace import Step
 from dlmdecode.generation import Generation
-
-MASK, EOS = "░", "·"
-FRESH, DIM, PLAIN = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
-DOUBTS = ((0.5, "\x1b[31m"), (0.9, "\x1b[33m"))  # written with less confidence than this
-ERASE = "\x1b[{}A\r\x1b[J"  # up, to the left, clear what is below
 
 
 def show_texts(
@@ -30,14 +24,9 @@ def show_texts(
     decode: Callable[[CanvasView | None], Generation],
 ) -> Generation:
     """Print what `decode(on_step)` gives, after the canvas itself on a terminal; gives it back."""
-    shows = sys.stdout.isatty() and not arguments.json and os.environ.get("TERM") != "dumb"
-    live = shows and options.get("num_return_sequences", 1) == 1
-    view = CanvasView(model, sys.stdout) if live else None
-    try:
+    single = options.get("num_return_sequences", 1) == 1
+    with watching(model, single and not arguments.json) as view:
         out = decode(view)
-    finally:
-        if view is not None:
-            view.clear()
     if out.preset is not None:
         print(f"sampler: {out.preset} ({out.preset.source})", file=sys.stderr)
     name = str(out.preset or arguments.sampler)
@@ -48,70 +37,20 @@ def show_texts(
         record |= {"gaps": out.gaps[i]} if out.gaps else {}
         print(json.dumps(record) if arguments.json else printable(text, sys.stdout))
     if view is not None:
-        print(view.summary(out))
+        view.summary(out)
     return out
 
 
-class CanvasView:
-    """Redraws one row's canvas after each step: `░` where a mask is left, new tokens highlighted.
-
-    Masks outside the open block are dim; what was written without much confidence is yellow or red.
-    An `on_step` of `generate`. `NO_COLOR` (no-color.org) leaves colours out.
-    """
-
-    def __init__(self, model: Any, out: TextIO):
-        self.model, self.out = model, out
-        self.color = not os.environ.get("NO_COLOR")
-        self.drawn = 0  # lines on the screen now
-        self.sure: dict[int, float] = {}  # confidence of what was written, by position
-
-    def __call__(self, step: Step) -> None:
-        size = shutil.get_terminal_size()
-        lines = wrap(self.pieces(step), size.columns - 1)
-        lines = lines[-max(size.lines - 3, 1) :]
-        body = "\n".join("".join(self.paint(*piece) for piece in line) for line in lines)
-        self.clear()
-        self.out.write(f"{body}\n{self.paint(DIM, self.status(step)[: size.columns - 1])}\n")
-        self.out.flush()
-        self.drawn = len(lines) + 1
-
-    def clear(self) -> None:
-        """Take the picture off the screen."""
-        if self.drawn:
-            self.out.write(ERASE.format(self.drawn))
-        self.drawn = 0
-
-    def pieces(self, step: Step) -> Iterator[tuple[str, str]]:
-        """(style, text) of runs of positions of one kind, from the first changeable position on."""
-        tokens, changed = step.sequences[0].tolist(), step.changed[0].tolist()
-        start, stop = int(step.start[0]), int(step.stop[0])
-        lo, hi, confidence = int(step.lo[0]), int(step.hi[0]), step.confidence[0].tolist()
-        self.sure |= {at: confidence[at] for at in range(start, stop) if changed[at]}
-
-        def kind(at: int) -> tuple[str, bool]:
-            if tokens[at] == self.model.mask_id:
-                return PLAIN if lo <= at < hi else DIM, True
-            return FRESH if changed[at] else doubt(self.sure.get(at, 1.0)), False
-
-        for (style, masked), run in groupby(range(start, stop), kind):
-            ids = [tokens[at] for at in run]
-            yield style, MASK * len(ids) if masked else readable(self.model, ids)
-
-    def paint(self, style: str, text: str) -> str:
-        return text if style == PLAIN or not self.color else f"{style}{text}{PLAIN}"
-
-    def status(self, step: Step) -> str:
-        start, nfe = int(step.start[0]), int(step.nfe[0])
-        written = int(step.length[0]) - int(step.masks_left[0])
-        block = f"{int(step.lo[0]) - start}–{int(step.hi[0]) - start - 1}"
-        return f"block {block} · NFE {nfe} · {written / nfe:.1f} tokens per forward"
-
-    def summary(self, out: Generation) -> str:
-        """The line under a finished text."""
-        nfe, seconds = out.nfe[0], out.stats["seconds"]
-        line = f"{out.new_tokens[0]} tokens · NFE {nfe} · "
-        line += f"{out.stats['tokens_per_forward']:.1f} tokens per forward · {seconds:.2f} s"
-        return self.paint(DIM, line)
+@contextmanager
+def watching(model: Any, wanted: bool = True) -> Iterator[CanvasView | None]:
+    """An `on_step` that shows the canvas, for as long as the block; None in a pipe."""
+    live = wanted and terminal(sys.stdout).is_interactive
+    view = CanvasView(model, sys.stdout) if live else None
+    try:
+        yield view
+    finally:
+        if view is not None:
+            view.clear()
 
 
 class StepPrinter:
@@ -159,44 +98,3 @@ class StepPrinter:
         what = repr(change["text"]) if "text" in change else change["token"]
         sure = "" if change["confidence"] is None else f" {change['confidence']:.2f}"
         return f"{change['position']}:{what}{sure}"
-
-
-def doubt(confidence: float) -> str:
-    """The style of a token that was written with this confidence; of ranks below 0 it says none."""
-    return next((style for least, style in DOUBTS if 0 <= confidence < least), PLAIN)
-
-
-def readable(model: Any, ids: list[int]) -> str:
-    """Text of a run of tokens, each EOS as a dot."""
-    text = ""
-    for is_end, run in groupby(ids, lambda id: id in model.eos_ids):
-        some = list(run)
-        text += EOS * len(some) if is_end else decoded(model, some)
-    return text
-
-
-def decoded(model: Any, ids: list[int]) -> str:
-    if model.tokenizer is None:
-        return " ".join(map(str, ids)) + " "
-    text = model.tokenizer.decode(ids, skip_special_tokens=True)
-    return without_controls(text).replace("\t", " ")
-
-
-def wrap(pieces: Iterator[tuple[str, str]], width: int) -> list[list[tuple[str, str]]]:
-    """Lines of at most `width` columns, each a list of (style, text)."""
-    lines: list[list[tuple[str, str]]] = [[]]
-    column = 0
-    for style, text in pieces:
-        for char in text:
-            wide = 2 if unicodedata.east_asian_width(char) in "WF" else 1
-            if char == "\n" or column + wide > width:
-                lines.append([])
-                column = 0
-            if char == "\n":
-                continue
-            if lines[-1] and lines[-1][-1][0] == style:
-                lines[-1][-1] = (style, lines[-1][-1][1] + char)
-            else:
-                lines[-1].append((style, char))
-            column += wide
-    return lines

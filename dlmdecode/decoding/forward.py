@@ -6,13 +6,17 @@ says which these are, and the proposals elsewhere keep their last value.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Positions
+from dlmdecode.models.protocol import Denoiser
+
+SLICE_BYTES = 1 << 28  # of logits at a time; smaller slices make the head slow on a CPU
 
 
 @dataclass
@@ -89,3 +93,51 @@ class Forward(Protocol):
     work: Work
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]: ...
+
+
+class Headed:
+    """A forward that ends in its model's head, which makes logits of any columns of its states.
+
+    A subclass gives `states`. Logits of many positions are then made, and read, slice by slice,
+    so that few are held at a time. One with a `__call__` of its own is asked for all at once.
+    """
+
+    model: Denoiser
+    in_slices: bool = True
+
+    def __init_subclass__(cls, **how: Any) -> None:
+        super().__init_subclass__(**how)
+        if "__call__" in vars(cls):
+            cls.in_slices = False
+
+    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        hidden, positions = self.states(rows, wanted)
+        return self.head(hidden), positions
+
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        """As a `Forward`, but of states (·, W, D), which `head` makes logits (N, W, V) of."""
+        raise NotImplementedError
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits of some columns of states."""
+        return self.model.head(hidden)
+
+    def slices(self, hidden: Tensor, positions: Positions) -> Iterator[tuple[Tensor, Positions]]:
+        """States that `head` is to be given at a time, and their positions."""
+        width, end = self.slice_width(hidden), positions.width
+        if end <= width:
+            yield hidden, positions
+            return
+        for first in range(0, end, width):
+            part = positions.part(first, min(width, end - first))
+            yield hidden[:, first : first + width], part
+
+    def slice_width(self, hidden: Tensor) -> int:
+        """How many columns these are."""
+        size = len(hidden) * (self.model.vocab_size or 0) * hidden.element_size()
+        return max(SLICE_BYTES // size, 1) if size else hidden.shape[1]
+
+
+def headed(forward: Forward) -> Headed | None:
+    """The forward, if its logits can be had in slices."""
+    return forward if isinstance(forward, Headed) and forward.in_slices else None

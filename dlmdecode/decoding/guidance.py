@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
-from dlmdecode.decoding.forward import Forward
+from dlmdecode.decoding.forward import Forward, Headed, headed
 from dlmdecode.decoding.positions import Positions, Span
 
 
-class Guided:
+class Guided(Headed):
     """Logits `u + (1 + scale)(z − u)`, u from one whose given text is masked (arXiv 2502.09992).
 
     With `negative` prompts, by row, u comes from the same text behind these. One call of twice the
@@ -29,6 +29,8 @@ class Guided:
         negative: list[Tensor] | None = None,
     ):
         self.forward, self.work = forward, forward.work
+        self.headed = headed(forward)
+        self.in_slices = self.headed is not None
         self.scale, self.num_rows = scale, num_rows
         self.negative = None if negative is None else Negative(negative)
 
@@ -38,7 +40,8 @@ class Guided:
             if self.negative is not None and prompt is not None:
                 self.negative.place(row, prompt)
 
-    def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+    def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
+        """Those of twice the rows; or their logits, where the forward gives no states."""
         self.num_rows = max(self.num_rows, int(rows.row.max()) + 1)
         n = torch.arange(len(rows), device=rows.tokens.device)
         twice = torch.cat([n, n])
@@ -50,9 +53,17 @@ class Guided:
         else:
             both, wanted = self.negative.put(both, blind, wanted)
         both.row = both.row + blind * self.num_rows
-        logits, positions = self.forward(both, wanted)
+        states = self.headed.states if self.headed else self.forward
+        hidden, positions = states(both, wanted)
+        return hidden, positions.take(n)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        logits = self.headed.head(hidden) if self.headed else hidden
         guided, free = logits.chunk(2)
-        return free + (1 + self.scale) * (guided - free), positions.take(n)
+        return free + (1 + self.scale) * (guided - free)
+
+    def slice_width(self, hidden: Tensor) -> int:
+        return self.headed.slice_width(hidden) if self.headed else hidden.shape[1]
 
     def given(self, rows: Canvas) -> Tensor:
         """What the unconditional rows do not see, (N, L) bool."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlmdecode import ops
 from dlmdecode.decoding.canvas import Canvas, Trail
-from dlmdecode.decoding.forward import Forward
+from dlmdecode.decoding.forward import Forward, headed
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
 
@@ -55,11 +55,7 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     if sampler.blocks.slides:
         canvas.slide(sampler.blocks)
     rows = sampler.verify.branch(canvas, partial(choose, sampler))  # N >= B candidate canvases
-    logits, positions = forward(rows, wanted(sampler, rows, forward))  # (N, W, V) at `positions`
-    rows.nfe = rows.nfe + 1
-    for process in sampler.processors:
-        logits = process(logits, rows, positions)
-    propose(sampler, rows, logits, positions, dtype)  # logits end here: now numbers
+    look(forward, rows, sampler, dtype)
     canvas = sampler.verify.pick(rows, partial(choose, sampler))  # one row per sequence survives
     canvas.open_blocks(sampler.blocks)
     trail: Trail = [(sampler.verify, canvas.tokens)]
@@ -102,10 +98,28 @@ def wanted(sampler: Sampler, rows: Canvas, forward: Forward) -> Positions:
     return Span(torch.where(full, rows.hi, rows.lo), torch.where(full, ahead, rows.hi))
 
 
+def look(forward: Forward, rows: Canvas, sampler: Sampler, dtype: torch.dtype) -> None:
+    """Give rows the proposals of a forward; of many positions the logits come in slices."""
+    asked = wanted(sampler, rows, forward)
+    halves = headed(forward) if sampler.by_position else None
+    if halves is None:
+        logits, positions = forward(rows, asked)
+        rows.nfe = rows.nfe + 1
+        propose(sampler, rows, logits, positions, dtype)
+    else:
+        hidden, positions = halves.states(rows, asked)
+        rows.nfe = rows.nfe + 1
+        for some, part in halves.slices(hidden, positions):
+            propose(sampler, rows, halves.head(some), part, dtype)
+    rows.fresh = positions
+
+
 def propose(
     sampler: Sampler, rows: Canvas, logits: Tensor, positions: Positions, dtype: torch.dtype
 ) -> None:
     """Turn logits (N, W, V) at `positions` into the rows' proposals there."""
+    for process in sampler.processors:
+        logits = process(logits, rows, positions)
     need = rows.text if sampler.reads_committed else rows.masked
     drawn = sampler.temperature > 0
     try:
@@ -125,7 +139,6 @@ def propose(
         bad = dict.fromkeys(row // positions.width for row in error.rows)
         raise bad_logits(rows, list(bad)) from error
     rows.proposal.put(positions, need, proposed)
-    rows.fresh = positions
 
 
 def check(canvas: Canvas) -> None:

@@ -113,6 +113,8 @@ class Opening(Part):
 class Processor(Part):
     """What do the logits say?"""
 
+    by_position: bool = False  # it treats a position's logits alike, whatever others come with them
+
     @abstractmethod
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
         """Logits (N, W, V) from those at `positions`; −inf bans a token, NaN is an error."""
@@ -120,6 +122,8 @@ class Processor(Part):
 
 class Estimator(Part):
     """How do logits become proposals?"""
+
+    by_position: bool = False  # as of a `Processor`
 
     @abstractmethod
     def __call__(
@@ -236,6 +240,7 @@ class TakeBest(Estimator):
     """The best token of the distribution, or one drawn from it where there is a temperature."""
 
     gives_way = True
+    by_position = True
 
     def __call__(
         self, logits: Tensor, rows: Canvas, positions: Positions, need: Tensor, **how: Any

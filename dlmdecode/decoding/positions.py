@@ -58,6 +58,11 @@ class Span:
         """Those of them in `[lo, hi)`, both (N,)."""
         return Span(torch.maximum(self.lo, lo), torch.minimum(self.hi, hi))
 
+    def part(self, first: int, count: int) -> Span:
+        """Those in `count` columns of `at` from the column `first` on."""
+        lo = self.lo + first
+        return Span(lo, torch.minimum(lo + count, self.hi)).of_width([count])
+
     def take(self, index: Tensor) -> Span:
         """Rows `index`, repeats allowed."""
         return Span(self.lo[index], self.hi[index])
@@ -121,6 +126,10 @@ class Scattered:
         position = torch.arange(self.where.shape[1], device=lo.device)
         return Scattered(self.where & Span(lo, hi).contains(position))
 
+    def part(self, first: int, count: int) -> Scattered:
+        rank = self.where.cumsum(1) - 1
+        return Scattered(self.where & (rank >= first) & (rank < first + count)).of_width(count)
+
     def take(self, index: Tensor) -> Scattered:
         return Scattered(self.where[index])
 
@@ -131,7 +140,7 @@ class Scattered:
 
 Positions = Span | Scattered
 """Some positions of each row, ascending. Both have `lo`, `hi`, `count`, `width`, `at`, `real`,
-`contains`, `column`, `within`, `take` and `cat`."""
+`contains`, `column`, `within`, `part`, `take` and `cat`."""
 
 
 def join_positions(parts: Sequence[Positions], length: int) -> Positions:

@@ -122,6 +122,11 @@ class Sampler:
     def takes_back(self) -> bool:
         return any(part.takes_back for part in self.parts)
 
+    @cached_property
+    def by_position(self) -> bool:
+        """Whether logits may come in slices."""
+        return self.estimate.by_position and all(part.by_position for part in self.processors)
+
     @property
     def draws(self) -> bool:
         """Whether the text depends on the seed."""
@@ -156,6 +161,8 @@ class Sampler:
 
     def bind(self, model: Any) -> Sampler:
         """The recipe with parts that need to know the model (tokens of its vocabulary) resolved."""
+        if all(part.bind(model) is part for part in self.parts):
+            return self
         slots = self.slots
         bound: dict[str, Any] = {name: slots[name] and slots[name].bind(model) for name in ONE}
         for name in MANY:

@@ -12,6 +12,7 @@ from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import BlockSchedule, Evaluation
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
+from dlmdecode.parts.remasking import first
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,30 @@ class WholeCanvas(BlockSchedule):
 
     def reach(self, canvas: Canvas) -> Tensor:
         return canvas.length
+
+    __call__ = reach
+
+
+@dataclass(frozen=True)
+class MaskWindow(BlockSchedule):
+    """From a row's first mask to its `masks`-th one, at most `longest` positions if not None.
+
+    What is uncertain is put off: the window grows around it, until it is as long as it may be.
+    """
+
+    slides = True
+    masks: int = 16
+    longest: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("block_length", self.masks)
+        if self.longest is not None:
+            whole("max_window", self.longest, self.masks)
+
+    def reach(self, canvas: Canvas) -> Tensor:
+        last = first(canvas.masked.cumsum(1) >= self.masks)  # the canvas's end where there are less
+        length = canvas.before(last + 1) - canvas.before(canvas.lo)
+        return length if self.longest is None else length.clamp(max=self.longest)
 
     __call__ = reach
 

@@ -18,6 +18,7 @@ from dlmdecode.decoding.positions import Positions
 class Temperature(Processor):
     """Logits divided by `temperature`, so that later parts see the tempered distribution."""
 
+    by_position = True
     temperature: float
 
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
@@ -31,6 +32,7 @@ class TopPFilter(Processor):
     Of the distribution at `temperature`, from which tokens are drawn.
     """
 
+    by_position = True
     top_p: float
     temperature: float = 1.0
 
@@ -52,6 +54,7 @@ class TopPFilter(Processor):
 class TopKFilter(Processor):
     """Keep the `top_k` best tokens."""
 
+    by_position = True
     top_k: int
 
     def __post_init__(self) -> None:
@@ -69,6 +72,7 @@ class MinPFilter(Processor):
     Of the distribution at `temperature`, from which tokens are drawn.
     """
 
+    by_position = True
     min_p: float
     temperature: float = 1.0
 
@@ -85,6 +89,7 @@ class RepetitionPenalty(Processor):
     alone: it fills what is behind the end of a text.
     """
 
+    by_position = True
     penalty: float
 
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:
@@ -100,6 +105,7 @@ class RepetitionPenalty(Processor):
 class SuppressTokens(Processor):
     """Ids that are never written."""
 
+    by_position = True
     ids: tuple[int, ...]
 
     def __call__(self, logits: Tensor, rows: Canvas, positions: Positions) -> Tensor:

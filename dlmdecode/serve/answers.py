@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dlmdecode.serve.choice import End, View
+from dlmdecode.serve.choice import End, Line, View
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ class Answers:
     def canvas(self, index: int, view: View) -> dict[str, Any]:
         """A part without choices, which clients of OpenAI's pass over: the canvas after a step."""
         return self.part([]) | {"canvas": {"index": index, **asdict(view)}}
+
+    def traced(self, index: int, what: Line | End) -> dict[str, Any]:
+        """A part without choices: a line of the trace."""
+        if isinstance(what, End):
+            what = Line(
+                "end", {"texts": [what.text], "nfe": [what.nfe], "new_tokens": [what.new_tokens]}
+            )
+        return self.part([]) | {"trace": {"index": index, "type": what.type} | what.fields}
 
 
 def event(value: Any) -> bytes:

@@ -6,7 +6,6 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -17,16 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from dlmdecode.serve.errors import Refused
 from dlmdecode.serve.metrics import Metrics
+from dlmdecode.serve.page import page
 from dlmdecode.serve.pool import Pool
 from dlmdecode.serve.reading import Served, parse, read
 from dlmdecode.serve.session import Left, Session
-
-PAGE = Path(__file__).with_name("page.html")
-# The page runs its own script and talks to its own server, whatever a model writes.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
-)
-HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
 
 
 def create_app(
@@ -98,8 +91,9 @@ def create_app(
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/")
-    async def page() -> Response:
-        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers=HEADERS)
+    async def front() -> Response:
+        html, headers = page(served)
+        return HTMLResponse(html, headers=headers)
 
     return app
 

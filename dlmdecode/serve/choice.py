@@ -14,6 +14,7 @@ from dlmdecode.decoding.trace import Step
 from dlmdecode.parts.remasking import before_match, first_match
 from dlmdecode.request import Request
 from dlmdecode.streaming import Streaming
+from dlmdecode.trace.steps import Recorder
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class View:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line of the text's trace."""
+
+    type: str  # "run" or "step"
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class End:
     """The whole text, or the error that it ended with."""
 
@@ -44,7 +53,8 @@ class End:
     error: BaseException | None = None
 
 
-Tell: TypeAlias = Callable[[int, "Piece | View | End"], None]
+Told: TypeAlias = Piece | View | Line | End
+Tell: TypeAlias = Callable[[int, Told], None]
 
 
 class Choice:
@@ -56,7 +66,7 @@ class Choice:
 
     def __init__(self, index: int, request: Request, call: Call, stops: Sequence[str], tell: Tell):
         self.index, self.request, self.stops = index, request, tuple(stops)
-        model = call.model
+        self.call, model = call, call.model
         self.tokenizer, self.mask_id, self.eos_ids = model.tokenizer, model.mask_id, model.eos_ids
         self.tell = tell
         self.ids: list[int] = []
@@ -67,14 +77,19 @@ class Choice:
         self.feed.begin(call, [request])
         request.add_done_callback(self.done)
 
-    def watch(self, canvas: bool = False) -> None:
-        """Look at every step of the request: for pieces and stops, and for the canvas."""
+    def watch(self, canvas: bool = False, trace: bool = False) -> None:
+        """Look at every step of the request: for pieces and stops, the canvas, and the trace."""
+        recorder = Recorder(self.call) if trace else None
+        if recorder is not None:
+            self.tell(self.index, Line("run", recorder.header([self.request])))
 
         def look(step: Step) -> None:
             self.nfe = int(step.nfe[0])
             self.feed.show(step)
             if canvas and self.cut is None:
                 self.tell(self.index, self.view(step))
+            if recorder is not None:
+                self.tell(self.index, Line("step", *recorder.lines([step])))
 
         self.request.on_step = look
 

@@ -63,7 +63,8 @@ class Wanted:
     stops: tuple[str, ...]
     stream: bool
     with_usage: bool  # at the end of a stream
-    canvas: bool
+    canvas: bool  # the canvas of every step, too
+    trace: bool  # the lines of a trace, too
 
 
 def parse(content: bytes) -> dict[str, Any]:
@@ -96,8 +97,9 @@ def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
         check_neutral(rest)
         stream = conform("stream", rest.pop("stream", False), bool)
         with_usage = usage_wanted(rest.pop("stream_options", None), stream)
-        canvas = conform("canvas", rest.pop("canvas", False), bool)
-        require(stream or not canvas, "canvas", canvas, "it comes in a stream: send stream, too")
+        looks = {name: conform(name, rest.pop(name, False), bool) for name in ("canvas", "trace")}
+        for name, asked in looks.items():
+            require(stream or not asked, name, asked, "it comes in a stream: send stream, too")
         name = "messages" if chat else "prompt"
         require(name in rest, name, None, "send it")
         given = rest.pop(name)
@@ -116,7 +118,7 @@ def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
     except (ValueError, TypeError) as error:
         raise refused(error) from None
     return Wanted(
-        prompts, sampler, options, length, seed, num_texts, stops, stream, with_usage, canvas
+        prompts, sampler, options, length, seed, num_texts, stops, stream, with_usage, **looks
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlmdecode.checks import require
 from dlmdecode.serve.answers import Answers, event
-from dlmdecode.serve.choice import Choice, End, Piece, View
+from dlmdecode.serve.choice import Choice, End, Line, Piece, Told, View
 from dlmdecode.serve.errors import Refused, failed
 from dlmdecode.serve.metrics import Metrics
 from dlmdecode.serve.pool import Pool
@@ -27,11 +27,11 @@ class Session:
         self.wanted, self.pool, self.metrics = wanted, pool, metrics
         self.name, self.chat = name, chat
         self.loop, self.began = asyncio.get_running_loop(), time.perf_counter()
-        self.events: asyncio.Queue[tuple[int, Piece | View | End] | None] = asyncio.Queue()
+        self.events: asyncio.Queue[tuple[int, Told] | None] = asyncio.Queue()
         self.choices: list[Choice] = []
         self.ends: dict[int, End] = {}
 
-    def tell(self, index: int, what: Piece | View | End) -> None:
+    def tell(self, index: int, what: Told) -> None:
         """Called by the thread that steps."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.events.put_nowait, (index, what))
@@ -51,13 +51,13 @@ class Session:
         for index, request in enumerate(requests):
             choice = Choice(index, request, engine.call, wanted.stops, self.tell)
             if wanted.stream or wanted.stops:
-                choice.watch(wanted.canvas)
+                choice.watch(wanted.canvas, wanted.trace)
             self.choices.append(choice)
         own = requests[:: wanted.num_texts]
         self.answers = Answers(self.name, self.chat, sum(len(request.prompt) for request in own))
         self.pool.line_up(engine, requests)
 
-    async def told(self) -> AsyncIterator[tuple[int, Piece | View | End]]:
+    async def told(self) -> AsyncIterator[tuple[int, Told]]:
         """Everything that is told, until all choices have ended.
 
         Raises:
@@ -103,7 +103,11 @@ class Session:
                     yield event(answers.chunk(index, what.text))
                 elif isinstance(what, View):
                     yield event(answers.canvas(index, what))
+                elif isinstance(what, Line):
+                    yield event(answers.traced(index, what))
                 else:
+                    if self.wanted.trace:
+                        yield event(answers.traced(index, what))
                     yield event(answers.chunk(index, reason=what.reason))
             if self.wanted.with_usage:
                 usage = answers.usage(list(self.ends.values()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -22,17 +21,14 @@ ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 class TraceFile:
     """Appends a run to a file; does nothing where `path` is None.
 
-    Without a tokenizer the text of ids is their numbers. Raises `OSError` for a file that cannot be
-    written.
+    Raises `OSError` for a file that cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, tokenizer: Any):
-        self.tokenizer = tokenizer
+    def __init__(self, path: str | os.PathLike[str] | None):
         self.file: IO[str] | None = None
-        self.named: set[int] = set()  # ids whose text stands in the file
         if path is not None:
             ends = ends_a_line(Path(path))
-            self.file = open(path, "a", encoding="utf-8", buffering=1)
+            self.file = open(path, "a", encoding="utf-8")
             self.file.write("" if ends else "\n")
 
     def __enter__(self) -> Any:
@@ -42,18 +38,11 @@ class TraceFile:
         if self.file is not None:
             self.file.close()
 
-    def write(self, type: str, record: dict[str, Any]) -> None:
+    def write(self, type: str, *records: dict[str, Any]) -> None:
+        """Append lines, all at once."""
         assert self.file is not None
-        self.file.write(ENCODE({"type": type} | record) + "\n")
-
-    def decode(self, ids: list[int]) -> str:
-        return " ".join(map(str, ids)) if self.tokenizer is None else self.tokenizer.decode(ids)
-
-    def vocabulary(self, ids: Iterable[int]) -> dict[int, str]:
-        """The text of those `ids` that the file does not name yet."""
-        new = set(ids) - self.named
-        self.named |= new
-        return {id: self.decode([id]) for id in sorted(new)}
+        self.file.writelines(ENCODE({"type": type} | record) + "\n" for record in records)
+        self.file.flush()
 
 
 def ends_a_line(path: Path) -> bool:

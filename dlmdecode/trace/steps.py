@@ -1,142 +1,102 @@
-"""A step of denoising as a line: what changed, by which part, and how sure the model was.
+"""Steps of denoising as lines: what changed, by which part, and how sure the model was.
 
-Shapes: **n** rows of the step, **L** positions. Everything here is numpy on the host.
+Shapes: **T** steps, **n** rows of each, **L** positions. Everything here is numpy on the host.
 """
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import groupby, repeat
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from dlmdecode.call import Call
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.trace import Step
 from dlmdecode.request import Request
-from dlmdecode.result import Generation
 from dlmdecode.settings import Settings
-from dlmdecode.trace.file import VERSION, TraceFile
+from dlmdecode.trace.file import VERSION
+from dlmdecode.trace.names import Names
+from dlmdecode.trace.reasons import array, bounds, label, reasons
 
-LOOP = "MostConfident"  # the loop's own choice, where the rule names too few
-LEVELS = np.frombuffer(  # a probability as a character
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", dtype=np.uint8
+CODES = np.frombuffer(  # a probability as a character, one of 64, and behind these that of none
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/.", dtype=np.uint8
 )
-UNKNOWN = ord(".")
-TOGETHER = 32  # steps are written together: one by one, each would find the caches cold
+LEVELS, UNKNOWN = CODES[:64], CODES[64]
+Columns: TypeAlias = dict[str, list[Any]]
+"""Entries of a line, column by column."""
 
 
-class GenerationFile(TraceFile):
-    """The file that `generate(…, trace=PATH)` appends its run to."""
+class Recorder:
+    """Makes the lines of a run of `call`; remembers what its lines have told."""
 
-    def __init__(
-        self, path: str | os.PathLike[str] | None, call: Call, requests: Sequence[Request]
-    ):
-        super().__init__(path, call.model.tokenizer)
-        if self.file is None:
-            return
+    def __init__(self, call: Call):
+        self.call, self.names = call, Names(call.model.tokenizer)
         self.mask_id = call.model.mask_id
-        self.drafted = np.empty((0, 0), dtype=np.int64)  # proposals that the file has, (B, L)
+        self.drafted = np.empty((0, 0), dtype=np.int64)  # proposals that were told, (B, L)
         self.begun: set[int] = set()  # rows that took part
-        self.waiting: list[Step] = []
+
+    def header(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """The line that a run begins with."""
         rows = [
-            {"prompt": self.decode(request.prompt.tolist()), "length": request.length}
+            {"prompt": self.names.decode(request.prompt.tolist()), "length": request.length}
             for request in requests
         ]
-        self.write("run", header(call) | {"rows": rows})
+        return {"version": VERSION, "kind": "generate"} | described(self.call) | {"rows": rows}
 
-    def step(self, step: Step) -> None:
-        """Append a step, with those since the last time once they are so many, or the run ends."""
-        if self.file is None:
-            return
-        self.waiting.append(step)
-        if len(self.waiting) == TOGETHER:
-            self.flush()
+    def lines(self, steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+        """The lines of steps. Those of the same rows are looked at together, which costs least."""
+        for _, alike in groupby(steps, lambda step: (step.rows.tolist(), step.before.shape)):
+            yield from self.together(list(alike))
 
-    def flush(self) -> None:
-        for step in self.waiting:
-            self.write("step", self.record(step))
-        self.waiting.clear()
-
-    def __exit__(self, *error: object) -> None:
-        if self.file is not None:
-            self.flush()
-        super().__exit__(*error)
-
-    def record(self, step: Step) -> dict[str, Any]:
-        """The line of a step."""
-        rows, begin, cost = step.rows.tolist(), step.start.tolist(), step.cost
-        before, after = array(step.before)[rows], array(step.sequences)[rows]
-        start, stop = array(step.start), step.stop.tolist()
-        given = self.given(rows, before, start, array(step.stop))
-        writes = self.writes(step, before, after, start)
-        drafts, sure = self.drafts(step, before, start)
-        ids = {*writes["token"], *drafts["token"], *given.get("token", ())}
-        return {
-            "step": step.number,
-            "seconds": round(cost.seconds, 6),
-            "forwards": cost.calls,
-            "positions": cost.positions,
-            "refreshes": cost.refreshes,
-            "rows": rows,
-            "nfe": step.nfe.tolist(),
-            "lo": [at - zero for at, zero in zip(step.lo.tolist(), begin, strict=True)],
-            "hi": [at - zero for at, zero in zip(step.hi.tolist(), begin, strict=True)],
-            "stop": [at - zero for at, zero in zip(stop, begin, strict=True)],
-            "held": step.held.tolist(),
-            "confidence": sure,
-            "given": given,
-            "writes": writes,
-            "drafts": drafts,
-            "vocabulary": self.vocabulary(ids),
+    def together(self, steps: list[Step]) -> Iterator[dict[str, Any]]:
+        """The lines of T steps of the same rows."""
+        rows, stack = steps[0].rows.tolist(), Stack(steps)
+        before, after = (stack(name)[:, rows] for name in ("before", "sequences"))
+        start, stop = stack("start"), stack("stop")
+        fresh = np.stack([contained(step.fresh, before.shape[2]) for step in steps])
+        fresh &= before == self.mask_id
+        parts = {
+            "nfe": stack("nfe").tolist(),
+            "lo": (stack("lo") - start).tolist(),
+            "hi": (stack("hi") - start).tolist(),
+            "stop": (stop - start).tolist(),
+            "held": stack("held").tolist(),
+            "confidence": letters(stack("proposal.prob"), fresh, start, stop),
+            "given": [self.given(rows, before[0], start[0], stop[0]), *repeat({}, len(steps) - 1)],
+            "writes": writes_of(stack, rows, before, after, start),
+            "drafts": self.drafts(rows, stack("proposal.token"), fresh, start),
         }
+        for step, *own in zip(steps, *parts.values(), strict=True):
+            line = dict(zip(parts, own, strict=True))
+            told = (line[name].get("token", ()) for name in ("given", "writes", "drafts"))
+            names = self.names.new(id for ids in told for id in ids)
+            yield costs(step) | {"rows": rows} | line | {"vocabulary": names}
 
-    def given(self, rows: Sequence[int], before: Any, start: Any, stop: Any) -> dict[str, Any]:
+    def given(self, rows: list[int], before: Any, start: Any, stop: Any) -> Columns:
         """What stands in the texts of rows that take part for the first time."""
         new = [index for index, row in enumerate(rows) if row not in self.begun]
-        if not new:
-            return {}
         self.begun.update(rows)
         position = np.arange(before.shape[1])
         text = (position >= start[new, None]) & (position < stop[new, None])
-        index, at = np.nonzero(text & (before[new] != self.mask_id))
-        index = np.array(new)[index]
+        index, at = (text & (before[new] != self.mask_id)).nonzero()
+        index = np.array(new, dtype=np.int64)[index]
         return columns(rows, index, at - start[index], before[index, at]) if len(at) else {}
 
-    def writes(self, step: Step, before: Any, after: Any, start: Any) -> dict[str, Any]:
-        """The tokens that this step changed, column by column."""
-        index, at = np.nonzero(before != after)
-        done = zip(*(array(done)[index, at].tolist() for _, done in step.trail), strict=True)
-        was, proposal = before[index, at].tolist(), step.proposal
-        sure = numbers(step.confidence, index, at)
-        found = columns(step.rows.tolist(), index, at - start[index], after[index, at])
-        which = map(reason, was, done)
-        found["rule"] = [label(step.trail[i][0], c) for i, c in zip(which, sure, strict=True)]
-        proposed = (after[index, at] == array(proposal.token)[index, at]).tolist()
-        for name, values in (
-            ("confidence", sure),
-            ("margin", numbers(proposal.margin, index, at)),
-            ("entropy", numbers(proposal.entropy, index, at)),
-        ):
-            found[name] = [v if ok else None for v, ok in zip(values, proposed, strict=True)]
-        return found
-
-    def drafts(self, step: Step, before: Any, start: Any) -> tuple[dict[str, Any], list[str]]:
-        """What the model would write otherwise than the file has it, and how sure it is of all."""
-        rows, token = step.rows.tolist(), array(step.proposal.token)
-        fresh = contained(step.fresh, before.shape[1]) & (before == self.mask_id)
-        self.fit(max(rows) + 1, before.shape[1])
-        kept = self.drafted[rows]
-        index, at = np.nonzero(fresh & (kept != token))
-        self.drafted[rows] = np.where(fresh, token, kept)
-        level = (array(step.proposal.prob) * 63 + 0.5).astype(np.uint8)
-        text = np.where(fresh, LEVELS[level], UNKNOWN).astype(np.uint8)
-        bounds = zip(start.tolist(), step.stop.tolist(), strict=True)
-        sure = [row[lo:hi].tobytes().decode() for row, (lo, hi) in zip(text, bounds, strict=True)]
-        return columns(rows, index, at - start[index], token[index, at]), sure
+    def drafts(self, rows: list[int], token: Any, fresh: Any, start: Any) -> list[Columns]:
+        """What the model would write at positions `fresh`, where the file has it otherwise."""
+        self.fit(max(rows) + 1, fresh.shape[2])
+        told, new = self.drafted[rows], np.empty_like(fresh)
+        for now, here, differs in zip(token, fresh, new, strict=True):
+            np.logical_and(here, told != now, out=differs)
+            np.copyto(told, now, where=differs)
+        self.drafted[rows] = told
+        which, index, at = new.nonzero()
+        found = columns(rows, index, at - start[which, index], token[which, index, at])
+        return split(which, len(token), found)
 
     def fit(self, num_rows: int, length: int) -> None:
         """Room for so many rows and positions."""
@@ -145,18 +105,41 @@ class GenerationFile(TraceFile):
             more = ((0, max(num_rows - rows, 0)), (0, max(length - columns, 0)))
             self.drafted = np.pad(self.drafted, more, constant_values=-1)
 
-    def end(self, out: Generation) -> None:
-        """Append what the run gave."""
-        if self.file is None:
-            return
-        self.flush()
-        texts = {} if out.texts is None else {"texts": out.texts}
-        costs = {"nfe": out.nfe, "new_tokens": out.new_tokens, "stats": out.stats}
-        self.write("end", texts | costs)
+
+class Stack:
+    """Fields of several steps on the host, each as one array (T, …)."""
+
+    def __init__(self, steps: list[Step]):
+        self.steps = steps
+
+    def __call__(self, name: str) -> Any:
+        pick = attrgetter(name)
+        return torch.stack([pick(step) for step in self.steps]).cpu().numpy()
 
 
-def header(call: Call) -> dict[str, Any]:
-    """What the line that a run begins with says of the call."""
+def costs(step: Step) -> dict[str, Any]:
+    """Which step it is, and what all so far have cost."""
+    cost = step.cost
+    counts = {"forwards": cost.calls, "positions": cost.positions, "refreshes": cost.refreshes}
+    return {"step": step.number, "seconds": round(cost.seconds, 6)} | counts
+
+
+def writes_of(stack: Stack, rows: list[int], before: Any, after: Any, start: Any) -> list[Columns]:
+    """The tokens that each step changed, column by column."""
+    where = which, index, at = (before != after).nonzero()
+    found = columns(rows, index, at - start[which, index], after[where])
+    sure = numbers(stack("confidence")[where])
+    parts = reasons(stack.steps, where, before[where].tolist())
+    found["rule"] = [label(part, c) for part, c in zip(parts, sure, strict=True)]
+    others = after[where] != stack("proposal.token")[where]
+    for name in ("confidence", "proposal.margin", "proposal.entropy"):
+        own = np.where(others, np.nan, stack(name)[where])
+        found[name.rpartition(".")[2]] = numbers(own)
+    return split(which, len(before), found)
+
+
+def described(call: Call) -> dict[str, Any]:
+    """What decodes: sampler, options, recipe and model."""
     names = [entry.name for entry in call.composition.entries]
     slots = {
         slot: [repr(part) for part in (held if isinstance(held, tuple) else (held,))]
@@ -166,8 +149,6 @@ def header(call: Call) -> dict[str, Any]:
     known, usual = vars(call.settings), vars(Settings())
     settings = {name: value for name, value in known.items() if value != usual[name]}
     return {
-        "version": VERSION,
-        "kind": "generate",
         "sampler": "+".join(names) or "Sampler",
         "options": {name: plain(value) for name, value in (settings | call.options).items()},
         "recipe": slots,
@@ -184,49 +165,44 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def reason(before: int, done: Sequence[int | bool]) -> int:
-    """Which entry of the trail is the reason for a position's last change.
-
-    Args:
-        before: its token before the step.
-        done: what each entry says of it: the token after it, or whether it wants a commit. Of
-            several that want one the first is the reason.
-    """
-    which, wanted = -1, -1
-    for number, now in enumerate(done):
-        if isinstance(now, bool):
-            wanted = number if now and wanted < 0 else wanted
-        else:
-            which = which if now == before else number if wanted < 0 else wanted
-            before, wanted = now, -1
-    return which
-
-
-def label(part: Any, confidence: float | None) -> str:
-    """What a change by `part` is called."""
-    return LOOP if part is None else part.label(-math.inf if confidence is None else confidence)
-
-
-def array(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
-
-
 def contained(positions: Positions, length: int) -> Any:
     """Which of so many positions are among them, (n, length) bool."""
-    if not isinstance(positions, Span):
-        where = array(positions.where)
-        return np.pad(where, ((0, 0), (0, length - where.shape[1])))
-    at = np.arange(length)
-    return (at >= array(positions.lo)[:, None]) & (at < array(positions.hi)[:, None])
+    if isinstance(positions, Span):
+        at = np.arange(length)
+        return (at >= array(positions.lo)[:, None]) & (at < array(positions.hi)[:, None])
+    where = array(positions.where)
+    if where.shape[1] == length:
+        return where
+    wide = np.zeros((len(where), length), dtype=bool)
+    wide[:, : where.shape[1]] = where
+    return wide
 
 
-def columns(rows: Sequence[int], index: Any, position: Any, token: Any) -> dict[str, list[Any]]:
+def letters(prob: Any, fresh: Any, start: Any, stop: Any) -> list[list[str]]:
+    """How sure the model is of its proposals at positions `fresh`, a text for each row."""
+    text = CODES[np.where(fresh, (prob * 63 + 0.5).astype(np.uint8), 64)]
+    every = zip(text, start.tolist(), stop.tolist(), strict=True)
+    return [
+        [row[lo:hi].tobytes().decode() for row, lo, hi in zip(*one, strict=True)] for one in every
+    ]
+
+
+def columns(rows: list[int], index: Any, position: Any, token: Any) -> Columns:
     """Tokens at positions of the rows `index`, as lists of equal length."""
     row = [rows[i] for i in index.tolist()]
     return {"row": row, "position": position.tolist(), "token": token.tolist()}
 
 
-def numbers(values: Tensor, index: Any, at: Any) -> list[float | None]:
-    """Numbers at positions, with four digits; None for what is not finite."""
-    found = array(values)[index, at].tolist()
-    return [round(value, 4) if math.isfinite(value) else None for value in found]
+def split(which: Any, count: int, found: Columns) -> list[Columns]:
+    """Columns of several steps as those of each; `which` says whose an entry is, in order."""
+    ends = bounds(which, count)
+    return [{name: values[a:b] for name, values in found.items()} for a, b in ends]
+
+
+def numbers(values: Any) -> list[float | None]:
+    """With four digits; None for what is not finite."""
+    finite = np.isfinite(values)
+    found = values.astype(np.float64).round(4).tolist()
+    if finite.all():
+        return found
+    return [value if known else None for value, known in zip(found, finite.tolist(), strict=True)]

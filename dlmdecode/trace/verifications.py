@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dlmdecode.trace.file import VERSION, TraceFile
+from dlmdecode.trace.names import Names
 
 
 class SpeculationFile(TraceFile):
@@ -26,11 +27,11 @@ class SpeculationFile(TraceFile):
         named: dict[str, Any],
         on_step: Callable[[Any], None] | None = None,
     ):
-        super().__init__(path, tokenizer)
-        self.on_step = on_step
+        super().__init__(path)
+        self.on_step, self.names = on_step, Names(tokenizer)
         self.began = time.perf_counter()
         if self.file is not None:
-            rows = [{"prompt": self.decode(ids.tolist())} for ids in prompts]
+            rows = [{"prompt": self.names.decode(ids.tolist())} for ids in prompts]
             self.write("run", {"version": VERSION, "kind": "speculate"} | named | {"rows": rows})
 
     def step(self, step: Any) -> None:
@@ -41,7 +42,7 @@ class SpeculationFile(TraceFile):
             return
         seconds = round(time.perf_counter() - self.began, 6)
         fields = {"step" if name == "number" else name: value for name, value in vars(step).items()}
-        names = self.vocabulary({*step.draft, *step.written})
+        names = self.names.new({*step.draft, *step.written})
         self.write("step", fields | {"seconds": seconds, "vocabulary": names})
 
     def end(self, out: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -30,17 +30,46 @@ def page(runs: Sequence[Run], rows: Sequence[int] | None = None) -> str:
     panels = [panel for run in runs for panel in panels_of(run, rows)]
     fix = f"a page shows {MOST}: pick some by --row"
     require(0 < len(panels) <= MOST, "runs", f"{len(panels)} texts", fix)
-    assets = files("dlmdecode.trace") / "assets"
-    parts = {name: (assets / name).read_text("utf-8") for name in ("page.html", "viewer.css")}
-    script = "".join((assets / name).read_text("utf-8") for name in ("panel.js", "viewer.js"))
-    style = parts["viewer.css"]
-    policy = f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'"
+    return document("dlmdecode trace", panels)[0]
+
+
+def document(
+    title: str,
+    panels: Sequence[dict[str, Any]],
+    *,
+    form: str = "",
+    style: str = "",
+    script: str = "",
+    connects: str = "'none'",
+) -> tuple[str, str]:
+    """The viewer as HTML that opens with `panels`, and its policy, which stands in it, too.
+
+    Args:
+        form: HTML before the viewer, with a style and a script of its own.
+        connects: where the script may ask for more.
+    """
+    parts = {name: asset(name) for name in ("page.html", "panel.js", "viewer.js", "viewer.css")}
+    script = parts["panel.js"] + parts["viewer.js"] + script
+    style = parts["viewer.css"] + style
+    policy = (
+        f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'; "
+        f"connect-src {connects}; base-uri 'none'; form-action 'none'"
+    )
     data = json.dumps(panels, separators=(",", ":")).replace("<", "\\u003c")
-    filled = {"policy": policy, "style": style, "script": script, "data": data}
-    before, *others = parts["page.html"].split("{{")
+    filled = {"policy": policy, "title": title, "style": style, "script": script, "data": data}
+    return fill(parts["page.html"], filled | {"form": form}), policy
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """A template with each {{name}} replaced."""
+    text, *others = template.split("{{")
     for name, after in (part.split("}}", 1) for part in others):
-        before += filled[name] + after
-    return before
+        text += values[name] + after
+    return text
+
+
+def asset(name: str) -> str:
+    return (files("dlmdecode.trace") / "assets" / name).read_text("utf-8")
 
 
 def digest(text: str) -> str:

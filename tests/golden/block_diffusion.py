@@ -148,7 +148,7 @@ class SubBlockCache(Prefill):
         mix = self.store.mixing(rows, window.at, length)
         hidden = self.model.encode(tokens, window.at, attend, mix)
         wanted = wanted.within(lo + 1, wanted.hi)
-        return self.model.head(gather_states(hidden, wanted.at - 1 - lo[:, None])), wanted
+        return gather_states(hidden, wanted.at - 1 - lo[:, None]), wanted
 
 
 @method("fast-dllm-v2")

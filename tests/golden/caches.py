@@ -24,7 +24,8 @@ from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.parts.select import TopK
-from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
+from dlmdecode.samplers.dream import ALGORITHMS
+from dlmdecode.samplers.dream_grid import GridQuota
 
 
 class IdleCalls:

@@ -21,7 +21,8 @@ from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import Threshold, TopK, by_rule
 from dlmdecode.samplers.certainty import CertaintyDensity
 from dlmdecode.samplers.core import AskAgain, OldTokens
-from dlmdecode.samplers.dawn import DependencyGraph, Independent
+from dlmdecode.samplers.dawn import Independent
+from dlmdecode.samplers.dawn_graph import DependencyGraph
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.factor import Factor
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
@@ -211,11 +212,11 @@ class DreamCycles(Cycles):
     """SlowFast's Dream code: estimates begin as zeros, their unbiased variance is compared, and a
     mean is rounded."""
 
-    def fixed(self, estimates: Tensor, last: Tensor) -> Tensor:
+    def fixed(self, estimates: Tensor, steps: Tensor) -> Tensor:
         known = estimates.clamp(min=0).double()
         stable = known.var(1) <= self.deviation
         mean = known.mean(1).round().long().clamp(min=1)
-        return torch.where(stable, estimates[:, -1], mean.masked_fill(~last, -1))
+        return torch.where(stable, estimates[:, -1], mean.masked_fill(steps < self.explore, -1))
 
 
 @dataclass(frozen=True)

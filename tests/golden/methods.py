@@ -21,17 +21,21 @@ from dlmdecode.parts.scores import Margin, NegativeEntropy
 from dlmdecode.parts.select import EvenQuota, Threshold, TopK
 from dlmdecode.samplers.adablock import DelimiterBlocks
 from dlmdecode.samplers.credit import TraceCredit
-from dlmdecode.samplers.dream import ALGORITHMS, GridQuota
+from dlmdecode.samplers.dream import ALGORITHMS
+from dlmdecode.samplers.dream_grid import GridQuota
 from dlmdecode.samplers.entropy_bound import EntropyBound
 from dlmdecode.samplers.eoser import EosRejection
-from dlmdecode.samplers.freedave import DraftsInOneRow, Lookahead
+from dlmdecode.samplers.freedave import Lookahead
+from dlmdecode.samplers.freedave_packed import DraftsInOneRow
 from dlmdecode.samplers.hierarchy import RunPeaks
 from dlmdecode.samplers.klass import ConfidentAndStable, KLHistory
-from dlmdecode.samplers.learn2pd import AcceptanceFilter, LearnedAcceptance
+from dlmdecode.samplers.learn2pd import LearnedAcceptance
+from dlmdecode.samplers.learn2pd_filter import AcceptanceFilter
 from dlmdecode.samplers.localleap import NearAnchor
-from dlmdecode.samplers.prophet import AnswerSettled, Constraints
+from dlmdecode.samplers.prophet import AnswerSettled
+from dlmdecode.samplers.prophet_constraints import Constraints
 from dlmdecode.samplers.vanilla import WithoutEos
-from dlmdecode.samplers.wino import Shadowed
+from dlmdecode.samplers.wino_shadow import Shadowed
 from dlmdecode.settings import Settings
 
 METHODS: dict[str, Callable[[Case, Path], Setup]] = {}

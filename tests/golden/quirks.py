@@ -290,13 +290,10 @@ class WatchedLookahead(ConfidentLookahead):
 
     verified: list[bool] = field(default_factory=list)
 
-    def furthest(
-        self, draft: Tensor, truth: Tensor, full: Tensor, mask_id: int, first: int, last: int
-    ) -> int:
-        best = super().furthest(draft, truth, full, mask_id, first, last)
-        ahead = range(best + 1, last)
-        covered = any(bool(full[j]) and bool((draft[j] == truth[best]).all()) for j in ahead)
-        self.verified[:] = [covered]
+    def furthest(self, draft: Tensor, truth: Tensor, full: Tensor, mask_id: int) -> int:
+        best = super().furthest(draft, truth, full, mask_id)
+        covered = full & (draft == truth[best]).all(1)
+        self.verified[:] = [bool(covered[best + 1 :].any())]
         return best
 
 

@@ -21,11 +21,10 @@ from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor, Revision, Selection
 from dlmdecode.decoding.positions import Positions, Span
 from dlmdecode.decoding.sampler import Sampler
-from dlmdecode.parts.blocks import FixedBlocks
+from dlmdecode.parts.blocks import FixedBlocks, MaskWindow
 from dlmdecode.parts.remasking import first
 from dlmdecode.parts.scores import NegativeEntropy
 from dlmdecode.parts.select import Threshold, TopK
-from dlmdecode.samplers.dcd import MaskWindow
 from dlmdecode.samplers.dsb import SlidingBlock
 from dlmdecode.samplers.streaming import FallingThreshold
 
@@ -151,7 +150,7 @@ class OwnRow(DelayedSpan):
         hidden = self.encode(rows, window, self.query(window))
         wanted = wanted.within(window.lo, window.hi)
         column = window.column(wanted.at)
-        return self.model.head(gather_states(hidden, column.where(column > 0, 1))), wanted
+        return gather_states(hidden, column.where(column > 0, 1)), wanted
 
 
 def sliding(case: Case, rule: Any, dtype: torch.dtype) -> Setup:
@@ -272,7 +271,7 @@ class SharedWindow(DelayedWindow):
         plain.model.shift = 0
         hidden = plain.encode(rows, piece, piece.at)
         wanted = wanted.within(window.lo, window.hi)
-        return self.model.head(gather_states(hidden, wanted.at - shift - piece.lo[:, None])), wanted
+        return gather_states(hidden, wanted.at - shift - piece.lo[:, None]), wanted
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,11 @@ class Panel {
 
   add(frame) { // live: a frame more
     this.data.frames.push(frame);
+    for (const [, , rule] of frame.writes) {
+      if (!this.data.rules.includes(rule)) this.data.rules.push(rule), this.explained = null;
+    }
+    this.data.facts.nfe = frame.nfe, this.data.facts.seconds = frame.seconds;
     this.take(frame, this.data.frames.length);
-    this.painted = null;
   }
 
   get last() { return this.data.frames.length; }
@@ -90,8 +93,8 @@ class Panel {
     for (let at = 0; at < this.spans.length; at++) this.paint(at, now, colour, frame, stop);
     const count = this.data.facts.tokens, end = step === this.last;
     const block = frame.hi > frame.lo ? ` · block ${frame.lo}–${frame.hi - 1}` : "";
-    const fresh = frame.refreshes ? ` · cache refreshed ${frame.refreshes}×` : "";
-    this.facts.textContent = `NFE ${frame.nfe} of ${this.data.facts.nfe} · `
+    const fresh = frame.refreshes ? ` · cache refreshed ${Number(frame.refreshes.toFixed(2))}×` : "";
+    this.facts.textContent = !this.last ? "" : `NFE ${frame.nfe} of ${this.data.facts.nfe} · `
       + `${frame.seconds.toFixed(2)} s of ${this.data.facts.seconds.toFixed(2)} s`
       + (end && count !== null ? ` · ${count} tokens` : "") + block + fresh;
     this.reject(frame.rejected || []);
@@ -128,40 +131,42 @@ class Panel {
   }
 
   draw(step, colour) { // the heat map: one pixel a position and a step, scaled up
-    const wide = this.spans.length, high = Math.max(this.last, 1);
+    this.map.hidden = this.legend.hidden = !this.last;
+    if (!this.last) return;
+    const wide = this.spans.length, high = this.last;
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    if (this.painted !== `${colour} ${dark}`) this.image = this.pixels(wide, high, colour, dark);
-    this.painted = `${colour} ${dark}`;
+    const state = [colour, dark, wide, colour === "step" ? high : ""].join(); // its hues count to the last
+    if (this.painted !== state) this.image = blank(wide, high), this.rows = 0;
+    this.painted = state;
+    this.fill(high, colour, dark);
     if (this.map.width !== this.map.clientWidth) this.map.width = this.map.clientWidth || wide;
     this.map.height = this.map.clientHeight || high;
     const pen = this.map.getContext("2d");
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(this.image, 0, 0, this.map.width, this.map.height);
+    pen.drawImage(this.image, 0, 0, wide, high, 0, 0, this.map.width, this.map.height);
     pen.fillStyle = dark ? "#fff" : "#000";
     pen.fillRect(0, step * this.map.height / high - 1, this.map.width, 2);
     if (this.chosen >= 0) pen.fillRect(this.chosen * this.map.width / wide, 0, 1, this.map.height);
     this.explain(colour);
   }
 
-  pixels(wide, high, colour, dark) {
-    const image = document.createElement("canvas");
-    image.width = wide, image.height = high;
-    const pen = image.getContext("2d"), data = pen.createImageData(wide, high);
+  fill(high, colour, dark) { // the rows of the image that are not there yet
+    const wide = this.spans.length, from = this.rows;
+    if (from === high) return;
+    if (this.image.height < high) this.image = blank(wide, 2 * high, this.image);
+    const pen = this.image.getContext("2d"), data = pen.createImageData(wide, high - from);
     const solid = ramp(dark ? 0.5 : 0.6), soft = ramp(dark ? 0.22 : 0.88);
-    for (let at = 0; at < wide; at++) {
-      let next = 0, write = null;
-      for (let step = 1; step <= high; step++) {
-        const done = this.writes[at];
-        while (next < done.length && done[next].step <= step) write = done[next++];
-        const stands = write && write.token !== this.data.mask;
-        const hue = stands ? this.hue(write, colour) : this.doubt(step, at);
-        if (hue === null && !stands) continue;
-        const rgb = hue === null ? [128, 128, 128] : (stands ? solid : soft)[Math.round(hue)];
-        data.data.set([...rgb, 255], 4 * ((step - 1) * wide + at));
+    for (let step = from + 1; step <= high; step++) {
+      for (let at = 0; at < wide; at++) {
+        const write = this.written(at, step);
+        const hue = write ? this.hue(write, colour) : this.doubt(step, at);
+        if (hue === null && !write) continue;
+        const rgb = hue === null ? [128, 128, 128] : (write ? solid : soft)[Math.round(hue)];
+        data.data.set([...rgb, 255], 4 * ((step - from - 1) * wide + at));
       }
     }
-    pen.putImageData(data, 0, 0);
-    return image;
+    pen.putImageData(data, 0, from);
+    this.rows = high;
   }
 
   sure(step, at) { // of the proposal at a step, undefined where none was made
@@ -187,6 +192,13 @@ class Panel {
     }
     element(this.legend, "span", "map: position across, step down; pale is a proposal not yet written");
   }
+}
+
+function blank(wide, high, before) { // an image, with what an earlier one had
+  const image = document.createElement("canvas");
+  image.width = wide, image.height = high;
+  if (before) image.getContext("2d").drawImage(before, 0, 0);
+  return image;
 }
 
 function ramp(light) { // rgb of the hues 0 to 360

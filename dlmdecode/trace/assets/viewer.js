@@ -2,11 +2,12 @@
 
 class Viewer {
   constructor(data) {
-    this.panels = data.map(one => new Panel(document.getElementById("panels"), one));
     for (const name of ["bar", "now", "play", "speed", "colour", "history"]) {
       this[name] = document.getElementById(name);
     }
-    this.step = 0, this.timer = 0;
+    this.main = document.getElementById("panels"), this.panels = [];
+    this.hint = this.history.firstElementChild;
+    this.step = 0, this.timer = 0, this.drawing = 0;
     this.bar.addEventListener("input", () => this.go(Number(this.bar.value)));
     this.play.addEventListener("click", () => this.toggle());
     this.speed.addEventListener("change", () => { if (this.timer) this.toggle(), this.toggle(); });
@@ -14,11 +15,32 @@ class Viewer {
     document.addEventListener("keydown", event => this.key(event));
     addEventListener("resize", () => this.go(this.step));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.go(this.step));
-    for (const panel of this.panels) this.listen(panel);
+    for (const one of data) this.open(one);
     this.go(this.last);
   }
 
-  get last() { return Math.max(...this.panels.map(panel => panel.last)); }
+  get last() { return Math.max(0, ...this.panels.map(panel => panel.last)); }
+
+  open(data) { // one more panel
+    const panel = new Panel(this.main, data);
+    this.panels.push(panel);
+    this.listen(panel);
+    return panel;
+  }
+
+  clear() { // no panel is left
+    if (this.timer) this.toggle();
+    this.panels = [], this.focus = null;
+    this.main.replaceChildren(), this.history.replaceChildren(this.hint);
+    this.go(0);
+  }
+
+  refresh() { // live: a panel has more; who looks at the last step goes on with it
+    this.drawing ||= requestAnimationFrame(() => {
+      this.drawing = 0;
+      this.go(this.follows ? this.last : this.step);
+    });
+  }
 
   listen(panel) {
     panel.text.addEventListener("mouseover", event => {
@@ -35,6 +57,7 @@ class Viewer {
 
   go(step) {
     this.step = Math.max(0, Math.min(step, this.last));
+    this.follows = this.step === this.last;
     this.bar.max = this.last;
     this.bar.value = this.step;
     this.now.textContent = `step ${this.step} of ${this.last}`;
@@ -56,8 +79,9 @@ class Viewer {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const own = event.target.tagName === "INPUT"; // the bar moves by itself
+    const own = event.target === this.bar; // it moves by itself
+    const types = !own && event.target.matches("select, input, textarea");
+    if (event.ctrlKey || event.metaKey || event.altKey || types) return;
     const todo = {
       ArrowLeft: () => own || this.go(this.step - 1),
       ArrowRight: () => own || this.go(this.step + 1),
@@ -77,6 +101,7 @@ class Viewer {
 
   walk(by) {
     const panel = this.focus || this.panels[0];
+    if (!panel || !panel.spans.length) return;
     const at = Math.max(0, Math.min(panel.chosen + by, panel.spans.length - 1));
     this.choose(panel, at);
     panel.spans[at].scrollIntoView({ block: "nearest" });
