@@ -78,6 +78,7 @@ def answer_of(out: Any) -> dict[str, Any]:
         "nfe": out.nfe[0],
         "new_tokens": out.new_tokens[0],
         "forward_rows": out.stats["forward_rows"],
+        "forward_positions": out.stats["forward_positions"],
         "seconds": round(out.stats["seconds"], 6),
     }
 

@@ -49,7 +49,7 @@ def generate(model, prompts, sampler, threshold=1.0, **options):
         texts=[f"{'right' if r else 'wrong'} {p}" for r, p in zip(right, prompts, strict=True)],
         nfe=[max(int(20 * threshold), 1)] * len(prompts),
         new_tokens=[20] * len(prompts),
-        stats={"forward_rows": 20.0 * len(prompts), "seconds": 0.1},
+        stats={"forward_rows": 20.0 * len(prompts), "forward_positions": 1, "seconds": 0.1},
     )
 
 

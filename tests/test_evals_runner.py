@@ -57,7 +57,7 @@ def fake_generate(model, prompts, sampler, pause=0.0, **options):
         texts=[str(s + (n % 3 == 0)) for s, n in zip(sums, noise, strict=True)],
         nfe=[1 + n % 7 for n in noise],
         new_tokens=[n % 11 for n in noise],
-        stats={"forward_rows": sum(n % 7 for n in noise), "seconds": pause},
+        stats={"forward_rows": sum(n % 7 for n in noise), "forward_positions": 1, "seconds": pause},
     )
 
 
@@ -71,7 +71,8 @@ def run(output, task=None, contenders=CONTENDERS, generate_text=None, **options)
         count = len(prompts)
         return SimpleNamespace(texts=[generate_text] * count, nfe=[1] * count,
                                new_tokens=[1] * count,
-                               stats={"forward_rows": count, "seconds": 0.1})  # fmt: skip
+                               stats={"forward_rows": count, "seconds": 0.1,
+                                      "forward_positions": 1})  # fmt: skip
 
     make_worker = worker(fake_generate if generate_text is None else one_text)
     return evaluate(task or Sums(), contenders, output, make_worker, progress=False, **options)
@@ -90,6 +91,7 @@ def test_every_problem_of_every_sampler_has_one_line(tmp_path):
     expected = [(c.label, f"sums/{i}") for c in CONTENDERS for i in range(23)]
     assert keys == expected
     fields = {"id", "sampler", "correct", "text", "nfe", "new_tokens", "seconds", "forward_rows"}
+    fields.add("forward_positions")
     assert set(rows[0]) == fields
     assert all(row["correct"] == (int(row["text"]) % 2 == 0) for row in rows)
 
