@@ -4,25 +4,31 @@
     python benchmarks/same_texts.py --compare there.json here.json
 
 Problems are those of the arithmetic task, decoded `--batch` at a time by every sampler with its
-defaults under the caches named. A file that is there already is gone on with.
+defaults under the caches named. A file that is there already is gone on with, batch by batch, with
+the same `--batch` and perhaps more problems; of two files the batches that both have are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import dlmdecode
 from dlmdecode.evals.arithmetic import problem
 
 
-def hashed(sampler: str, cache: str, options: argparse.Namespace) -> list[str]:
-    """A hash of the texts and forwards of each batch; empty where the library refuses the pair."""
-    model, found = dlmdecode.load(options.model), []
+def hashes(sampler: str, cache: str, done: int, options: argparse.Namespace) -> Iterator[str]:
+    """A hash of the texts and forwards of each batch behind the first `done`.
+
+    There is none where the library refuses the pair.
+    """
+    model = dlmdecode.load(options.model)
     prompts = [problem(seed, "heldout").question for seed in range(options.problems)]
-    for first in range(0, len(prompts), options.batch):
+    for first in range(done * options.batch, len(prompts), options.batch):
         try:
             out = dlmdecode.generate(
                 model,
@@ -32,17 +38,16 @@ def hashed(sampler: str, cache: str, options: argparse.Namespace) -> list[str]:
                 cache=cache,
             )
         except ValueError:
-            return []
+            return
         written = json.dumps([out.sequences.tolist(), out.nfe])
-        found.append(hashlib.sha256(written.encode()).hexdigest()[:16])
-    return found
+        yield hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
 def compare(paths: list[Path]) -> str:
     """How many batches of two files agree, and the pairs that do not."""
     one, other = (json.loads(path.read_text()) for path in paths)
     common = [name for name in one if name in other and name != "arguments"]
-    pairs = {name: list(zip(one[name], other[name], strict=True)) for name in common}
+    pairs = {name: list(zip(one[name], other[name], strict=False)) for name in common}
     differ = {name: sum(a != b for a, b in found) for name, found in pairs.items()}
     lines = [f"{name}: {n} of {len(pairs[name])} batches differ" for name, n in differ.items() if n]
     same = sum(len(found) for found in pairs.values()) - sum(differ.values())
@@ -65,14 +70,17 @@ def main() -> None:
         return
     known = options.output and options.output.exists()
     found = json.loads(options.output.read_text()) if known else {}
-    found["arguments"] = {"problems": options.problems, "batch": options.batch}
-    for sampler in options.samplers:
-        for cache in options.caches:
-            name = f"{sampler}/{cache}"
-            found[name] = found.get(name) or hashed(sampler, cache, options)
-            print(name, hashlib.sha256("".join(found[name]).encode()).hexdigest()[:16], flush=True)
+    asked = {name: getattr(options, name) for name in ("model", "batch", "max_new_tokens")}
+    if found.setdefault("arguments", asked) != asked:
+        parser.error(f"{options.output} has other arguments: {found['arguments']}")
+    for sampler, cache in itertools.product(options.samplers, options.caches):
+        name = f"{sampler}/{cache}"
+        done = found.setdefault(name, [])
+        for one in hashes(sampler, cache, len(done), options):
+            done.append(one)
             if options.output:
                 options.output.write_text(json.dumps(found, indent=1) + "\n")
+        print(name, len(done), hashlib.sha256("".join(done).encode()).hexdigest()[:16], flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from dlmdecode.speculation.drafters import (
     Switch,
     resolve_drafter,
 )
+from dlmdecode.speculation.drafters.recycling import LOG
 from dlmdecode.speculation.retrieval.automaton import Follower, SuffixAutomaton
 from dlmdecode.speculation.retrieval.growing import best_first
 
@@ -148,6 +149,19 @@ def test_recycling_draws_the_tree_of_what_was_thought_of():
     assert drafter.draft([3], 9).token[0] == 9
     drafter.reset()
     assert len(drafter.draft([3], 9)) == 0
+
+
+def test_recycling_grows_the_likeliest_tree_of_known_tokens():
+    scores = torch.rand(40, 40, generator=torch.Generator().manual_seed(5))
+    best = scores.topk(8).indices.tolist()
+    for nodes, depth in ((4, 2), (9, 3), (30, 6)):
+        drafter = Recycling(nodes, depth)
+        drafter.observe(Observation([0], Draft.chain(range(1, 40)), scores, [], [0]))
+
+        def after(path):
+            return list(zip(best[[3, *path][-1]], LOG.tolist(), strict=True))
+
+        assert drafter.draft([3], 9) == best_first(after, depth, nodes)
 
 
 def test_recycling_of_a_cycle_is_accepted_to_its_depth():

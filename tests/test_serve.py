@@ -23,6 +23,7 @@ import dlmdecode  # noqa: E402
 from dlmdecode.serve.app import create_app  # noqa: E402
 from dlmdecode.serve.limits import Limits  # noqa: E402
 from dlmdecode.serve.reading import Served  # noqa: E402
+from dlmdecode.serve.server import Server  # noqa: E402
 from dlmdecode.trace import read  # noqa: E402
 
 LIMITS = Limits(body=4096, tokens=64, choices=4, queue=100, engines=3)
@@ -49,7 +50,7 @@ def soon(holds):
 def serving(model, limits=LIMITS, api_key=None, options=None, name="toy", **more):
     served = Served(name, True, options=options or {"max_new_tokens": 16}, limits=limits)
     app = create_app(model, served, api_key=api_key, **{"batch_size": 4} | more)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    server = Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=60))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert soon(lambda: server.started)
@@ -58,7 +59,8 @@ def serving(model, limits=LIMITS, api_key=None, options=None, name="toy", **more
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=api_key or "none", max_retries=0)
     try:
         with client, httpx.Client(base_url=url, timeout=60) as http:
-            yield SimpleNamespace(client=client, http=http, pool=app.state.pool, port=port)
+            pool, stop = app.state.pool, lambda: setattr(server, "should_exit", True)
+            yield SimpleNamespace(client=client, http=http, pool=pool, port=port, stop=stop)
     finally:
         server.should_exit = True
         thread.join(timeout=60)
@@ -327,6 +329,23 @@ def test_a_shutdown_ends_what_is_being_decoded():
         with pytest.raises(openai.APIError, match="shutting down"):
             list(stream)
         assert server.http.get("/health").status_code == 503
+
+
+def test_a_server_that_stops_tells_its_clients():
+    with (
+        serving(chatty(), Limits(tokens=4096), batch_size=2) as server,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        body = dict(model="toy", prompt="w1", max_tokens=3000, extra_body={"sampler": "vanilla"})
+        stream = server.client.completions.create(**body, stream=True)
+        next(iter(stream))
+        other = threads.submit(server.client.completions.create, **body)
+        assert soon(lambda: server.pool.num_in_flight() == 2)
+        server.stop()
+        with pytest.raises(openai.APIError, match="shutting down"):
+            list(stream)
+        with pytest.raises(openai.InternalServerError, match="shutting down"):
+            other.result()
 
 
 def test_the_page_runs_no_script_but_its_own(server):

@@ -8,10 +8,11 @@ import pytest
 from toy import MASK, micro, prompts
 
 import dlmdecode
-from dlmdecode.speculation import speculate
+from dlmdecode.speculation import list_drafters, load_verifier, speculate
 from dlmdecode.trace import read
 from dlmdecode.trace.reasons import reason
 from dlmdecode.trace.steps import LEVELS
+from dlmdecode.trace.view import verifying
 
 SMALL = {"max_new_tokens": 16, "block_length": 8}
 
@@ -186,8 +187,12 @@ def test_every_line_is_strict_json(path):
         json.loads(line, parse_constant=lambda name: pytest.fail(name))
 
 
-def test_speculation_is_traced_too(path):
-    verifier = dlmdecode.speculation.load_verifier("tiny-ar")
+@pytest.fixture(scope="module")
+def verifier():
+    return load_verifier("tiny-ar")
+
+
+def test_speculation_is_traced_too(path, verifier):
     question = "Tom has 12 apples. He buys 8 more. How many apples does Tom have now?"
     seen = []
     out = speculate(
@@ -202,3 +207,41 @@ def test_speculation_is_traced_too(path):
     assert used == set(run.vocabulary)
     with pytest.raises(ValueError, match="trace=True"):
         speculate("lookup", verifier, question, trace=True)
+
+
+DRAFTERS = {
+    name: "" for name in ("hierarchy", "logitspec", "lookup", "ngram", "recycling", "suffix")
+}
+DRAFTERS |= {name: ",model=tiny" for name in ("diffusion", "failfast", "threshold")}
+DRAFTERS |= {"causal": ",model=tiny-ar", "layerskip": ",model=tiny-ar,layers=1"}
+DRAFTERS |= {"fused": ",first=recycling,second=suffix", "switch": ",drafter=ngram"}
+
+
+def test_every_drafter_is_traced_below():
+    assert set(list_drafters()) == set(DRAFTERS)
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_drafts_and_what_stands_of_them_are_told_of_every_drafter(path, drafter, verifier):
+    questions = ["Tom has 12 apples. He buys 8 more. How many are there now?", "Anna has"]
+    spec = drafter + DRAFTERS[drafter]
+    out = speculate(spec, verifier, questions, max_new_tokens=16, trace=path)
+    (run,) = read(path)
+    written = [[], []]
+    for step in run.steps:
+        node = step["path"]
+        assert [step["parent"][i] for i in node] == [-1, *node][: len(node)]
+        stands = [step["draft"][i] for i in node]
+        assert step["accepted"] == len(stands) and step["written"][: len(stands)] == stands
+        assert len(step["written"]) <= len(stands) + 1
+        written[step["row"]] += step["written"]
+    decode = verifier.tokenizer.decode
+    assert [decode(ids, skip_special_tokens=True) for ids in written] == out.texts
+    drafted = sum(len(step["draft"]) for step in run.steps)
+    assert drafted == out.stats["num_draft_tokens"] > 0
+    frames = list(verifying(run, 0))
+    accepted = sum(step["accepted"] for step in run.steps if step["row"] == 0)
+    rules = [write[2] for frame in frames for write in frame["writes"]]
+    assert rules.count("accepted draft") == accepted and len(rules) == len(written[0])
+    own = sum(len(step["draft"]) for step in run.steps if step["row"] == 0)
+    assert sum(len(frame["rejected"]) for frame in frames) == own - accepted

@@ -17,10 +17,11 @@ void run(const Rows& rows, const Top& top) {
       const Partial<C, double> all = scan_row(kernel.scan, rows, row);
       const bool bad = all.bad || all.token < 0;
       const int64_t kept = bad ? 0 : kernel.select(rows, row, top.m, ids, values);
+      const double total = log1p(all.rest);
       for (int64_t i = 0; i < top.m; ++i) {
         const double below = i < kept ? static_cast<double>(values[i]) - all.best : 0;
         ids[i] = i < kept ? ids[i] : bad ? kBad : kUnneeded;
-        log_prob[i] = i < kept ? static_cast<float>(below - log1p(all.rest)) : -INFINITY;
+        log_prob[i] = i < kept ? static_cast<float>(below - total) : -INFINITY;
       }
     }
   });

@@ -41,6 +41,7 @@ class FeatureCache(Headed):
     """
 
     slides = None
+    model: Transformer
 
     def __init__(
         self,

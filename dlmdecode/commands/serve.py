@@ -42,8 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import uvicorn
-
     for name in ("batch_size", "replicas", *(f"most_{limit.name}" for limit in fields(Limits))):
         whole(name, vars(arguments)[name])
     require(0 <= arguments.port < 2**16, "port", arguments.port, "give 0 (a free one) to 65535")
@@ -55,8 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
         serve_replicas(lambda: application(arguments), arguments.replicas, 1 if device else 0,
                        arguments.host, arguments.port)  # fmt: skip
     else:
-        app = application(arguments)
-        uvicorn.run(app, host=arguments.host, port=arguments.port, timeout_graceful_shutdown=5)
+        from dlmdecode.serve.server import serve
+
+        serve(application(arguments), arguments.host, arguments.port)
 
 
 def application(arguments: argparse.Namespace) -> Any:

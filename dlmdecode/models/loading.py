@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dlmdecode.checks import require
+from dlmdecode.models.compiling import check_compile, compile_blocks
 from dlmdecode.models.config import Config
 from dlmdecode.models.families import EMBEDDED, family_of, find_family
 from dlmdecode.models.placement import (
@@ -71,6 +72,7 @@ def load(
     quantize: str | None = None,
     device_map: DeviceMap | None = None,
     max_memory: Mapping[int | str, int | str] | None = None,
+    compile: bool = False,
 ) -> Transformer:
     """Load a diffusion language model with its tokenizer.
 
@@ -88,6 +90,11 @@ def load(
             `device`. `model.device_map` says what is where.
         max_memory: under "auto" what each GPU may take, such as {0: "20GiB", 1: "40GiB"}; None is
             90 % of what is free.
+        compile: compile the blocks with torch.compile, for sizes that vary: their projections and
+            norms up to the keys and values, and attention and MLP behind them. Embedding, head,
+            caches and the layers under `cache="dllm"` run as they are, and a step is no CUDA graph.
+            The first forwards take seconds. Texts are the same but where two choices are nearly
+            tied. Not with `quantize`.
 
     Returns:
         A `Transformer` in eval mode with `.tokenizer` (None if the folder has none), `.mask_id`,
@@ -99,11 +106,12 @@ def load(
             missing or unexpected tensors; pickled weights, or packed ones; `quantize` without
             torchao, or where it has no kernel for the device or the dtype; a `device_map` without
             accelerate, that misses a tensor, or that the model does not fit: no layer goes to the
-            CPU beside a GPU.
+            CPU beside a GPU; `compile` without a compiler.
     """
     check_quantize(quantize)
     check_device_map(device_map, device, max_memory)
     target = pick_device(device)
+    check_compile(compile, target, quantize)
     folder = find_folder(name_or_path, revision)
     config = Config.read(folder / "config.json")
     kind = family_of(config)
@@ -127,6 +135,8 @@ def load(
     fill(model, stored, devices_of(model, model.device_map), dtypes, model.quantization)
     if len(set(model.device_map.values())) > 1:
         attach(model)
+    if compile:
+        compile_blocks(model)
     return model.eval()
 
 

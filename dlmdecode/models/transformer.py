@@ -66,16 +66,26 @@ class Block(nn.Module):
         attend: Tensor | None,
         cache: KeyValueHook | None,
     ) -> Tensor:
+        q, k, v = self.before_cache(x, code)
+        if cache is not None:
+            k, v = cache(self.layer, k, v)
+        if isinstance(cache, Watch):
+            cache.see(self.layer, q, k, attend)
+        return self.behind_cache(x, q, k, v, attend)
+
+    def before_cache(self, x: Tensor, code: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (N, H, W, D/H), as they are rotated."""
         q, k, v = self.qkv(x)
         q = rearrange(q, "n w (h d) -> n h w d", h=self.num_heads)
         k = rearrange(k, "n w (h d) -> n h w d", h=self.num_kv_heads)
         v = rearrange(v, "n w (h d) -> n h w d", h=self.num_kv_heads)
         q, k = self.before_rotation(q, k)
-        q, k = rotate(q, *code), rotate(k, *code)
-        if cache is not None:
-            k, v = cache(self.layer, k, v)
-        if isinstance(cache, Watch):
-            cache.see(self.layer, q, k, attend)
+        return rotate(q, *code), rotate(k, *code), v
+
+    def behind_cache(
+        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, attend: Tensor | None
+    ) -> Tensor:
+        """The layer's output (N, W, D), of what the queries attend to."""
         grouped = self.num_kv_heads != self.num_heads
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend, enable_gqa=grouped)
         x = x + self.attention_out(rearrange(mixed, "n h w d -> n w (h d)"))

@@ -42,5 +42,6 @@ def check_tokens(token: Tensor) -> None:
 
 def check_at_once(token: Tensor) -> None:
     """Check where that costs no synchronisation and breaks no graph."""
-    if token.device.type == "cpu" and not torch.compiler.is_compiling():
+    at_once = token.device.type == "cpu" and not torch.compiler.is_compiling()
+    if at_once and (token.numpy() == BAD).any():
         check_tokens(token)

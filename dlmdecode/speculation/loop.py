@@ -24,6 +24,7 @@ from dlmdecode.settings import Seed
 from dlmdecode.speculation.drafters import Observation
 from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.source import Source, resolve_source
+from dlmdecode.speculation.streaming import Streaming
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
 from dlmdecode.speculation.verifier.options import check_options, text_options
@@ -49,6 +50,7 @@ def speculate(
     attention_mask: Tensor | None = None,
     on_step: Callable[[Step], None] | None = None,
     trace: str | os.PathLike[str] | None = None,
+    streamer: Any = None,
     **options: Any,
 ) -> Speculation:
     """Write what the verifier alone would have written, in fewer of its forwards (DiffuSpec,
@@ -74,6 +76,8 @@ def speculate(
         attention_mask: (B, P) for a tensor of prompts, 1 for a prompt's tokens.
         on_step: called with a `Step` after every verification.
         trace: a path to append the run to, as lines of JSON (docs/trace.md).
+        streamer: transformers' protocol: `put(prompt)`, `put(ids)` after every verification,
+            `end()` in any case; for a single prompt.
         **options: options of the verifier's own `generate` that shape its text: `top_k`, `top_p`,
             `stop_strings`, `repetition_penalty`, `guidance_scale`, `eos_token_id`,
             `logits_processor`, `stopping_criteria`, … Those of its generation_config count too.
@@ -91,8 +95,7 @@ def speculate(
     """
     temperature = conform("temperature", temperature, NonNegative)
     key = conform("seed", 0 if seed is None else seed, Seed)
-    fits = on_step is None or callable(on_step)
-    require(fits, "on_step", on_step, "give a function that takes a Step")
+    shown = Streaming(streamer, on_step)
     path = isinstance(trace, (str, os.PathLike, NoneType))
     require(path, "trace", trace, "give a path; every step is in the result's trace in any case")
     verifier = resolve_verifier(verifier, tokenizer)
@@ -110,7 +113,8 @@ def speculate(
     began = time.perf_counter()
     loops = []
     named = {"drafter": type(source.drafter).__name__, "verifier": type(verifier.model).__name__}
-    with SpeculationFile(trace, verifier.tokenizer, prompts, named, on_step) as file:
+    with shown, SpeculationFile(trace, verifier.tokenizer, prompts, named, shown.step) as file:
+        shown.begin(prompts)
         for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
             loop = Loop(row, source.start(), noise if temperature > 0 else None, file.step)
             verifier.model.generate(

@@ -16,7 +16,7 @@ from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
 from dlmdecode.speculation.drafters.base import Proposal
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.verifier import Verifier
-from dlmdecode.speculation.vocabulary import Vocabulary, match
+from dlmdecode.speculation.vocabulary import SameIds, Vocabulary, match
 
 
 @dataclass
@@ -57,8 +57,13 @@ class Source:
             generated = draft_end(proposed, eos_ids)
         else:
             generated = length_before(draft, eos_ids)
-        paths = [self.vocabulary.to_verifier(path, text) for path in draft.paths()]
-        return Draft.joined(paths).cut(length), generated
+        return self.translated(draft, text).cut(length), generated
+
+    def translated(self, draft: Draft, text: list[int]) -> Draft:
+        """A draft behind the verifier's `text` in its ids."""
+        if isinstance(self.vocabulary, SameIds) and self.vocabulary.holds(draft.token):
+            return draft
+        return Draft.joined(self.vocabulary.to_verifier(path, text) for path in draft.paths())
 
     def read(self, proposed: Proposal, prefix: list[int]) -> Draft:
         """What a drafter proposed as a draft, in its ids.
@@ -89,6 +94,8 @@ class Source:
 
 def length_before(draft: Draft, eos_ids: tuple[int, ...]) -> int:
     """Tokens of the longest path before its first EOS."""
+    if not eos_ids:
+        return max(draft.depth, default=-1) + 1
     length: list[int] = []
     for token, parent in zip(draft.token, draft.parent, strict=True):
         before = length[parent] if parent >= 0 else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import lt
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,10 @@ class Draft:
 
     def __post_init__(self) -> None:
         token, parent = as_tuple(self.token), as_tuple(self.parent)
-        whole = all(isinstance(id, int) for id in (*token, *parent))
+        whole = all(issubclass(kind, int) for kind in {*map(type, token), *map(type, parent)})
         require(whole, "draft", (token, parent), "token and parent are whole numbers")
         require(len(parent) == len(token), "parent", parent, f"give one for each of {len(token)}")
-        ordered = all(-1 <= of < node for node, of in enumerate(parent))
+        ordered = all(map(lt, parent, range(len(parent)))) and min(parent, default=-1) >= -1
         require(ordered, "parent", parent, "a node follows an earlier one, or -1, the text's end")
         distinct = len(set(zip(parent, token, strict=True))) == len(token)
         require(distinct, "token", token, "a node has one child for a token: join equal ones")
@@ -53,6 +54,14 @@ class Draft:
 
     def __len__(self) -> int:
         return len(self.token)
+
+    @classmethod
+    def known(cls, token: Any, parent: Any, log_prob: Any = None) -> Draft:
+        """A draft that is right by the way it was made: nothing is checked."""
+        draft = object.__new__(cls)
+        log_prob = None if log_prob is None else as_tuple(log_prob)
+        vars(draft).update(token=as_tuple(token), parent=as_tuple(parent), log_prob=log_prob)
+        return draft
 
     @classmethod
     def chain(cls, token: Any, log_prob: Any = None) -> Draft:
@@ -108,12 +117,23 @@ class Draft:
                 chain.append(node)
         return self.only(chain)
 
+    def depth_first(self) -> list[int]:
+        """The nodes in the order in which each one's first child comes right behind it."""
+        below: list[list[int]] = [[] for _ in range(len(self) + 1)]  # of each node, then the text
+        for node, parent in enumerate(self.parent):
+            below[parent].append(node)
+        order, waiting = [], below[-1][::-1]
+        while waiting:
+            order.append(node := waiting.pop())
+            waiting += reversed(below[node])
+        return order
+
     def only(self, nodes: list[int]) -> Draft:
-        """These nodes, in ascending order, the parents of each among them."""
+        """These nodes, in this order, the parents of each before it."""
         new = {-1: -1} | {node: index for index, node in enumerate(nodes)}
         log_prob = None if self.log_prob is None else [self.log_prob[node] for node in nodes]
         parent = [new[self.parent[node]] for node in nodes]
-        return Draft([self.token[node] for node in nodes], parent, log_prob)
+        return Draft.known([self.token[node] for node in nodes], parent, log_prob)
 
 
 def as_tuple(values: Any) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ without counterpart are left out, never clamped to a neighbour.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,11 +57,17 @@ class SameIds:
 
     def to_drafter(self, ids: list[int]) -> list[int]:
         size, mask = self.drafter_size, self.mask_id
+        if size is None and mask is None:
+            return ids
         return [i for i in ids if (size is None or i < size) and i != mask]
 
     def to_verifier(self, path: list[int], prefix: list[int]) -> list[int]:
         del prefix
         return list(takewhile(lambda i: 0 <= i < self.verifier_size, path))
+
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Whether the verifier has all of these ids."""
+        return not ids or min(ids) >= 0 and max(ids) < self.verifier_size
 
 
 class TokenMap:

@@ -42,7 +42,7 @@ class LatticeTree:
     def __call__(
         self, top: TopM, prefix: list[int], proxy: Proxy, eos_ids: tuple[int, ...]
     ) -> Draft:
-        """The tree, in the drafter's ids, which ends with the lattice's first best EOS."""
+        """The tree, in the drafter's ids, depth first, up to the lattice's first best EOS."""
         end, most = min(draft_end(top, eos_ids) + 1, len(top.ids)), self.num_candidates
         ids, log_prob = top.ids[:end, :most].cpu(), top.log_prob[:end, :most].cpu()
         scorer = proxy.at(prefix)
@@ -60,7 +60,8 @@ class LatticeTree:
             lam=self.lam,
             eos_ids=as_tensor(eos_ids),
         )
-        return Draft(token.tolist(), parent.tolist(), score.clamp(max=0).tolist())
+        tree = Draft.known(token, parent, score.clamp(max=0))
+        return tree.only(tree.depth_first())
 
 
 def resolve_search(path_search: Any) -> PathSearch | BestTokens | LatticeTree:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dlmdecode.speculation.diffuspec.lattice import TopM, top_m
+from dlmdecode.ops.topm import run as topm
+from dlmdecode.speculation.diffuspec.lattice import FUSED, TopM
 from dlmdecode.speculation.tree import Draft
 
 Proposal = TopM | list[int] | Draft
@@ -36,9 +37,11 @@ class Observation(NamedTuple):
     before: Tensor | None = None  # (b, V) logits after the b tokens before the text's last
 
     def best(self, num: int) -> TopM:
-        """The `num` best tokens (b + n + 1, num) after the b tokens, the text, and each node."""
+        """The `num` best tokens (b + n + 1, num) after the b tokens, the text, and each node, on
+        the CPU; ids are negative where a row has no answer."""
         scores = self.scores if self.before is None else torch.cat([self.before, self.scores])
-        return top_m(scores, min(num, scores.shape[1]))
+        top = TopM(*topm(scores, min(num, scores.shape[1], FUSED)))  # every step: unchecked
+        return top if scores.device.type == "cpu" else TopM(top.ids.cpu(), top.log_prob.cpu())
 
 
 class Drafter(ABC):

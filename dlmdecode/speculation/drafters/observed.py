@@ -36,7 +36,7 @@ class ObservedNGrams(Drafter):
         order: Count = 4,
         nodes: Count = 32,
         depth: Count = 12,
-        candidates: Count = 8,
+        candidates: Count = 4,
         keep: bool = False,
     ):
         self.order: int = conform("order", order, Count)
@@ -51,27 +51,28 @@ class ObservedNGrams(Drafter):
             self.seen = {}
 
     def draft(self, prefix: list[int], length: int) -> Draft:
-        end = prefix[-self.order :]
+        longest = self.order - 1
+        end = prefix[-longest:] if longest else []
+        get = self.seen.get
 
         def after(path: list[int]) -> Guesses:
-            ids = tuple(end + path)
-            for size in range(min(self.order - 1, len(ids)), -1, -1):
-                if (found := self.seen.get(ids[len(ids) - size :])) is not None:
-                    fewer = BACKOFF * (self.order - 1 - size)
-                    return [
-                        (token, log_prob + fewer) for token, log_prob in zip(*found, strict=True)
-                    ]
+            ids = (*end, *path)[-longest:] if longest else ()
+            for known in range(len(ids) + 1):  # tokens that are left out
+                if (found := get(ids[known:])) is not None:
+                    fewer = known * BACKOFF
+                    return [(one, own + fewer) for one, own in zip(*found, strict=True)]
             return ()
 
         return best_first(after, min(length, self.depth), self.nodes)
 
     def observe(self, seen: Observation) -> None:
-        top, text, size = seen.best(self.candidates), seen.text, len(seen.text)
-        rows = list(zip(top.ids.tolist(), top.log_prob.tolist(), strict=True))
-        last = len(rows) - len(seen.draft) - 1  # of the rows after the text's own tokens
-        ends = [tuple(text[max(0, at - self.order) : at]) for at in range(size - last, size + 1)]
+        top, text, longest = seen.best(self.candidates), seen.text, self.order - 1
+        rows = list(zip(top.ids.numpy().tolist(), top.log_prob.numpy().tolist(), strict=True))
+        first = len(text) + len(seen.draft) + 1 - len(rows)  # tokens before the first row
+        ends = [tuple(text[max(0, at - longest) : at]) for at in range(first, len(text) + 1)]
+        last = len(ends)
         for token, parent in zip(seen.draft.token, seen.draft.parent, strict=True):
-            ends.append((*ends[last + 1 + parent], token)[-self.order :])
+            ends.append((*ends[last + parent], token)[-longest:] if longest else ())
         for end, row in zip(ends, rows, strict=True):
-            for known in range(min(self.order - 1, len(end)) + 1):
-                self.seen[end[len(end) - known :]] = row
+            for known in range(len(end) + 1):
+                self.seen[end[known:]] = row

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from math import log
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
 
 from dlmdecode.checks import Count, conform
 from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
-from dlmdecode.speculation.retrieval.growing import Guesses, best_first
+from dlmdecode.speculation.retrieval.growing import grown
 from dlmdecode.speculation.tree import Draft
 
 # how often the r-th best token of a token's last row is the one that follows it
-RANKS = [log(share) for share in (0.55, 0.13, 0.07, 0.05, 0.035, 0.025, 0.02, 0.015)]
+LOG = np.log([0.55, 0.13, 0.07, 0.05, 0.035, 0.025, 0.02, 0.015])
 
 
 @register_drafter("recycling", paper="arXiv 2408.08696")
@@ -31,20 +34,53 @@ class Recycling(Drafter):
         self.nodes: int = conform("nodes", nodes, Count)
         self.depth: int = conform("depth", depth, Count)
         self.keep: bool = conform("keep", keep, bool)
-        self.best: dict[int, list[int]] = {}
+        self.best: np.ndarray | None = None  # (V + 1, 8), -1 where nothing is known, as of id V
 
     def reset(self) -> None:
         if not self.keep:
-            self.best = {}
+            self.best = None
 
     def draft(self, prefix: list[int], length: int) -> Draft:
-        def after(path: list[int]) -> Guesses:
-            best = self.best.get(path[-1] if path else prefix[-1], ())
-            return list(zip(best, RANKS, strict=False))
-
-        return best_first(after, min(length, self.depth), self.nodes)
+        if self.best is None:
+            return Draft.chain([])
+        rank, parent, order, levels = ranked_tree(4 * self.nodes, self.depth)
+        token = np.full(len(rank) + 1, -1)
+        token[-1] = min(prefix[-1], len(self.best) - 1)  # where the parent -1 finds it
+        for level in levels[:length]:
+            token[level] = self.best[token[parent[level]], rank[level]]
+        kept = (token[:-1] >= 0).nonzero()[0]
+        if len(kept) > self.nodes:
+            kept = kept[order[kept] <= np.partition(order[kept], self.nodes - 1)[self.nodes - 1]]
+        index = np.full(len(token), -1)
+        index[kept] = np.arange(len(kept))
+        return Draft.known(token[kept], index[parent[kept]], LOG[rank[kept]])
 
     def observe(self, seen: Observation) -> None:
-        rows = seen.best(len(RANKS)).ids.tolist()
+        rows = seen.best(len(LOG)).ids.numpy()
         text = seen.text[len(seen.text) + len(seen.draft) - len(rows) :]
-        self.best.update(zip((*text, *seen.draft.token), rows, strict=True))
+        if self.best is None:
+            self.best = np.full((seen.scores.shape[1] + 1, len(LOG)), -1)
+        ids = np.minimum((*text, *seen.draft.token), len(self.best) - 1)
+        self.best[ids, : rows.shape[1]] = rows  # of an id that is there twice, the last
+        self.best[-1] = -1
+
+
+class Ranked(NamedTuple):
+    """A tree of ranks, depth first; each (n,) int64."""
+
+    rank: np.ndarray
+    parent: np.ndarray
+    order: np.ndarray  # how many nodes are likelier
+    levels: list[np.ndarray]  # the nodes of each depth
+
+
+@cache
+def ranked_tree(nodes: int, depth: int) -> Ranked:
+    """The likeliest nodes where all tokens are known."""
+    guesses = list(enumerate(LOG.tolist()))
+    likeliest = grown(lambda path: guesses, depth, nodes)
+    order = likeliest.depth_first()
+    tree = likeliest.only(order)
+    level = np.array(tree.depth)
+    levels = [(level == one).nonzero()[0] for one in range(depth)]
+    return Ranked(np.array(tree.token), np.array(tree.parent), np.array(order), levels)

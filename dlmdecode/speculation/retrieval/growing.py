@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from itertools import count
 
 from dlmdecode.speculation.tree import Draft
 
@@ -16,31 +15,35 @@ Guesses = Sequence[tuple[int, float]]  # tokens with their log probabilities, li
 
 
 def best_first(after: Callable[[list[int]], Guesses], length: int, nodes: int) -> Draft:
-    """The tree of the `nodes` likeliest tokens up to `length` from the text.
+    """The tree of the `nodes` likeliest tokens up to `length` from the text, depth first.
 
     Args:
         after: what may follow a path from the text's end; equal scores go to the earlier found.
     """
+    tree = grown(after, length, nodes)
+    return tree.only(tree.depth_first())
+
+
+def grown(after: Callable[[list[int]], Guesses], length: int, nodes: int) -> Draft:
+    """The same, likeliest nodes first."""
     token: list[int] = []
     parent: list[int] = []
     log_prob: list[float] = []
-    order = count()
     heap: list[tuple[float, int, int, int, list[int], Guesses]] = []
-
-    def offer(above: float, of: int, rank: int, path: list[int], guesses: Guesses) -> None:
-        if rank < len(guesses):
-            score = above + guesses[rank][1]
-            heappush(heap, (-score, next(order), of, rank, path, guesses))
-
-    offer(0.0, -1, 0, [], after([]))
+    order = 0
+    if guesses := after([]):
+        heap.append((-guesses[0][1], order, -1, 0, [], guesses))
     while heap and len(token) < nodes:
-        score, _, of, rank, path, guesses = heappop(heap)
+        below, _, of, rank, path, guesses = heappop(heap)  # below: minus the node's score
         one, own = guesses[rank]
-        offer(-score - own, of, rank + 1, path, guesses)
         token.append(one)
         parent.append(of)
         log_prob.append(own)
-        if len(path) + 1 < length:
-            longer = [*path, one]
-            offer(-score, len(token) - 1, 0, longer, after(longer))
-    return Draft(token, parent, log_prob)
+        if rank + 1 < len(guesses):
+            order += 1
+            beside = below + own - guesses[rank + 1][1]
+            heappush(heap, (beside, order, of, rank + 1, path, guesses))
+        if len(path) + 1 < length and (guesses := after(longer := [*path, one])):
+            order += 1
+            heappush(heap, (below - guesses[0][1], order, len(token) - 1, 0, longer, guesses))
+    return Draft.known(token, parent, log_prob)

@@ -30,15 +30,16 @@ def tree_mask(draft: Draft, known: int, rest: int, dtype: torch.dtype) -> Tensor
         known: positions of the text in the cache.
         rest: those after them, at least 1, which are computed with the n nodes.
     """
-    size = len(draft)
-    node = np.eye(size, dtype=bool)
+    size, text = len(draft), known + rest
+    mask = np.full((rest + size, text + size), torch.finfo(dtype).min, np.float32)
+    mask[:rest, :text] = np.triu(mask[:rest, :text], known + 1)
+    mask[rest:, :text] = 0
+    node = mask[rest:, text:]
     for one, parent in enumerate(draft.parent):
         if parent >= 0:
-            node[one] |= node[parent]
-    sees = torch.ones(rest + size, known + rest + size, dtype=torch.bool, device="cpu").tril(known)
-    sees[rest:, known + rest :] = torch.from_numpy(node)
-    lowest = torch.finfo(dtype).min
-    return torch.zeros(sees.shape, dtype=dtype, device="cpu").masked_fill(~sees, lowest)[None, None]
+            node[one] = node[parent]
+        node[one, one] = 0
+    return torch.from_numpy(mask).to(dtype)[None, None]
 
 
 def tree_inputs(draft: Draft, known: int, rest: int, model: Any) -> dict[str, Tensor]:
@@ -53,11 +54,13 @@ def tree_inputs(draft: Draft, known: int, rest: int, model: Any) -> dict[str, Te
 
 def move(cache: Any, start: int, path: list[int]) -> None:
     """Put the keys and values of nodes `path`, which stand from `start` on, side by side there."""
-    found = [start + node for node in path]
+    layers = [layer for layer in cache.layers if layer.is_initialized]
+    first = next(at for at, node in enumerate(path) if node != at)  # those before stay
     with torch.inference_mode():
-        for layer in cache.layers:
-            for kept in (layer.keys, layer.values) if layer.is_initialized else ():
-                kept[..., start : start + len(path), :] = kept[..., found, :]
+        found = torch.tensor([start + node for node in path[first:]], device=layers[0].keys.device)
+        for layer in layers:
+            for kept in (layer.keys, layer.values):
+                kept[..., start + first : start + len(path), :] = kept.index_select(-2, found)
 
 
 def takes_trees(model: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -66,7 +67,11 @@ class CachedModel:
         to end before a switch.
         """
         short = length - self.length <= LONGEST and len(draft) <= self.room(length)
-        return draft if draft.is_chain or short and takes_trees(self.model) else draft.first_chain()
+        return draft if draft.is_chain or short and self.takes_trees else draft.first_chain()
+
+    @cached_property
+    def takes_trees(self) -> bool:
+        return takes_trees(self.model)
 
     def __call__(self, text: list[int], draft: Draft, before: int = 0) -> Tensor:
         """Scores (n + 1, V) float32 after `text` and after each of the draft's n nodes; before
