@@ -305,6 +305,12 @@ def test_an_error_is_one_line_with_the_fix_and_exit_code_2(run, folder, argv, me
     assert message in err
 
 
+def test_a_port_that_there_cannot_be_is_an_error(run):
+    pytest.importorskip("uvicorn")
+    code, _, err = run("serve", "--port", "70000")
+    assert code == 2 and "port=70000: give 0" in err
+
+
 def test_an_empty_prompt_is_a_prompt(run, folder):
     code, out, _ = run("generate", "", "--raw", "--model", folder, "--max-new-tokens", "8")
     assert code == 0 and out

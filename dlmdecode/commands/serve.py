@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     for name in ("batch_size", "replicas", *(f"most_{limit.name}" for limit in fields(Limits))):
         whole(name, vars(arguments)[name])
+    require(0 <= arguments.port < 2**16, "port", arguments.port, "give 0 (a free one) to 65535")
     arguments.api_key = arguments.api_key or os.environ.get("DLMDECODE_API_KEY") or None
     if arguments.replicas > 1:
         from dlmdecode.serve.replicas import serve_replicas
