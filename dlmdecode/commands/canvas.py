@@ -15,7 +15,7 @@ from rich.text import Text
 from dlmdecode.console import terminal, without_controls
 from dlmdecode.decoding.trace import Step
 from dlmdecode.generation import Generation
-from dlmdecode.trace.steps import label, reason
+from dlmdecode.trace.reasons import label, reason
 
 MASK, EOS = "░", "·"
 OPENS, CLOSES = "▐", "▌"  # around the open block
