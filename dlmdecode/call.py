@@ -194,4 +194,7 @@ def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     require(follows or not wants or follows is None, "cache", settings.cache, fix)
     fix = "it follows a window that slides, as those of 'dsb' and 'dcd'"
     require(not follows or wants, "cache", settings.cache, fix)
+    fix = "it would compute other positions for each half of guidance: use another one"
+    guides = getattr(forward, "guides", True)
+    require(guides or not settings.cfg_scale, "cache", settings.cache, fix)
     return forward

@@ -85,11 +85,13 @@ def test_a_name_is_registered_once_and_is_an_identifier(open_only):
     known = [
         "auto",
         "block",
+        "d2",
         "dcd",
         "dkv",
         "dllm",
         "dsb",
         "dual",
+        "flash",
         "none",
         "open_only",
         "prefix",

@@ -119,7 +119,7 @@ def written(folder: Path, **config: Any) -> Path:
     return folder
 
 
-FULL = {"dkv", "dllm", "dual", "prefix", "sparse"}  # they approximate full attention
+FULL = {"d2", "dkv", "dllm", "dual", "flash", "prefix", "sparse"}  # they approximate full attention
 
 
 @pytest.mark.parametrize("block", [None, 4])

@@ -66,7 +66,13 @@ def test_rows_that_come_late_and_lengthen_the_canvas_equal_their_single_runs(fam
         assert request.result().sequences.tolist() == alone.sequences.tolist()
 
 
-@pytest.mark.parametrize("cache", CHOOSING)
+@pytest.mark.parametrize("cache", ["d2", "flash"])
+def test_a_cache_that_goes_by_what_it_computed_is_refused_with_guidance(cache):
+    with pytest.raises(ValueError, match=f"cache='{cache}': it would compute other positions"):
+        run("llada", prompts(3), cache, cfg_scale=0.5)
+
+
+@pytest.mark.parametrize("cache", CHOOSING[:3])
 def test_guidance_keeps_its_two_halves_apart(cache):
     rows = prompts(6, 3)
     batch = run("llada", rows, cache, cfg_scale=0.5)
@@ -89,6 +95,9 @@ def test_a_block_causal_model_is_refused_with_the_reason(cache):
         ("dkv,kept=all", "kept='all'"),
         ("dllm,ratio=2", "ratio=2"),
         ("sparse,kernel=2", "kernel=2"),
+        ("d2,masks=0", "masks=0"),
+        ("d2,nucleus=2", "nucleus=2"),
+        ("flash,decoded=-1", "decoded=-1"),
     ],
 )
 def test_an_option_out_of_range_is_refused(cache, message):

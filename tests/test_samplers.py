@@ -68,6 +68,8 @@ CHOOSING = (  # each recipe has one of them, in turn
     "dkv,refresh=3",
     "dllm,prompt_refresh=4,text_refresh=3",
     "sparse,kernel=1",
+    "d2,masks=5,gap=2",
+    "flash,decoded=2,ahead=3",
 )
 SLIDING = ("none", "dsb,refresh=5,prefix_window=2", "dcd,refresh=5")  # where the window slides
 SHAPE = {"max_new_tokens": LENGTH, "block_length": BLOCK, "eos": "ignore"}

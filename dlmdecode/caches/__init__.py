@@ -10,8 +10,10 @@ from dlmdecode.caches.base import (
 )
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.committed import CommittedCache
+from dlmdecode.caches.d2 import CertainCache
 from dlmdecode.caches.delayed import DelayedCache
 from dlmdecode.caches.features import FeatureCache
+from dlmdecode.caches.flash import BudgetCache
 from dlmdecode.caches.partial import PartialCache
 from dlmdecode.caches.registry import cache_policy, list_caches, register_cache
 from dlmdecode.caches.sliding import SlidingCache
@@ -20,6 +22,8 @@ from dlmdecode.caches.store import Store
 
 __all__ = [
     "BlockCache",
+    "BudgetCache",
+    "CertainCache",
     "CommittedCache",
     "DelayedCache",
     "FeatureCache",

@@ -33,6 +33,6 @@ class DelayedCache(PartialCache):
         calls = self.calls[rows.row]
         return calls == 0 if self.every is None else calls % self.every == 0
 
-    def chosen(self, rows: Canvas, wanted: Positions) -> Tensor:
+    def chosen(self, rows: Canvas, wanted: Positions, seen: Tensor) -> Tensor:
         where = rows.text if self.prompt_only else rows.masked
         return where | self.speaking(where)

@@ -19,7 +19,7 @@ from dlmdecode.caches.store import Store
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Headed, Work
 from dlmdecode.decoding.positions import Positions, Scattered
-from dlmdecode.models.protocol import Denoiser
+from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 NEVER = -1  # in place of a token: nothing is kept of this position
 
@@ -47,7 +47,7 @@ class PartialCache(Headed):
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)
         seen, due = visible(rows, wanted), self.due(rows) & (rows.branch == 0)
-        anew = self.chosen(rows, wanted) | self.changed(rows)
+        anew = self.chosen(rows, wanted, seen) | self.changed(rows)
         where = seen & (due[:, None] | anew)
         groups = [index.nonzero()[:, 0] for index in (due, ~due)]
         parts = [
@@ -62,12 +62,8 @@ class PartialCache(Headed):
     def begin(self, rows: Canvas) -> None:
         """Room for these rows; of new ones nothing is known yet."""
         self.store.fit(rows)
-        num_rows, length = self.known.shape
-        more = (0, self.store.length - length, 0, self.store.num_rows - num_rows)
-        if any(more):
-            device = rows.tokens.device
-            self.known = F.pad(self.known.to(device), more, value=NEVER)
-            self.calls = F.pad(self.calls.to(device), more[2:])
+        self.known = self.store.room(self.known, rows, fill=NEVER)
+        self.calls = self.store.room(self.calls, rows)
         self.known[rows.row[rows.nfe == 0]] = NEVER
         self.calls[rows.row[(rows.nfe == 0) | (rows.block_full & (rows.branch == 0))]] = 0
 
@@ -79,8 +75,8 @@ class PartialCache(Headed):
         """Rows that are computed as a whole, (N,) bool."""
         raise NotImplementedError
 
-    def chosen(self, rows: Canvas, wanted: Positions) -> Tensor:
-        """Positions of the other rows that are computed anew, (N, L) bool."""
+    def chosen(self, rows: Canvas, wanted: Positions, seen: Tensor) -> Tensor:
+        """Positions of the other rows that are computed anew, of those `seen`; both (N, L) bool."""
         raise NotImplementedError
 
     def speaking(self, where: Tensor) -> Tensor:
@@ -100,13 +96,16 @@ class PartialCache(Headed):
         tokens = rows.tokens.gather(1, query.at)
         self.work.add(tokens)
         attend = self.model.attention(query.at, rows.position, keys(seen))
-        mix = self.store.mixing(rows, query.at, rows.tokens.shape[1])
-        hidden = self.model.encode(tokens, query.at, attend, mix)
+        hidden = self.model.encode(tokens, query.at, attend, self.hook(rows, wanted, query))
         own = rows.branch == 0
         row = rows.row[own]
         kept = self.known[row, : where.shape[1]]
         self.known[row, : where.shape[1]] = torch.where(where[own], rows.tokens[own], kept)
         return self.answer(rows, wanted, query, hidden)
+
+    def hook(self, rows: Canvas, wanted: Positions, query: Scattered) -> KeyValueHook:
+        """Puts the keys and values at `query` among those that are kept."""
+        return self.store.mixing(rows, query.at, rows.tokens.shape[1])
 
     def answer(
         self, rows: Canvas, wanted: Positions, query: Scattered, hidden: Tensor

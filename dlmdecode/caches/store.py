@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from dlmdecode.decoding.canvas import Canvas
@@ -25,6 +26,15 @@ class Store:
         width = rows.tokens.shape[1]
         if width > self.length:
             self.length = max(width, self.length * 5 // 4)
+
+    def room(self, kept: Tensor, rows: Canvas, fill: int = 0) -> Tensor:
+        """`kept` (R,) or (R, L) with room for as many rows and positions as the store has."""
+        sizes = (self.num_rows, self.length)[: kept.dim()]
+        more = [size - old for size, old in zip(sizes, kept.shape, strict=True)]
+        if not any(more):
+            return kept
+        pad = [n for one in reversed(more) for n in (0, one)]
+        return F.pad(kept.to(rows.tokens.device), pad, value=fill)
 
     def of(self, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's keys and values, to be written to; the first time, of the kind of `like`."""

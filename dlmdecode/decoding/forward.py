@@ -74,7 +74,8 @@ class Forward(Protocol):
     A policy that keeps something refreshes where a block is full, and is refused to a sampler whose
     window slides, unless it has an attribute `slides`: True where it follows such windows only,
     None where it needs no refresh. One with an attribute `gaps` that is True may be asked for
-    positions with gaps between them, so that it computes no logits that nobody reads.
+    positions with gaps between them, so that it computes no logits that nobody reads. One with
+    `guides` False goes by what it computed, and is refused with guidance, of two halves.
 
     Args:
         rows: the canvas, N rows in flight. A row whose block is full (`rows.block_full`) asks for

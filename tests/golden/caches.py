@@ -76,7 +76,7 @@ class CacheableRows(DelayedCache):
     def changed(self, rows: Canvas) -> Tensor:
         return torch.zeros_like(rows.masked)
 
-    def chosen(self, rows: Canvas, wanted: Positions) -> Tensor:
+    def chosen(self, rows: Canvas, wanted: Positions, seen: Tensor) -> Tensor:
         decided = ~rows.masked
         cacheable = decided.roll(-1, 1)
         cacheable = cacheable & decided if self.right else cacheable

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import block_diffusion  # noqa: E402, F401  (registers its methods)
 import caches  # noqa: E402, F401  (registers its methods)
+import d2_caches  # noqa: E402, F401
 import decoders  # noqa: E402, F401  (registers its methods)
 import lengths  # noqa: E402, F401
 import llada2  # noqa: E402, F401
