@@ -1,10 +1,11 @@
-"""Prophet's claim (arXiv 2508.19982) on an embedded model: is the answer there half-way?
+"""Prophet's claim (arXiv 2508.19982) on the embedded models: is the answer there half-way?
 
-OMP_NUM_THREADS=1 python benchmarks/convergence.py --output benchmarks/results/convergence
+OMP_NUM_THREADS=1 python benchmarks/convergence.py --count 40 --batch 20
 
-One token a step over a canvas of 128, in blocks of 32 and as one block. The draft after a step is
-what is written, and the best token everywhere else. `eos=ignore` counts the steps of the whole
-canvas, as published runs do; `eos=stop` those until the text has ended.
+It writes a table and a picture of each model, which docs/results.md shows. One token a step over a
+canvas of 128, in blocks of 32 and as one block. The draft after a step is what is written, and the
+best token everywhere else. `eos=ignore` counts the steps of the whole canvas, as published runs do;
+`eos=stop` those until the text has ended.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -26,23 +28,33 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="tiny")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", default=["tiny", "tiny-dream"])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/convergence"))
+    parser.add_argument("--pictures", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model = dlmdecode.load(arguments.model, device="cpu")
     problems = [problem(seed) for seed in range(arguments.count)]
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name in arguments.model:
+        with open(arguments.output / f"{name}.md", "w", encoding="utf-8") as table:
+            curves = measured(name, problems, arguments.batch, table)
+        save(arguments.pictures / f"convergence-{name}.png", draw, curves)
+
+
+def measured(name: str, problems: list, batch_size: int, table: IO[str]) -> list[tuple[str, list]]:
+    """Write the table of a model; for each way to decode, what `report` gives."""
+    model = dlmdecode.load(name, device="cpu")
     prompts = [[{"role": "user", "content": one.question}] for one in problems]
-    print("| blocks | eos | " + " | ".join(f"right at {s:.0%}" for s in SHARES), end="")
-    print(" | of those right at the end, settled by half | median |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    heads = ["blocks", "eos", *(f"right at {share:.0%}" for share in SHARES)]
+    heads += ["of those right at the end, settled by half", "median"]
+    table.write("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|\n")
     curves = []
     for block_length in (32, None):
         for eos in ("ignore", "stop"):
-            how = {"block_length": block_length, "eos": eos, "batch_size": arguments.batch}
+            how = {"block_length": block_length, "eos": eos, "batch_size": batch_size}
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "run.jsonl"
                 dlmdecode.generate(
@@ -50,13 +62,15 @@ def main() -> None:
                 )
                 (run,) = read(path)
             blocks = block_length or "one"
-            curves.append((f"blocks: {blocks}, eos={eos}", report(run, problems, blocks, eos)))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    save(arguments.output / f"{arguments.model}.png", draw, curves)
+            line, right = report(run, problems, blocks, eos)
+            print(name, line, flush=True)
+            table.write(line + "\n")
+            curves.append((f"{name}, blocks: {blocks}, eos={eos}", right))
+    return curves
 
 
-def report(run: Run, problems: list, blocks: object, eos: str) -> list[list[bool]]:
-    """Print a line; for each problem whether the draft after each step is right."""
+def report(run: Run, problems: list, blocks: object, eos: str) -> tuple[str, list]:
+    """A line of the table; for each problem whether the draft after each step is right."""
     find, right, shares = matching(r"#### ?(-?\d+)"), [], []
     for row, one in enumerate(problems):
         answers = [find(text) for text in texts(run, row)]
@@ -66,10 +80,9 @@ def report(run: Run, problems: list, blocks: object, eos: str) -> list[list[bool
     count = len(problems)
     at = [sum(one[max(round(s * len(one)) - 1, 0)] for one in right) for s in SHARES]
     half = sum(share <= 0.5 for share in shares)
-    median = sorted(shares)[len(shares) // 2]
+    median = f"{sorted(shares)[len(shares) // 2]:.2f}" if shares else "–"
     cells = " | ".join(f"{100 * number / count:.0f} %" for number in at)
-    print(f"| {blocks} | {eos} | {cells} | {half} of {len(shares)} | {median:.2f} |", flush=True)
-    return right
+    return f"| {blocks} | {eos} | {cells} | {half} of {len(shares)} | {median} |", right
 
 
 def draw(axes, name: str, right: list[list[bool]]) -> None:
