@@ -32,7 +32,7 @@ class ShiftedSlice(BlockCache):
         mix = self.store.mixing(rows, piece.at, rows.tokens.shape[1])
         hidden = self.model.encode(tokens, piece.at, None, mix)
         wanted = wanted.within(window.lo, window.hi)
-        return self.model.head(gather_states(hidden, piece.column(wanted.at - shift))), wanted
+        return gather_states(hidden, piece.column(wanted.at - shift)), wanted
 
 
 class FirstConfidences(CertainCache):
