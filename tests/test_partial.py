@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -103,3 +104,15 @@ def test_a_block_causal_model_is_refused_with_the_reason(cache):
 def test_an_option_out_of_range_is_refused(cache, message):
     with pytest.raises(ValueError, match=message):
         run("llada", prompts(3), cache)
+
+
+def test_dllm_does_not_go_through_layers_that_have_a_forward_of_their_own():
+    model = copy.deepcopy(micro("llada"))
+
+    class Halved(type(model.blocks[0])):
+        def forward(self, x, *more):
+            return super().forward(x, *more) / 2
+
+    model.blocks[0].__class__ = Halved
+    with pytest.raises(ValueError, match="cache='dllm': its layers have a forward of their own"):
+        dlmdecode.generate(model, prompts(3), cache="dllm", **SHAPE)

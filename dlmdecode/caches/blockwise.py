@@ -1,23 +1,14 @@
-"""Fast-dLLM's prefix and dual caches (arXiv 2505.22618), row by row."""
+"""What Fast-dLLM's caches (arXiv 2505.22618) do, row by row."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.caches.base import (
-    attention_mask,
-    gather_states,
-    keys,
-    require_full_attention,
-    require_hook,
-    shifted,
-    view,
-    visible,
-)
-from dlmdecode.caches.registry import register_cache
+from dlmdecode.caches.base import gather_states, require_full_attention, require_hook, shifted
+from dlmdecode.caches.groups import either
 from dlmdecode.caches.store import Store
+from dlmdecode.caches.view import attention_mask, keys, view, visible
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Headed, Work
 from dlmdecode.decoding.positions import Positions, Scattered
@@ -50,20 +41,7 @@ class BlockCache(Headed):
         self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what a suffix window left in it
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
-        due = self.due(rows)
-        if all(due):
-            return self.refresh(rows, wanted)
-        if not any(due):
-            return self.recompute(rows, wanted)
-        every = range(len(rows))
-        chosen = ([i for i in every if due[i]], [i for i in every if not due[i]])
-        groups = [torch.tensor(index, device=rows.lo.device) for index in chosen]
-        steps = (self.refresh, self.recompute)
-        parts = [
-            step(rows.take(index), wanted.take(index))
-            for step, index in zip(steps, groups, strict=True)
-        ]
-        return join(parts, torch.cat(groups).argsort())
+        return either(self.due(rows), rows, wanted, self.refresh, self.recompute)
 
     def due(self, rows: Canvas) -> list[bool]:
         """Which rows to refresh."""
@@ -73,9 +51,7 @@ class BlockCache(Headed):
         tokens, at, shown = view(rows, wanted)
 
         def keep(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            row, column = rows.row.to(k.device)[:, None], at.to(k.device)
-            for kept, new in zip(self.store.of(layer, k), (k, v), strict=True):
-                kept[row, :, column] = new.transpose(1, 2)
+            self.store.put(layer, rows.row, at, k, v)
             return k, v
 
         self.store.fit(rows)
@@ -88,10 +64,7 @@ class BlockCache(Headed):
 
     def hold(self, rows: Canvas, where: Tensor) -> None:
         """Of these rows the store holds `where` (N, L) bool."""
-        num_rows, length = self.held.shape
-        more = (0, self.store.length - length, 0, self.store.num_rows - num_rows)
-        if any(more):
-            self.held = F.pad(self.held.to(where.device), more)
+        self.held = self.store.room(self.held, rows)
         self.held[rows.row, : where.shape[1]] = where
 
     def shown(self, rows: Canvas) -> Tensor:
@@ -138,43 +111,4 @@ class BlockCache(Headed):
 
     def mix(self, rows: Canvas, window: Positions) -> KeyValueHook:
         """Puts the fresh keys and values of the window among those that are kept."""
-        drafts = any(row.branch for row in rows.seen)
-        whole = not drafts and len(rows) == self.store.num_rows
-        length = rows.tokens.shape[1]
-
-        def hook(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            index = window.at.to(k.device)[:, None, :, None]
-            index = index.expand(-1, k.shape[1], -1, k.shape[3])
-            if whole:  # rows stand in order: what they keep need not be copied
-                kept = [old[:, :, :length] for old in self.store.of(layer, k)]
-            else:
-                kept = self.store.read(layer, rows.row, length)
-            new = (k[:, :, self.model.shift :], v[:, :, self.model.shift :])
-            k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
-            return k, v
-
-        return hook
-
-
-def join(parts: list[tuple[Tensor, Positions]], order: Tensor) -> tuple[Tensor, Positions]:
-    """States and positions of several groups of rows as one, in `order`, short rows padded."""
-    positions = [computed for _, computed in parts]
-    whole = type(positions[0]).cat(positions).take(order)  # type: ignore[arg-type]
-    states = parts[0][0].new_zeros(len(order), whole.width, parts[0][0].shape[-1])
-    first = 0
-    for some, computed in parts:
-        states[first : first + len(some), : computed.width] = some
-        first += len(some)
-    return states[order], whole
-
-
-@register_cache("prefix", paper="Fast-dLLM (arXiv 2505.22618)", recorded=("fastdllm",))
-def prefix_cache(model: Denoiser) -> BlockCache:
-    """Keep what stands before the open block; refresh when the block is full. Approximate."""
-    return BlockCache(model)
-
-
-@register_cache("dual", paper="Fast-dLLM (arXiv 2505.22618)", recorded=("fastdllm",))
-def dual_cache(model: Denoiser) -> BlockCache:
-    """Keep everything outside the open block; refresh when the block is full. Approximate."""
-    return BlockCache(model, dual=True)
+        return self.store.beside(rows, window.at, rows.tokens.shape[1], self.model.shift)

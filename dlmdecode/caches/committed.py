@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.caches.base import Recompute, attention_mask, gather_states, require_hook
-from dlmdecode.caches.blockwise import join
+from dlmdecode.caches.base import Recompute, gather_states, require_hook
+from dlmdecode.caches.groups import join
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
+from dlmdecode.caches.view import attention_mask
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Forward, Headed, Work

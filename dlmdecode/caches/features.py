@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
-from dlmdecode.caches.base import (
-    gather_states,
-    keys,
-    require_full_attention,
-    require_hook,
-    shifted,
-    visible,
-)
+from dlmdecode.caches.base import gather_states, require_full_attention, require_hook, shifted
+from dlmdecode.caches.feature_layer import Layer
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.store import Store
+from dlmdecode.caches.view import keys, visible
 from dlmdecode.checks import Count, Probability, conform, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Headed, Work
-from dlmdecode.decoding.positions import Positions, Scattered
+from dlmdecode.decoding.positions import Positions
 from dlmdecode.models.protocol import Denoiser
-from dlmdecode.models.rotary import rotary, rotate
+from dlmdecode.models.rotary import rotary
 from dlmdecode.models.transformer import Block, Transformer
-
-Code = tuple[Tensor, Tensor]
 
 
 @register_cache("dllm", paper="dLLM-Cache (arXiv 2506.06295)", recorded=("dllm-cache",))
@@ -55,6 +46,9 @@ class FeatureCache(Headed):
         native = isinstance(model, Transformer)
         require(native, "cache", "dllm", "it goes through a native model's layers: use 'none'")
         assert isinstance(model, Transformer)
+        fix = "its layers have a forward of their own, which this cache does not go through"
+        own = any(type(block).forward is not Block.forward for block in model.blocks)
+        require(not own, "cache", "dllm", fix)
         fix = "it calls the parts of a layer itself: load the model on one device"
         require(len(set(model.device_map.values())) < 2, "cache", "dllm", fix)
         self.model, self.work = model, Work()
@@ -91,84 +85,7 @@ class FeatureCache(Headed):
         """Room for these rows; of new ones nothing was computed yet."""
         for store in (self.attended, self.outputs):
             store.fit(rows)
-        num_rows, length = self.held.shape
-        more = (0, self.attended.length - length, 0, self.attended.num_rows - num_rows)
-        if any(more):
-            device = rows.tokens.device
-            self.held = F.pad(self.held.to(device), more)
-            self.calls = F.pad(self.calls.to(device), more[2:])
+        self.held = self.attended.room(self.held, rows)
+        self.calls = self.attended.room(self.calls, rows)
         new = rows.row[rows.nfe == 0]
         self.held[new], self.calls[new] = False, 0
-
-    def most_moved(self, values: Tensor, query: Scattered, moving: Tensor, kept: Tensor) -> Tensor:
-        """Of the positions `moving` (N, L) those whose values differ most, (N, L) bool.
-
-        Args:
-            values: (N, H, W, D/H), at `query`.
-            kept: (N, H, L, D/H), those of the forward before.
-        """
-        index = query.at[:, None, :, None].expand(-1, kept.shape[1], -1, kept.shape[3])
-        new, old = (rearrange(v, "n h w d -> n w (h d)") for v in (values, kept.gather(2, index)))
-        like = F.cosine_similarity(new, old, dim=-1)
-        every = torch.arange(moving.shape[1], device=moving.device).expand_as(moving)
-        rank = like.gather(1, query.column(every))
-        rank = rank.masked_fill(~moving, torch.inf).argsort(dim=1, stable=True)
-        count = (moving.sum(1) * self.ratio).long()[:, None]
-        first = every < count
-        return torch.zeros_like(moving).scatter(1, rank, first) & moving
-
-
-class Layer:
-    """One layer of a forward, with what the cache keeps of it."""
-
-    def __init__(self, cache: FeatureCache, block: Block, rows: Canvas, shown: Tensor | None):
-        self.cache, self.block, self.shown = cache, block, shown
-        self.row, self.own = rows.row, rows.branch == 0
-        self.length = rows.tokens.shape[1]
-
-    def __call__(self, x: Tensor, code: Code, anew: Tensor, moving: Tensor) -> tuple[Tensor, int]:
-        """The layer's output (N, L, D), and at how many positions it was computed.
-
-        Args:
-            anew: (N, L) bool, positions that are computed.
-            moving: (N, L) bool, those of which the cache chooses.
-        """
-        query = Scattered(anew | moving if self.cache.ratio else anew)
-        q, k, v = self.qkv(gather_states(x, query.at), query, code)
-        keys, values = self.cache.attended.of(self.block.layer, k)
-        if self.cache.ratio and moving.any():
-            old = values[self.row, :, : self.length]
-            anew = anew | self.cache.most_moved(v, query, moving, old)
-        chosen = Scattered(anew)
-        column = query.column(chosen.at)[:, None, :, None].expand(-1, -1, -1, q.shape[3])
-        q, k = (part.gather(2, column.expand(-1, part.shape[1], -1, -1)) for part in (q, k))
-        k, v = self.put(keys, chosen, k), self.put(values, query, v)
-        grouped = q.shape[1] != k.shape[1]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.shown, enable_gqa=grouped)
-        mixed = self.block.attention_out(rearrange(mixed, "n h w d -> n w (h d)"))
-        attention, second = self.cache.outputs.of(self.block.layer, mixed[:, None])
-        x = x + self.put(attention, chosen, mixed[:, None])[:, 0]
-        fed = self.block.feed_forward(gather_states(x, chosen.at))
-        return x + self.put(second, chosen, fed[:, None])[:, 0], chosen.at.numel()
-
-    def qkv(self, x: Tensor, query: Scattered, code: Code) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (N, H, W, D/H) of states (N, W, D) at `query`, rotated."""
-        block = self.block
-        heads = (block.num_heads, block.num_kv_heads, block.num_kv_heads)
-        q, k, v = (
-            rearrange(part, "n w (h d) -> n h w d", h=num)
-            for part, num in zip(block.qkv(x), heads, strict=True)
-        )
-        q, k = block.before_rotation(q, k)
-        index = query.at[:, None, :, None].expand(-1, -1, -1, code[0].shape[-1])
-        cos, sin = (part.expand(len(x), -1, -1, -1).gather(2, index) for part in code)
-        return rotate(q, cos, sin), rotate(k, cos, sin), v
-
-    def put(self, kept: Tensor, query: Scattered, new: Tensor) -> Tensor:
-        """What is kept of these rows, (N, H, L, ·), with what is `new` (N, H, W, ·) at `query`."""
-        every = kept[self.row, :, : self.length]
-        index = query.at[:, None, :, None].expand_as(new)
-        some = (query.count > 0)[:, None, None, None]  # a row of none repeats a position
-        every = every.scatter(2, index, torch.where(some, new, every.gather(2, index)))
-        kept[self.row[self.own], :, : self.length] = every[self.own]
-        return every

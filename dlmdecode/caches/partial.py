@@ -6,16 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.caches.base import (
-    gather_states,
-    keys,
-    require_full_attention,
-    require_hook,
-    shifted,
-    visible,
-)
-from dlmdecode.caches.blockwise import join
+from dlmdecode.caches.base import gather_states, require_full_attention, require_hook, shifted
+from dlmdecode.caches.groups import join
 from dlmdecode.caches.store import Store
+from dlmdecode.caches.view import keys, visible
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Headed, Work
 from dlmdecode.decoding.positions import Positions, Scattered

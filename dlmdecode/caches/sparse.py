@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlmdecode.caches.base import gather_states, shifted, view
+from dlmdecode.caches.base import gather_states, shifted
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.registry import register_cache
+from dlmdecode.caches.view import view
 from dlmdecode.checks import Count, PositiveProbability, conform, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Positions, Scattered
@@ -34,10 +35,8 @@ class SparseCache(BlockCache):
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.store.fit(rows)
-        if more := self.store.num_rows - len(self.calls):
-            self.calls, self.num_kept = (
-                F.pad(old.to(rows.row.device), (0, more)) for old in (self.calls, self.num_kept)
-            )
+        self.calls = self.store.room(self.calls, rows)
+        self.num_kept = self.store.room(self.num_kept, rows)
         own = rows.branch == 0
         self.calls[rows.row[rows.block_full & own]] = 0
         out = super().states(rows, wanted)
@@ -52,8 +51,7 @@ class SparseCache(BlockCache):
         self.work.add(tokens)
         there = at < rows.stop[:, None] if shown is None else shown[:, 0, 0]
         keep = KeepBest(self, rows, rows.block.gather(1, at), there)
-        own = rows.branch == 0
-        self.num_kept[rows.row[own]] = keep.count[own]
+        self.num_kept[rows.row[keep.own]] = keep.count[keep.own]
         hidden = self.model.encode(tokens, at, self.model.attention(at, at, shown), keep)
         return gather_states(hidden, shifted(wanted, self.model)), wanted
 

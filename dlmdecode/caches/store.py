@@ -51,6 +51,33 @@ class Store:
         """Copies of what the rows `row` (N,) keep of the first `length` positions."""
         return [kept[row.to(kept.device), :, :length] for kept in self.layers[layer]]
 
+    def put(self, layer: int, row: Tensor, at: Tensor, k: Tensor, v: Tensor) -> None:
+        """Keep of the rows `row` (N,) these keys and values (N, H, W, D/H), at `at` (N, W)."""
+        row, at = row.to(k.device)[:, None], at.to(k.device)
+        for kept, new in zip(self.of(layer, k), (k, v), strict=True):
+            kept[row, :, at] = new.transpose(1, 2)
+
+    def beside(self, rows: Canvas, fresh: Tensor, length: int, skip: int) -> KeyValueHook:
+        """Puts keys and values at `fresh` (N, W) among the kept ones, which stay where not `fresh`.
+
+        The hook gives the first `length`; of what it is given it leaves out the first `skip`.
+        """
+        drafts = any(row.branch for row in rows.seen)
+        whole = not drafts and len(rows) == self.num_rows
+
+        def hook(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            index = fresh.to(k.device)[:, None, :, None]
+            index = index.expand(-1, k.shape[1], -1, k.shape[3])
+            if whole:  # rows stand in order: what they keep need not be copied
+                kept = [old[:, :, :length] for old in self.of(layer, k)]
+            else:
+                kept = self.read(layer, rows.row, length)
+            new = (k[:, :, skip:], v[:, :, skip:])
+            k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
+            return k, v
+
+        return hook
+
     def mixing(self, rows: Canvas, fresh: Tensor, length: int) -> KeyValueHook:
         """Puts keys and values at `fresh` (N, W) among the kept ones; gives the first `length`.
 

@@ -15,8 +15,8 @@ from methods import method, sdar
 from quirks import EntropySum, SavingCalls, ThresholdOrQuota
 from torch import Tensor
 
-from dlmdecode.caches.base import attention_mask, gather_states
-from dlmdecode.caches.blockwise import join
+from dlmdecode.caches import attention_mask, gather_states
+from dlmdecode.caches.groups import join
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import BlockSchedule, Opening, Revision, Selection
 from dlmdecode.decoding.positions import Positions, Span

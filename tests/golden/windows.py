@@ -16,7 +16,8 @@ from methods import dream_fastdllm, method, scheduled
 from torch import Tensor
 
 from dlmdecode.caches import gather_states, visible
-from dlmdecode.caches.sliding import DelayedSpan, DelayedWindow
+from dlmdecode.caches.dcd import DelayedWindow
+from dlmdecode.caches.dsb import DelayedSpan
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Processor, Revision, Selection
 from dlmdecode.decoding.positions import Positions, Span
