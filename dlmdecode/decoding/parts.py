@@ -224,7 +224,7 @@ class Verification(Part):
 class Evaluation(Part):
     """How do rows reach the model, if not by the cache of the call?"""
 
-    sees_suffix: bool = False  # it shows the model what `visible` (dlmdecode/caches/base.py) says
+    sees_suffix: bool = False  # it shows the model what `visible` (dlmdecode/caches/view.py) says
     hides_end: bool = False  # it may hide what is behind a block, given or not
 
     @abstractmethod
