@@ -77,11 +77,16 @@ def test_each_write_names_the_part_that_is_its_reason(path):
 
 
 def test_of_several_reasons_the_last_change_counts_and_of_its_wishes_the_first():
-    assert reason(1, (1, True, True, 7)) == 1
-    assert reason(1, (1, False, True, 7)) == 2
-    assert reason(1, (1, False, False, 7)) == 3
-    assert reason(1, (1, True, False, 7, 1)) == 4
-    assert reason(1, (5, False, False, 5)) == 0
+    trails = {
+        (1, True, True, 7): 1,
+        (1, False, True, 7): 2,
+        (1, False, False, 7): 3,
+        (5, True, False, 7): 1,
+        (5, False, False, 5): 0,
+    }
+    done = [np.array(column) for column in zip(*trails, strict=True)]
+    assert reason(np.ones(len(trails), dtype=np.int64), done) == list(trails.values())
+    assert reason(np.array([1]), [np.array([one]) for one in (1, True, False, 7, 1)]) == [4]
 
 
 def test_the_end_of_a_text_and_what_stood_there_are_told(path):

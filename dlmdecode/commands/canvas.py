@@ -15,7 +15,7 @@ from rich.text import Text
 from dlmdecode.console import terminal, without_controls
 from dlmdecode.decoding.trace import Step
 from dlmdecode.generation import Generation
-from dlmdecode.trace.reasons import label, reason
+from dlmdecode.trace.reasons import array, label, reason
 
 MASK, EOS = "░", "·"
 OPENS, CLOSES = "▐", "▌"  # around the open block
@@ -130,12 +130,12 @@ class CanvasView:
 
 def changes_by_rule(step: Step) -> Counter[str]:
     """How many positions of the first row each part of the sampler changed."""
-    before, row = step.before[int(step.rows[0])].tolist(), step.changed[0]
-    trail = [(part, done[0].tolist()) for part, done in step.trail]
+    at = array(step.changed[0]).nonzero()[0]
+    done = [array(done)[0][at] for _, done in step.trail]
+    numbers = reason(array(step.before)[int(step.rows[0])][at], done)
     found: Counter[str] = Counter()
-    for at in row.nonzero()[:, 0].tolist():
-        part = trail[reason(before[at], [done[at] for _, done in trail])][0]
-        found[label(part, float(step.confidence[0, at]))] += 1
+    for number, sure in zip(numbers, array(step.confidence)[0][at].tolist(), strict=True):
+        found[label(step.trail[number][0], sure)] += 1
     return found
 
 

@@ -15,37 +15,38 @@ from dlmdecode.decoding.trace import Step
 LOOP = "MostConfident"  # the loop's own choice, where the rule names too few
 
 
-def reasons(steps: Sequence[Step], where: Sequence[Any], was: Sequence[int]) -> Iterator[Any]:
+def reasons(steps: Sequence[Step], where: Sequence[Any], was: Any) -> Iterator[Any]:
     """The part that is the reason of each change, None for the loop.
 
     Args:
         where: of each change the number in `steps`, in order, the row and the position.
-        was: the tokens before.
+        was: the tokens before, an array.
     """
     which, index, at = where
     for step, (a, b) in zip(steps, bounds(which, len(steps)), strict=True):
-        here = index[a:b], at[a:b]
-        done = zip(*(array(done)[here].tolist() for _, done in step.trail if a < b), strict=True)
-        for before, one in zip(was[a:b], done, strict=True):
-            yield step.trail[reason(before, one)][0]
+        if a < b:
+            here = index[a:b], at[a:b]
+            done = [array(done)[here] for _, done in step.trail]
+            yield from map([part for part, _ in step.trail].__getitem__, reason(was[a:b], done))
 
 
-def reason(before: int, done: Sequence[int | bool]) -> int:
-    """Which entry of the trail is the reason for a position's last change.
+def reason(before: Any, done: Sequence[Any]) -> list[int]:
+    """Which entry of the trail is the reason for each position's last change.
 
     Args:
-        before: its token before the step.
-        done: what each entry says of it: the token after it, or whether it wants a commit. Of
+        before: the tokens before the step, an array.
+        done: what each entry says of them: the tokens after it, or whether it wants a commit. Of
             several that want one the first is the reason.
     """
-    which, wanted = -1, -1
+    which = wanted = np.full(len(before), -1)
     for number, now in enumerate(done):
-        if isinstance(now, bool):
-            wanted = number if now and wanted < 0 else wanted
+        if now.dtype == bool:
+            wanted = np.where(now & (wanted < 0), number, wanted)
         else:
-            which = which if now == before else number if wanted < 0 else wanted
-            before, wanted = now, -1
-    return which
+            mine = np.where(wanted < 0, number, wanted)
+            which = np.where(now == before, which, mine)
+            before, wanted = now, np.full(len(now), -1)
+    return which.tolist()
 
 
 def label(part: Any, confidence: float | None) -> str:

@@ -129,7 +129,7 @@ def writes_of(stack: Stack, rows: list[int], before: Any, after: Any, start: Any
     where = which, index, at = (before != after).nonzero()
     found = columns(rows, index, at - start[which, index], after[where])
     sure = numbers(stack("confidence")[where])
-    parts = reasons(stack.steps, where, before[where].tolist())
+    parts = reasons(stack.steps, where, before[where])
     found["rule"] = [label(part, c) for part, c in zip(parts, sure, strict=True)]
     others = after[where] != stack("proposal.token")[where]
     for name in ("confidence", "proposal.margin", "proposal.entropy"):
