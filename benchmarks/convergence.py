@@ -37,7 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     problems = [problem(seed) for seed in range(arguments.count)]
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    for folder in (arguments.output, arguments.pictures):
+        folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.model:
         with open(arguments.output / f"{name}.md", "w", encoding="utf-8") as table:
             curves = measured(name, problems, arguments.batch, table)

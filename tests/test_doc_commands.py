@@ -53,6 +53,7 @@ SCRIPTS = {  # the same for what runs beside the command; these are slow
     "benchmarks/ops.py": "--rows 2 --vocabulary 512 --slots 4 --threads 1 --budget 0.001",
     "benchmarks/convergence.py": "--count 1 --batch 1",
     "benchmarks/speculation.py": "--count 1 --ngram-texts 20 --rows 'verifier alone'",
+    "benchmarks/speculation_step.py": "--count 1 --max-new-tokens 16 --drafter lookup",
     "benchmarks/trace.py": "--max-new-tokens 16 --repeats 1",
     "benchmarks/quantization.py": "--limit 1 --batch-size 1 --models tiny",
     "tests/golden/run.py": "--every 100",
@@ -177,11 +178,21 @@ def succeeds(command: str | list[str], **how) -> None:
     assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
 
 
+def script_of(command):
+    """What `python` is given, and the name of the script among it."""
+    words = [word for word in words_of(command) if not re.match(r"^[A-Z_]+=", word)][1:]
+    return words, words[1] if words[0] == "-m" else words[0]
+
+
+@pytest.mark.parametrize("command", SCRIPTED)
+def test_a_short_run_of_each_script_is_known(command):
+    assert script_of(command)[1] in SCRIPTS
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", SCRIPTED)
 def test_scripts_of_the_pages_run(command, place):
-    words = [word for word in words_of(command) if not re.match(r"^[A-Z_]+=", word)][1:]
-    name = words[1] if words[0] == "-m" else words[0]
+    words, name = script_of(command)
     paths = [str(ROOT / w) if (ROOT / w).exists() and "/" in w else w for w in words]
     paths = [w if "results" not in w else str(place / "out") for w in paths]
     succeeds([sys.executable, *paths, *shlex.split(SCRIPTS[name])], cwd=place)
