@@ -8,7 +8,6 @@ What an argument takes stands in its annotation, which `conform` reads:
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
