@@ -8,7 +8,6 @@ What an argument takes stands in its annotation, which `conform` reads:
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ import numpy as np
 from torch import Tensor
 
 MOST_SHOWN = 200  # characters of a value in a message
+LARGEST = 2.0**53  # beyond it positions and sums of an int64 or a double are no longer exact
 
 
 @dataclass(frozen=True)
 class Between:
     """Numbers from `low` (or above it) to `high`."""
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: float = -LARGEST
+    high: float = LARGEST
     above: bool = False
     name: str = ""  # what a message calls such a number
 
@@ -40,9 +40,9 @@ class Between:
         if self.name:
             return self.name
         bounds = []
-        if self.low > -math.inf:
+        if self.low > -LARGEST:
             bounds.append(f"above {self.low:g}" if self.above else f"at least {self.low:g}")
-        if self.high < math.inf:
+        if self.high < LARGEST:
             bounds.append(f"at most {self.high:g}")
         return ", ".join([kind, " and ".join(bounds)]) if bounds else kind
 
@@ -125,8 +125,11 @@ def conform(name: str, value: Any, hint: Any) -> Any:
     names = [(NAMES.get(kind, "None"), limit) for kind, limit in wanted]
     ways = "; or ".join(name if limit is None else limit.say(name) for name, limit in names)
     words = [w for _, limit in wanted if isinstance(limit, OneOf) for w in limit.words]
-    near = closest(value, words) if isinstance(value, str) else ""
-    raise ValueError(f"{name}={shown(value)}: give {ways}{near}")
+    more = closest(value, words) if isinstance(value, str) else ""
+    open_ended = [m for _, m in wanted if isinstance(m, Between) and m.high == LARGEST]
+    if open_ended and isinstance(value, (int, float)) and value > LARGEST:
+        more = ", below 2**53"
+    raise ValueError(f"{name}={shown(value)}: give {ways}{more}")
 
 
 @cache

@@ -148,9 +148,10 @@ class Settings:
         require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
         self.check_words()
         length, block_length, steps = self.max_new_tokens, self.block_length, self.steps
-        if isinstance(block_length, int):
-            most = f"the text has max_new_tokens={length} positions: give at most these, or None"
-            require(block_length <= length, "block_length", block_length, most)
+        most = f"the text has max_new_tokens={length} positions: give at most these"
+        for name in ("block_length", "suffix", "suffix_tail"):
+            value = vars(self)[name]
+            require(not isinstance(value, int) or value <= length, name, value, most)
         if steps is not None:
             most = f"a step writes one token or more: give at most max_new_tokens={length}"
             require(steps <= length, "steps", steps, most)

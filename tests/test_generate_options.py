@@ -293,3 +293,9 @@ def test_a_processor_sees_what_stands_in_its_row():
     out = decoded("w5 w6 w7", sampler="vanilla", logits_processor=look)
     assert seen[0] == [5, 6, 7] and len(seen) == out.nfe[0]
     assert all(len(after) > len(before) for before, after in pairwise(seen))
+
+
+@pytest.mark.parametrize("sampler, option", [("ccd", "candidates"), ("certainty", "sigma")])
+def test_a_number_that_no_tensor_holds_is_refused_with_its_bound(sampler, option):
+    with pytest.raises(ValueError, match=rf"{option}=1.*: give a .* below 2\*\*53"):
+        decoded("w5 w6", sampler=sampler, **{option: 10**30})

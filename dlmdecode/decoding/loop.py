@@ -164,7 +164,8 @@ def choose(sampler: Sampler, canvas: Canvas, trail: Trail | None = None) -> Tens
     for score in sampler.scores:
         confidence = score(confidence, canvas)
     canvas.confidence = confidence
-    where, least = sampler.select(canvas), sampler.min_tokens_per_step
+    where = sampler.select(canvas)
+    least = min(sampler.min_tokens_per_step, where.shape[1])
     if trail is not None:
         trail.append((sampler.select, where))
     if least > 1:
