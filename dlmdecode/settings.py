@@ -148,8 +148,8 @@ class Settings:
         require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
         self.check_words()
         length, block_length, steps = self.max_new_tokens, self.block_length, self.steps
-        most = f"the text has max_new_tokens={length} positions: give at most these"
-        for name in ("block_length", "suffix", "suffix_tail"):
+        most = f"the text has max_new_tokens={length} positions: give at most these, or None"
+        for name in ("block_length", "suffix"):
             value = vars(self)[name]
             require(not isinstance(value, int) or value <= length, name, value, most)
         if steps is not None:

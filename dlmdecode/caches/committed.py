@@ -56,8 +56,7 @@ class CommittedCache(Headed):
     def begin(self, rows: Canvas) -> None:
         """Room for these rows; of new ones nothing is kept yet."""
         self.store.fit(rows)
-        if more := self.store.num_rows - len(self.kept):
-            self.kept = torch.cat([self.kept.to(rows.row.device), rows.row.new_zeros(more)])
+        self.kept = self.store.room(self.kept, rows)
         self.kept[rows.row[rows.nfe == 0]] = 0
 
     def final(self, rows: Canvas) -> Tensor:
