@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "draft_length": {
         "type": value_of,
         "metavar": "N",
-        "help": "a number, adaptive or confidence",
+        "help": "a number, adaptive, confidence or entropy",
     },
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
     "vocabulary": {"choices": ("auto", "identity", "string_match", "retokenize")},

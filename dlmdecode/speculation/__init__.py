@@ -8,6 +8,7 @@ from dlmdecode.speculation.draft_length import (
     AdaptiveLength,
     ConfidentLength,
     DraftLength,
+    EntropyLength,
     FixedLength,
 )
 from dlmdecode.speculation.drafters import (
@@ -42,6 +43,7 @@ __all__ = [
     "Draft",
     "DraftLength",
     "Drafter",
+    "EntropyLength",
     "FailFast",
     "FixedLength",
     "Fused",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import exp
+from dataclasses import dataclass, field, fields
+from math import exp, sqrt
 from typing import Annotated, Any
 
 from dlmdecode.checks import (
     Count,
     Natural,
     OneOf,
+    Positive,
     PositiveProbability,
     Probability,
     conform,
@@ -24,11 +25,13 @@ class DraftLength:
     Attributes:
         length: tokens that the next draft is asked for, at most `longest`.
         cuts: it looks at the drafter's probabilities of a draft's tokens.
+        by_entropy: it has a rule of its own for `worth`.
     """
 
     length: int
     longest: int
     cuts = False
+    by_entropy = False
 
     def start(self) -> DraftLength:
         """The same rule without memory, for another text."""
@@ -37,6 +40,11 @@ class DraftLength:
     def cut(self, draft: Draft) -> Draft:
         """What of a draft is verified."""
         return draft
+
+    def worth(self, before: int, entropy: float) -> bool:
+        """Whether a token is drafted; see `Drafter.end_by`."""
+        del before, entropy
+        return True
 
     def update(self, generated: int, accepted: int) -> None:
         """Tell how many tokens the draft had before its first EOS, and how many were accepted."""
@@ -92,34 +100,54 @@ class FixedLength(DraftLength):
 
 
 @dataclass
-class ConfidentLength(DraftLength):
-    """A path of a draft ends before the drafter finds it unlikely (as in SpecDec++, arXiv
-    2405.19715, whose trained head says how likely; here it is the drafter).
+class BoundedLength(DraftLength):
+    """A draft ends before its tokens are too unlikely to be accepted, by what the drafter knows.
 
     Attributes:
         most: tokens that every draft is asked for.
-        bound: the product of a path's probabilities below which it ends.
+        bound: the acceptance below which it ends; see the subclass.
         least: its first tokens, which always stay.
         moves: after a draft the bound rises by 0.001 where, on a moving average, less than nine
-            tenths of the drafted tokens stand, else it falls (Draft & Verify, 2309.08168).
+            tenths of the drafted tokens stand, else it falls (Draft & Verify, arXiv 2309.08168).
     """
 
     most: int = 30
-    bound: float = 0.05
-    least: int = 4
+    bound: float = 0.5
+    least: int = 1
     moves: bool = False
     matched: float = field(default=0.0, init=False)
-    cuts = True
 
     def __post_init__(self) -> None:
         self.most = self.length = self.longest = conform("most", self.most, Count)
         self.bound = conform("bound", self.bound, Probability)
         self.least = conform("least", self.least, Count)
         require(self.least < self.most, "least", self.least, f"give less than most={self.most}")
-        self.drafted = 0
 
-    def start(self) -> ConfidentLength:
-        return ConfidentLength(self.most, self.bound, self.least, self.moves)
+    def start(self) -> BoundedLength:
+        return type(self)(**{one.name: vars(self)[one.name] for one in fields(self) if one.init})
+
+    def move(self, drafted: int, accepted: int) -> None:
+        """Let the bound follow what became of a draft."""
+        if self.moves and drafted:
+            self.matched += 0.5 * (accepted / drafted - self.matched)
+            step = 0.001 if self.matched < 0.9 else -0.001
+            self.bound = min(max(self.bound + step, 0.0), 1.0)
+
+
+@dataclass
+class ConfidentLength(BoundedLength):
+    """A path of a draft ends before the drafter finds it unlikely (as in SpecDec++, arXiv
+    2405.19715, whose trained head says how likely; here it is the drafter).
+
+    Attributes:
+        bound: the product of a path's probabilities below which it ends.
+        most, least, moves: see `BoundedLength`.
+    """
+
+    bound: float = 0.05
+    least: int = 4
+    drafted: int = field(default=0, init=False)
+    cuts = True
 
     def cut(self, draft: Draft) -> Draft:
         likely = path_probabilities(draft)
@@ -129,10 +157,36 @@ class ConfidentLength(DraftLength):
         return draft.only(kept)
 
     def update(self, generated: int, accepted: int) -> None:
-        if self.moves and self.drafted:
-            self.matched += 0.5 * (accepted / self.drafted - self.matched)
-            step = 0.001 if self.matched < 0.9 else -0.001
-            self.bound = min(max(self.bound + step, 0.0), 1.0)
+        del generated
+        self.move(self.drafted, accepted)
+
+
+@dataclass
+class EntropyLength(BoundedLength):
+    """A draft ends before the first token whose distribution is too flat (AdaEDL, arXiv
+    2410.18351): 1 - sqrt(gamma * entropy) is about the least that its acceptance can be.
+
+    A drafter that runs its model for each token saves the forwards behind it.
+
+    Attributes:
+        bound: the acceptance below which a draft ends.
+        gamma: weight of the entropy, which is in nats.
+        most, least, moves: see `BoundedLength`.
+    """
+
+    bound: float = 0.4
+    gamma: float = 0.2
+    by_entropy = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.gamma = conform("gamma", self.gamma, Positive)
+
+    def worth(self, before: int, entropy: float) -> bool:
+        return before < self.least or 1 - sqrt(self.gamma * max(entropy, 0.0)) >= self.bound
+
+    def update(self, generated: int, accepted: int) -> None:
+        self.move(generated, accepted)
 
 
 def path_probabilities(draft: Draft) -> list[float]:
@@ -148,6 +202,6 @@ def resolve_length(draft_length: Any) -> DraftLength:
     """The rule that `draft_length` names."""
     if isinstance(draft_length, DraftLength):
         return draft_length
-    named = {"adaptive": AdaptiveLength, "confidence": ConfidentLength}
+    named = {"adaptive": AdaptiveLength, "confidence": ConfidentLength, "entropy": EntropyLength}
     rule = conform("draft_length", draft_length, Natural | Annotated[str, OneOf(tuple(named))])
     return named[rule]() if isinstance(rule, str) else FixedLength(rule)

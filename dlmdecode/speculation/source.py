@@ -34,6 +34,7 @@ class Source:
     def __post_init__(self) -> None:
         self.drafter.reset()
         self.drafter.read_with(self.read)
+        self.drafter.end_by(self.lengths.worth if self.lengths.by_entropy else None)
 
     def start(self) -> Source:
         """The same for another text."""
@@ -134,6 +135,9 @@ def resolve_source(
     drafter.check(lengths.longest)
     silent = f"{type(drafter).__name__} does not say how likely its tokens are; give a number"
     require(drafter.scored or not lengths.cuts, "draft_length", draft_length, silent)
+    silent = f"{type(drafter).__name__} does not measure its entropy; give a number"
+    measured = drafter.measures_entropy or not lengths.by_entropy
+    require(measured, "draft_length", draft_length, silent)
     one = f"{type(drafter).__name__} drafts one path, there is nothing to search; leave it out"
     require(drafter.searched or path_search == "cps", "path_search", path_search, one)
     asked = drafter.searched and search.guided

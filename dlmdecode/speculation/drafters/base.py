@@ -55,6 +55,7 @@ class Drafter(ABC):
         mask_id: an id that is no text and never reaches it; None if there is none.
         searched: what it drafts is a `TopM`, through which `path_search` looks for the draft.
         scored: its drafts have `log_prob`, or are searched.
+        measures_entropy: it ends its drafts as `end_by` says.
         draft_length: the rule of draft lengths where `speculate` is given none.
         prompt_scores: at most after how many tokens of a prompt's end, the last one left out,
             `observe` is shown the verifier's logits, too.
@@ -67,6 +68,7 @@ class Drafter(ABC):
     mask_id: int | None = None
     searched: bool = False
     scored: bool = False
+    measures_entropy: bool = False
     draft_length: Any = "adaptive"
     prompt_scores: int = 0
     forwards: int = 0
@@ -90,6 +92,11 @@ class Drafter(ABC):
         """Learn which ids are worth drafting: `allowed(size)` is (size,) bool, for ids 0 to
         size - 1, whether the verifier has a counterpart."""
         del allowed
+
+    def end_by(self, worth: Callable[[int, float], bool] | None) -> None:
+        """Learn where drafts end: before the first token for which `worth(tokens before it in the
+        draft, entropy in nats of the distribution that it is the best of)` is false."""
+        del worth
 
     def check(self, longest: int) -> None:
         """Raise `ValueError` for an option without effect on drafts of at most `longest` tokens."""
