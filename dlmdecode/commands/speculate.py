@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "a number, adaptive, confidence or entropy",
     },
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
+    "acceptance": {"choices": ("exact", "typical"), "help": "typical: another text, faster"},
     "vocabulary": {"choices": ("auto", "identity", "string_match", "retokenize")},
     "seed": {"type": int},
     "trace": {"metavar": "RUN.jsonl", "help": "append the run, for dlmdecode trace"},
@@ -140,11 +141,12 @@ class Progress:
 
 def summary(stats: dict[str, Any]) -> str:
     """The statistics in two lines."""
+    lossy = "" if stats["lossless"] else "\nthe text may be another than the verifier's own"
     return (
         f"{stats['new_tokens']} tokens in {stats['verifier_forwards']} forwards of the verifier "
         f"and {stats['drafter_forwards']} of the drafter, {stats['seconds']:.2f} s\n"
         f"accepted {stats['mean_accepted_tokens']:.2f} draft tokens per step, "
-        f"{100 * stats['draft_acceptance_rate']:.0f} % of those drafted"
+        f"{100 * stats['draft_acceptance_rate']:.0f} % of those drafted{lossy}"
     )
 
 

@@ -33,6 +33,7 @@ from dlmdecode.speculation.drafters import (
 from dlmdecode.speculation.loop import speculate
 from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.verifier.acceptance import TypicalAcceptance
 from dlmdecode.speculation.verifier.verifier import Verifier, load_verifier
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Switch",
     "ThresholdDrafter",
     "TopM",
+    "TypicalAcceptance",
     "Verifier",
     "list_drafters",
     "load_verifier",
