@@ -28,6 +28,7 @@ from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import load
 from dlmdecode.speculation import (
     AdaptiveLength,
+    CostLength,
     DiffusionDrafter,
     FailFast,
     Fused,
@@ -111,6 +112,8 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "threshold drafting", drafted(ThresholdDrafter(drafter), verifier, length, **cps)
     how = cps | {"path_search": "tree", "draft_length": adaptive}
     yield "lattice tree", drafted(new(drafter), verifier, length, **how)
+    how |= {"draft_length": CostLength()}
+    yield "lattice tree, by cost", drafted(new(drafter), verifier, length, **how)
     fused = Fused(DiffusionDrafter(drafter), Suffix())
     yield "fused: path search, suffix", drafted(fused, verifier, length, **cps)
     yield "suffix or threshold", drafted(Switch(ThresholdDrafter(drafter)), verifier, length, **cps)

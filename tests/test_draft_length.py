@@ -1,5 +1,6 @@
 """Draft lengths that look at how sure the drafter is."""
 
+from itertools import combinations
 from math import log, sqrt
 
 import pytest
@@ -11,6 +12,7 @@ from test_speculation_trees import PROMPT, plain
 from dlmdecode.speculation import (
     CausalDrafter,
     ConfidentLength,
+    CostLength,
     DiffusionDrafter,
     Draft,
     EntropyLength,
@@ -19,6 +21,7 @@ from dlmdecode.speculation import (
     Recycling,
 )
 from dlmdecode.speculation import speculate as decode
+from dlmdecode.speculation.cut_length import TRIALS, path_probabilities
 from dlmdecode.speculation.diffuspec.lattice import entropy
 
 TREE = Draft([5, 6, 7, 8, 9], [-1, 0, 1, -1, 3], [log(p) for p in (0.8, 0.5, 0.1, 0.1, 0.9)])
@@ -45,13 +48,56 @@ def test_the_text_is_the_verifiers_own(search):
     one = verifier("llama")
     text = plain(one.model, 20)
     how = dict(max_new_tokens=20, path_search=search, vocabulary="identity")
-    for rule in ("confidence", ConfidentLength(8, 0.5, 1, True)):
+    for rule in ("confidence", "cost", ConfidentLength(8, 0.5, 1, True)):
         out = decode(DiffusionDrafter(micro("dream")), one, PROMPT, draft_length=rule, **how)
         assert out.sequences.tolist() == [text]
     lengths = [len(step.draft) for step in out.trace]
     assert search == "tree" or max(lengths) < 8
-    out = decode(Recycling(), one, PROMPT, max_new_tokens=20, draft_length="confidence")
-    assert torch.equal(out.sequences, torch.tensor([text]))
+    for rule in ("confidence", "cost"):
+        out = decode(Recycling(), one, PROMPT, max_new_tokens=20, draft_length=rule)
+        assert torch.equal(out.sequences, torch.tensor([text]))
+
+
+def measured(base, share, sizes=(0, 10, 20, 5, 15, 30)):
+    rule = CostLength()
+    for size in sizes:
+        rule.measure(size, base + share * size)
+    return rule
+
+
+def test_the_seconds_of_a_step_and_of_a_node_are_found():
+    assert measured(0.2, 0.01).fitted() == pytest.approx((0.2, 0.01))
+    assert measured(0.2, -0.01).fitted()[1] == 0.0
+    assert measured(0.2, 0.01, [7] * 6).fitted() == pytest.approx((0.27, 0.0))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.15, 0.3, 0.6, 2.0])
+def test_the_nodes_kept_have_the_most_expected_tokens_a_second(share):
+    likely = path_probabilities(TREE)
+
+    def speed(nodes):
+        return (1 + sum(likely[node] for node in nodes)) / (1 + share * len(nodes))
+
+    closed = [
+        nodes
+        for size in range(len(TREE) + 1)
+        for nodes in combinations(range(len(TREE)), size)
+        if all(TREE.parent[node] in (-1, *nodes) for node in nodes)
+    ]
+    best = max(closed, key=speed)
+    kept = measured(1.0, share).cut(TREE)
+    wanted = TREE.only(list(best))
+    assert speed([TREE.token.index(one) for one in kept.token]) == pytest.approx(speed(best))
+    assert share == 0.0 or len(kept) == len(wanted)
+
+
+def test_sizes_are_tried_before_costs_are_known():
+    rule, sizes = CostLength(), []
+    for _ in range(TRIALS):
+        sizes.append(len(rule.cut(TREE)))
+        rule.measure(sizes[-1], 1.0)
+    assert sizes == [5, 3, 2, 5, 3, 2]
+    assert rule.start() is rule and len(rule.cut(Draft.chain([], []))) == 0
 
 
 def test_a_drafter_without_probabilities_cannot_be_cut_by_them():

@@ -33,7 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "draft_length": {
         "type": value_of,
         "metavar": "N",
-        "help": "a number, adaptive, confidence or entropy",
+        "help": "a number, adaptive, confidence, cost or entropy",
     },
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
     "acceptance": {"choices": ("exact", "typical"), "help": "typical: another text, faster"},

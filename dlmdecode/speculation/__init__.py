@@ -1,16 +1,11 @@
 """Speculation: a diffusion model drafts, a causal model verifies, the text is the latter's."""
 
+from dlmdecode.speculation.cut_length import ConfidentLength, CostLength, EntropyLength
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
 from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree
 from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
-from dlmdecode.speculation.draft_length import (
-    AdaptiveLength,
-    ConfidentLength,
-    DraftLength,
-    EntropyLength,
-    FixedLength,
-)
+from dlmdecode.speculation.draft_length import AdaptiveLength, DraftLength, FixedLength
 from dlmdecode.speculation.drafters import (
     CausalDrafter,
     DiffusionDrafter,
@@ -40,6 +35,7 @@ __all__ = [
     "AdaptiveLength",
     "CausalDrafter",
     "ConfidentLength",
+    "CostLength",
     "DiffusionDrafter",
     "Draft",
     "DraftLength",

@@ -72,9 +72,9 @@ def speculate(
         path_search: "cps", "argmax", "tree", or a `PathSearch` or `LatticeTree` of one's own.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
             `Proxy`; None counts the prompt and the text as it grows.
-        draft_length: "adaptive", "confidence", "entropy", a number of tokens, or an
-            `AdaptiveLength`, `ConfidentLength` or `EntropyLength` with other settings; None takes
-            the drafter's own, which is "adaptive" where it says nothing.
+        draft_length: "adaptive", "confidence", "entropy", "cost", a number of tokens, or an
+            `AdaptiveLength`, `ConfidentLength`, `EntropyLength` or `CostLength` with other
+            settings; None takes the drafter's own, which is "adaptive" where it says nothing.
         seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
         draft_steps: denoising steps per draft of a diffusion language model.
         acceptance: "exact"; "typical", or a `TypicalAcceptance` with other settings, lets drafted

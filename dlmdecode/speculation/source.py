@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.cut_length import resolve_length
 from dlmdecode.speculation.diffuspec.lattice import TopM, draft_end
 from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree, resolve_search
 from dlmdecode.speculation.diffuspec.path_search import BestTokens, PathSearch, Proxy
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
-from dlmdecode.speculation.draft_length import DraftLength, resolve_length
+from dlmdecode.speculation.draft_length import DraftLength
 from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
 from dlmdecode.speculation.drafters.base import Proposal
 from dlmdecode.speculation.tree import Draft
@@ -28,6 +29,8 @@ class Source:
     search: PathSearch | BestTokens | LatticeTree
     proxy: Proxy
     lengths: DraftLength
+    begun: bool = False  # a step of the text is over
+    last_seconds: float = 0.0  # of the last draft and its search
     draft_seconds: float = 0.0
     search_seconds: float = 0.0
 
@@ -42,6 +45,7 @@ class Source:
 
     def draft(self, text: list[int], length: int) -> tuple[Draft, int]:
         """A draft of at most `length` verifier ids, and the tokens before its first EOS."""
+        self.last_seconds = 0.0
         if length < 1:
             return Draft.chain([]), 0
         began = time.perf_counter()
@@ -53,8 +57,8 @@ class Source:
         draft = self.read(proposed, prefix)
         if self.lengths.cuts and draft.log_prob is not None:
             draft = self.lengths.cut(draft)
-        searched = self.search_seconds - searched
-        self.draft_seconds += time.perf_counter() - began - searched
+        self.last_seconds = time.perf_counter() - began
+        self.draft_seconds += self.last_seconds - (self.search_seconds - searched)
         eos_ids = self.drafter.eos_ids
         if isinstance(proposed, TopM):
             generated = draft_end(proposed, eos_ids)
@@ -92,7 +96,9 @@ class Source:
 
     def observe(self, seen: Observation) -> None:
         """Tell the drafter what became of its draft."""
-        began = time.perf_counter()
+        if self.begun:  # the first one reads the prompt, too
+            self.lengths.measure(len(seen.draft), self.last_seconds + seen.seconds)
+        self.begun, began = True, time.perf_counter()
         self.drafter.observe(seen)
         self.draft_seconds += time.perf_counter() - began
 
