@@ -258,7 +258,7 @@ def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at activations' too
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ["tiny-ar", "tiny-block"])  # stock layers, and ours
 def test_compiled_layers_train_as_the_others_do(name, micro, tokenizer):
     """What a GPU runs, traced here and run without code generation."""
     objective = OBJECTIVES[name](micro(name), tokenizer)
