@@ -25,6 +25,7 @@ NOT_HERE = {  # what a command has in it, and why it is not run
     r"--tasks …": "needs the tasks' data of the hub: tests/test_evals_lm_eval.py has its own",
     r"^make (lint|test)": "CI runs it (.ci/run), and this test with it",
     r"^make docs": "tests/test_docs.py runs it",
+    r"golden/run\.py": "CI runs it whole (.ci/run)",
 }
 SMALLER = {  # what a command is given on top, by its first words
     "generate --input": "--max-new-tokens 16",
@@ -56,7 +57,6 @@ SCRIPTS = {  # the same for what runs beside the command; these are slow
     "benchmarks/speculation_step.py": "--count 1 --max-new-tokens 16 --drafter lookup",
     "benchmarks/trace.py": "--max-new-tokens 16 --repeats 1",
     "benchmarks/quantization.py": "--limit 1 --batch-size 1 --models tiny",
-    "tests/golden/run.py": "--every 100",
     "tests/fuzz_speculate.py": "--count 1 --drafter ngram --shape chain",
     "training.evaluate": "--n 1 --functions 1 --batch 1 --strangers strangers.jsonl",
     "training.filter": "--problems 2 --epochs 2 --max-new-tokens 32",
