@@ -26,6 +26,11 @@ from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.source import Source, resolve_source
 from dlmdecode.speculation.streaming import Streaming
 from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.verifier.acceptance import (
+    TypicalAcceptance,
+    TypicalChoices,
+    resolve_acceptance,
+)
 from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
 from dlmdecode.speculation.verifier.options import check_options, text_options
 from dlmdecode.speculation.verifier.verification import Choices, walk
@@ -45,6 +50,7 @@ def speculate(
     draft_length: Any = None,
     seed: int | None = None,
     draft_steps: int = 1,
+    acceptance: Any = "exact",
     vocabulary: Any = "auto",
     tokenizer: Any = None,
     attention_mask: Tensor | None = None,
@@ -66,11 +72,14 @@ def speculate(
         path_search: "cps", "argmax", "tree", or a `PathSearch` or `LatticeTree` of one's own.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
             `Proxy`; None counts the prompt and the text as it grows.
-        draft_length: "adaptive", "confidence", a number of tokens, or an `AdaptiveLength` or
-            `ConfidentLength` with other settings; None takes the drafter's own, which is "adaptive"
-            where it says nothing.
+        draft_length: "adaptive", "confidence", "entropy", "cost", a number of tokens, or an
+            `AdaptiveLength`, `ConfidentLength`, `EntropyLength` or `CostLength` with other
+            settings; None takes the drafter's own, which is "adaptive" where it says nothing.
         seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
         draft_steps: denoising steps per draft of a diffusion language model.
+        acceptance: "exact"; "typical", or a `TypicalAcceptance` with other settings, lets drafted
+            tokens stand that the verifier did not choose but finds likely, greedy and sampled
+            (Medusa, arXiv 2401.10774): longer drafts stand, and the text is no longer its own.
         vocabulary: "auto" needs identical tokenizers; else "string_match", "retokenize",
             "identity", or a dict {drafter id: verifier id}.
         tokenizer: the verifier's, where `verifier` is a bare transformers model.
@@ -107,6 +116,7 @@ def speculate(
     check_context(prompts, max_new_tokens, verifier)
     drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
     source = resolve_source(drafter, verifier, *drafting)
+    rule = resolve_acceptance(acceptance, source.lengths.longest)
     options = text_options(options, config, verifier.tokenizer) | {"do_sample": temperature > 0}
     if temperature > 0:
         options["temperature"] = temperature
@@ -117,7 +127,7 @@ def speculate(
     with shown, SpeculationFile(trace, verifier.tokenizer, prompts, named, shown.step) as file:
         shown.begin(prompts)
         for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
-            loop = Loop(row, source.start(), noise if temperature > 0 else None, file.step)
+            loop = Loop(row, source.start(), noise if temperature > 0 else None, file.step, rule)
             verifier.model.generate(
                 ids[None],
                 attention_mask=torch.ones_like(ids)[None],
@@ -128,6 +138,7 @@ def speculate(
             loops.append(loop)
         stats = summary(loops, time.perf_counter() - began)
         stats["drafter_forwards"] = source.drafter.forwards - before
+        stats["lossless"] = rule is None
         rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
         out = Speculation(
             pad(rows, verifier, options),
@@ -144,9 +155,15 @@ class Loop:
     """The decoding loop that transformers' `generate` calls, for one row."""
 
     def __init__(
-        self, row: int, source: Source, key: Tensor | None, on_step: Callable[[Step], None] | None
+        self,
+        row: int,
+        source: Source,
+        key: Tensor | None,
+        on_step: Callable[[Step], None] | None,
+        rule: TypicalAcceptance | None = None,
     ):
         self.row, self.source, self.key, self.on_step = row, source, key, on_step
+        self.rule = rule
         self.tokens: list[int] = []
         self.steps: list[Step] = []
         self.forwards, self.verify_seconds = 0, 0.0
@@ -173,7 +190,9 @@ class Loop:
             draft = cached.fits(len(text), draft)
             before = 0 if cached.calls else self.source.drafter.prompt_scores
             read, scores = cached(text, draft, before).tensor_split([-len(draft) - 1])
-            chosen = Choices(scores, text, logits_processor, self.noise(len(draft)))
+            chosen: Any = Choices(scores, text, logits_processor, self.noise(len(draft)))
+            if self.rule is not None:
+                chosen = TypicalChoices(chosen, draft, self.rule)
             path, written, done = walk(draft, chosen, partial(ending, text))
             cached.keep(len(text), path)
             seconds = time.perf_counter() - began

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.diffuspec.lattice import entropy
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.tree import Draft
@@ -25,6 +27,8 @@ class CausalDrafter(Drafter):
         ValueError: a model whose cache cannot be rewound.
     """
 
+    measures_entropy = True
+
     def __init__(self, model: Any, tokenizer: Any = None):
         inner = causal_model(model)
         fix = "give a transformers causal LM"
@@ -32,23 +36,29 @@ class CausalDrafter(Drafter):
         self.model, self.tokenizer = inner.eval(), tokenizer
         self.vocab_size = inner.get_input_embeddings().num_embeddings
         self.eos_ids = eos_ids(inner)
+        self.worth: Callable[[int, float], bool] | None = None
         self.reset()
 
     def reset(self) -> None:
         self.cached = CachedModel(self.model, role="drafter", far=True)
         self.ids: list[int] = []  # what the cache holds
 
+    def end_by(self, worth: Callable[[int, float], bool] | None) -> None:
+        self.worth = worth
+
     @torch.no_grad()
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        text = list(prefix)
+        text, known = list(prefix), 0
         self.cached.keep(num_shared(self.ids, prefix[:-1]))
         while len(text) < len(prefix) + length:
             self.forwards += 1
-            scores = self.cached(text, NOTHING)[0]
+            scores, known = self.cached(text, NOTHING)[0], len(text)
+            if self.worth and not self.worth(known - len(prefix), float(entropy(scores))):
+                break
             text.append(int(scores.argmax()))
             if text[-1] in self.eos_ids or not self.goes_on(scores):
                 break
-        self.ids = text[:-1]
+        self.ids = text[:known]
         return text[len(prefix) :]
 
     def goes_on(self, scores: Tensor) -> bool:

@@ -46,6 +46,8 @@ class Hierarchy(TextDrafter):
         most: tokens of the longest continuation.
     """
 
+    takes_corpus = True
+
     def __init__(
         self,
         texts: Iterable[list[int]] = (),
@@ -57,10 +59,13 @@ class Hierarchy(TextDrafter):
         self.longest: int = conform("longest", longest, Count)
         self.most: int = conform("most", most, Count)
         self.before, self.corpus = Pool(self.longest), Pool(self.longest)
+        super().__init__()
+        self.read_corpus(texts)
+
+    def read_corpus(self, texts: Iterable[list[int]]) -> None:
         for text in texts:
             self.corpus.start()
             self.corpus.add(text)
-        super().__init__()
 
     def reset(self) -> None:
         self.before.start()
