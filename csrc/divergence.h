@@ -13,6 +13,7 @@ struct Divergence {
   Rows now, before;
   const double* norm_before;
   const int64_t* at;  // which row of `before` each is compared with
+  const bool* need;   // null for all
   float* nats;
   double* norm;
 };
@@ -22,17 +23,21 @@ template <class C>
 struct Moved {
   C best = -static_cast<C>(__builtin_inf());
   double sum = 0;
-  double gap = 0;  // of exp(z - best) times (z - best) - (z before - its base)
+  double gap = 0;  // of exp(z - best) times (z - best) - (z before - base)
+  C base = 0;      // small differences of large logits keep their precision
   bool bad = false;
 
-  // Makes this, which is not less than the best logit, the one that sums are relative to.
-  DLM_SHARED void raise(C to) {
+  // Makes these, the first of them not less than the best logit, what sums are relative to.
+  DLM_SHARED void raise(C to, C new_base) {
     if (to > best && sum > 0) {
       const double step = static_cast<double>(to) - static_cast<double>(best);
-      gap = exp(-step) * (gap - step * sum);
-      sum *= exp(-step);
+      const double apart = step - (static_cast<double>(new_base) - static_cast<double>(base));
+      const double weight = exp(-step);
+      gap = weight > 0 ? weight * (gap - apart * sum) : 0;  // 0 inf is 0
+      sum *= weight;
     }
     best = to;
+    base = new_base;
   }
 };
 
@@ -42,10 +47,12 @@ DLM_SHARED int64_t partner(const Divergence& d, int64_t row) {
   return at >= 0 && at < d.before.count ? at : -1;
 }
 
-// What logits before are taken relative to, so that differences of large ones keep their precision.
-template <class C>
-DLM_SHARED C base(const Divergence& d, int64_t at) {
-  return at < 0 ? 0 : static_cast<C>(d.norm_before[at]);
+// Says so of a row that nobody asked for.
+DLM_SHARED bool skipped(const Divergence& d, int64_t row) {
+  if (!d.need || d.need[row]) return false;
+  d.nats[row] = __builtin_inff();
+  d.norm[row] = 0;
+  return true;
 }
 
 template <class C>
@@ -55,7 +62,7 @@ DLM_SHARED void finish(const Divergence& d, int64_t row, const Moved<C>& all) {
   d.norm[row] = bad ? __builtin_nan("") : log(all.sum) + static_cast<double>(all.best);
   d.nats[row] = __builtin_inff();
   if (at < 0) return;
-  const double off = d.norm_before[at] - static_cast<double>(base<C>(d, at));
+  const double off = d.norm_before[at] - static_cast<double>(all.base);
   const double nats = all.gap / all.sum - log(all.sum) + off;
   d.nats[row] = bad ? __builtin_nanf("") : static_cast<float>(nats);
 }
@@ -64,7 +71,8 @@ namespace {
 
 template <void (*kernel)(const Divergence&)>
 std::tuple<Tensor, Tensor> divergence(const Tensor& logits, const Tensor& before,
-                                      const Tensor& norm_before, const Tensor& at) {
+                                      const Tensor& norm_before, const Tensor& at,
+                                      const OptionalTensor& need) {
   Divergence d{};
   d.now = rows_of(logits);
   d.before = rows_of(before);
@@ -74,6 +82,7 @@ std::tuple<Tensor, Tensor> divergence(const Tensor& logits, const Tensor& before
   d.norm_before =
       dense<double>("norm_before", norm_before, ScalarType::Double, logits, d.before.count);
   d.at = dense<int64_t>("at", at, ScalarType::Long, logits, d.now.count);
+  d.need = dense<bool>("need", need, ScalarType::Bool, logits, d.now.count);
   Tensor nats = new_empty(logits, {d.now.count}, ScalarType::Float);
   Tensor norm = new_empty(logits, {d.now.count}, ScalarType::Double);
   d.nats = static_cast<float*>(nats.data_ptr());

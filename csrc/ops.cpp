@@ -32,8 +32,8 @@ STABLE_TORCH_LIBRARY(dlmdecode, m) {
       "-> (Tensor, Tensor, Tensor, Tensor)");
   // How far rows of logits have moved from others, in nats.
   m.def(
-      "divergence(Tensor logits, Tensor before, Tensor norm_before, Tensor at) "
-      "-> (Tensor, Tensor)");
+      "divergence(Tensor logits, Tensor before, Tensor norm_before, Tensor at, "
+      "Tensor? need) -> (Tensor, Tensor)");
   // Open positions that were selected, the most confident one in rows where none was.
   m.def("choose(Tensor where, Tensor open, Tensor confidence) -> Tensor");
   // The m best tokens of each row and their log-probabilities.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, SupportsIndex, Union, get_args, get_origin
+from typing import Annotated, Any, NoReturn, SupportsIndex, Union, get_args, get_origin
 
 import numpy as np
 from torch import Tensor
@@ -76,7 +76,12 @@ NAMES = {int: "a whole number", float: "a finite number", bool: "True or False",
 def require(holds: bool, name: str, value: Any, fix: str) -> None:
     """Raise `ValueError` unless `holds`; of a tensor or an array it shows dtype and shape."""
     if not holds:
-        raise ValueError(f"{name}={shown(value)}: {fix}")
+        refuse(name, value, fix)
+
+
+def refuse(name: str, value: Any, fix: str) -> NoReturn:
+    """Raise `ValueError`; where a check is made often, so that only this one words its fix."""
+    raise ValueError(f"{name}={shown(value)}: {fix}")
 
 
 def shown(value: Any) -> str:

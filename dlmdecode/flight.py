@@ -56,7 +56,6 @@ class Flight:
         dtype = self.call.settings.dtype
         self.steps = denoise(self.forward, self.canvas, self.call.sampler, dtype, self.admit)
 
-    @torch.inference_mode()
     def admit(self, canvas: Canvas) -> Canvas:
         """The rows whose requests have not ended, and new ones in the places that are free."""
         stays = [not request.done() for request in self.rows.values()]

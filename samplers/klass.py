@@ -44,7 +44,11 @@ class KLHistory(Processor):
         first = torch.arange(len(rows), device=number.device)[:, None] * before.shape[1]
         past = torch.where(number > 0, first + column, -1)
         nats, norm = ops.divergence(
-            logits.flatten(0, 1), before.flatten(0, 1), norm.flatten(), past.flatten()
+            logits.flatten(0, 1),
+            before.flatten(0, 1),
+            norm.flatten(),
+            past.flatten(),
+            need=positions.real.flatten(),
         )
         older = history.gather(1, column[..., None].expand(-1, -1, self.length))[..., 1:]
         if any(row.full for row in rows.seen):

@@ -53,6 +53,16 @@ def test_rows_without_a_distribution_are_no_number(value):
         assert found.isnan().tolist() == [False, True, True, False]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_that_nobody_needs_are_left_alone(dtype):
+    arguments, need = compared("random", 1500, dtype), torch.tensor([True, False, True, False])
+    some, every = ops.divergence(*arguments, need=need), ops.divergence(*arguments)
+    for found, whole, empty in zip(some, every, (torch.inf, 0), strict=True):
+        assert torch.equal(found, whole.masked_fill(~need, empty))
+    alike = reference(ops.divergence, *arguments, need=need)
+    assert [found[~need].tolist() for found in some] == [other[~need].tolist() for other in alike]
+
+
 def test_rows_may_be_apart_in_memory():
     logits, before, norm, at = compared("random", 700)
     wide = torch.stack([logits, logits], 1).flatten(0, 1)
@@ -63,11 +73,13 @@ def test_rows_may_be_apart_in_memory():
 
 def test_it_refuses_what_does_not_fit():
     logits, before, norm, at = compared("random", 20)
-    given = {"logits": logits, "before": before, "norm_before": norm, "at": at}
+    need = torch.ones(4, dtype=torch.bool)
+    given = {"logits": logits, "before": before, "norm_before": norm, "at": at, "need": need}
     others = {"logits": {"logits", "before", "at"}, "before": {"before", "norm_before"}}
     refuses_nonsense(ops.divergence, others, **given)
 
 
 @needs_extension
 def test_opcheck():
-    opcheck(torch.ops.dlmdecode.divergence.default, compared("random", 300))
+    need = torch.tensor([True, False, True, True])
+    opcheck(torch.ops.dlmdecode.divergence.default, (*compared("random", 300), need))

@@ -10,7 +10,9 @@ template <class C>
 void run(const Divergence& d) {
   const Compare<C> compare = kernels<C>(d.now.kind).compare;
   torch::stable::parallel_for(0, d.now.count, grain(d.now), [&](int64_t from, int64_t to) {
-    for (int64_t row = from; row < to; ++row) finish(d, row, compare(d, row, partner(d, row)));
+    for (int64_t row = from; row < to; ++row) {
+      if (!skipped(d, row)) finish(d, row, compare(d, row, partner(d, row)));
+    }
   });
 }
 

@@ -8,7 +8,6 @@ there are gaps, the text is what lies in them, and the rest of `[start, stop)` i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -111,12 +110,13 @@ class Canvas(Facts):
         )
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return self.tokens.shape[0]
 
     def copy(self) -> Canvas:
         """One that can be changed while this one stays: tensors are shared, none is written to."""
-        other = copy(self)
-        other.memory, other.proposal = dict(self.memory), copy(self.proposal)
+        other = object.__new__(type(self))  # what is known of the fields goes along
+        other.__dict__.update(self.__dict__, memory=dict(self.memory))
+        other.proposal = Proposal(**vars(self.proposal))
         return other
 
     def take(self, index: Tensor) -> Canvas:
@@ -182,7 +182,7 @@ class Canvas(Facts):
     def commit(self, where: Tensor) -> None:
         """Write the proposals at `where` (B, L)."""
         self.tokens = torch.where(where, self.proposal.token, self.tokens)
-        committed = where.any(1).long()
+        committed = where.any(1)
         self.step = self.step + committed
         self.block_step = self.block_step + committed
 

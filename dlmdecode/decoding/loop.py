@@ -42,13 +42,16 @@ def denoise(
     verification only looks, and those of a block that a revision holds open, come on top.
     `dtype` is the precision of probabilities, float32 or float64.
     """
-    while len(canvas := admit(canvas)):
-        canvas = step(forward, canvas.copy(), sampler, dtype)
+    while True:
+        with torch.inference_mode():  # of each step: around the loop it would outlive one left open
+            canvas = admit(canvas)
+            if not len(canvas):
+                return
+            canvas = step(forward, canvas.copy(), sampler, dtype)
         yield canvas
         canvas = unfinished(canvas)
 
 
-@torch.inference_mode()  # of each step: around the generator it would outlive one that is left open
 def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype) -> Canvas:
     """The canvas after one denoising step."""
     assert sampler.blocks is not None, COMPLETE
@@ -75,13 +78,13 @@ def step(forward: Forward, canvas: Canvas, sampler: Sampler, dtype: torch.dtype)
     return canvas
 
 
-@torch.inference_mode()
 def unfinished(canvas: Canvas) -> Canvas:
     """The rows with something left to write."""
     going = [i for i, row in enumerate(canvas.seen) if not row.done]
     if len(going) == len(canvas):
         return canvas
-    return canvas.take(torch.tensor(going, dtype=torch.int64, device=canvas.lo.device))
+    with torch.inference_mode():
+        return canvas.take(torch.tensor(going, dtype=torch.int64, device=canvas.lo.device))
 
 
 def wanted(sampler: Sampler, rows: Canvas, forward: Forward) -> Positions:
@@ -120,14 +123,14 @@ def propose(
     """Turn logits (N, W, V) at `positions` into the rows' proposals there."""
     for process in sampler.processors:
         logits = process(logits, rows, positions)
-    need = rows.text if sampler.reads_committed else rows.masked
+    need = (rows.text if sampler.reads_committed else rows.masked).gather(1, positions.at)
     drawn = sampler.temperature > 0
     try:
         proposed = sampler.estimate(
             logits,
             rows,
             positions,
-            need.gather(1, positions.at),
+            need,
             exclude=rows.mask_id,
             temperature=sampler.temperature,
             stream=rows.stream[:, None].expand_as(positions.at).flatten() if drawn else None,

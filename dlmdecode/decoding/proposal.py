@@ -29,12 +29,11 @@ class Proposal:
         return Proposal(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def put(self, positions: Positions, need: Tensor, new: Proposed) -> None:
-        """Overwrite `positions` where `need` (B, L); `new` holds (B, positions.width) values."""
+        """Overwrite `positions` where `need`; it and `new` hold (B, positions.width) values."""
         kept = (self.token, self.prob, self.margin, self.entropy)
         margin, entropy = new.margin, new.entropy
         if margin.dtype != torch.float32:
             margin, entropy = margin.float(), entropy.float()
         fresh = (new.token, new.log_prob.double().exp(), margin, entropy)
-        where = need.gather(1, positions.at) & positions.real
-        put = ops.put(kept, positions.at, where, fresh)
+        put = ops.put(kept, positions.at, need & positions.real, fresh)
         self.token, self.prob, self.margin, self.entropy = put

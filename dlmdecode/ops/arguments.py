@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import conform, number, require
+from dlmdecode.checks import conform, number, refuse, require
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -26,11 +26,13 @@ def integer(name: str, value: Any) -> int:
 
 
 def check_tensor(name: str, value: Any) -> None:
-    require(isinstance(value, Tensor), name, value, "give a torch tensor")
+    if not isinstance(value, Tensor):
+        refuse(name, value, "give a torch tensor")
 
 
 def check_device(name: str, value: Tensor, like: Tensor) -> None:
-    require(value.device == like.device, name, value, f"give it on {like.device}")
+    if value.device != like.device:
+        refuse(name, value, f"give it on {like.device}")
 
 
 def check_lattice(ids: Any, log_prob: Any, eos_ids: Any) -> None:
@@ -51,7 +53,8 @@ def check_place(
     """A tensor of this shape on the device of `like`; None for any floating-point dtype."""
     check_tensor(name, value)
     kind = value.is_floating_point() if dtype is None else value.dtype == dtype
-    require(kind and value.shape == shape, name, value, f"give {dtype or 'floating-point'} {shape}")
+    if not (kind and value.shape == shape):
+        refuse(name, value, f"give {dtype or 'floating-point'} {shape}")
     check_device(name, value, like)
 
 
@@ -73,9 +76,8 @@ def check_vector(name: str, value: Tensor | None, dtype: torch.dtype, logits: Te
     if value is not None:
         check_tensor(name, value)
         fits = value.shape == logits.shape[:1] and value.dtype == dtype
-        require(
-            fits and value.device == logits.device, name, value, f"give {dtype} ({len(logits)},)"
-        )
+        if not (fits and value.device == logits.device):
+            refuse(name, value, f"give {dtype} ({len(logits)},)")
 
 
 def dense(value: Tensor | None) -> Tensor | None:

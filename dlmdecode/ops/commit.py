@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import require
+from dlmdecode.checks import refuse, require
 from dlmdecode.ops.arguments import check_device, check_tensor, dense, integer, real
 from dlmdecode.ops.extension import register
 
@@ -74,12 +74,13 @@ def commit(
 
 def numbered(rule: str, given: dict[str, Any]) -> tuple[int, float, float, int]:
     """The rule's number, its level, `relaxed` and `radius`; it gets its parameters, no others."""
-    known = isinstance(rule, str) and rule in RULES
-    require(known, "rule", rule, f"give one of {', '.join(RULES)}")
+    if not (isinstance(rule, str) and rule in RULES):
+        refuse("rule", rule, f"give one of {', '.join(RULES)}")
     wanted = RULES[rule]
     for name, value in given.items():
         fits = (value is not None) == (name in wanted)
-        require(fits, name, value, f"give exactly {', '.join(wanted)} with rule {rule!r}")
+        if not fits:
+            refuse(name, value, f"give exactly {', '.join(wanted)} with rule {rule!r}")
     levels = [real(name, given[name]) for name in LEVELS if given[name] is not None]
     radius = 0 if given["radius"] is None else integer("radius", given["radius"])
     require(radius >= 0, "radius", radius, "give 0 or more")
@@ -108,16 +109,16 @@ def check_rule(tokens: Tensor, quota: Tensor | None, entropy: Tensor | None) -> 
 
 def check_matrix(name: str, value: Any, tokens: Tensor, *dtypes: torch.dtype) -> None:
     check_tensor(name, value)
-    kinds = " or ".join(map(str, dtypes))
-    fits = value.shape == tokens.shape and value.dtype in dtypes
-    require(fits, name, value, f"give {kinds} {tuple(tokens.shape)} like tokens")
+    if not (value.shape == tokens.shape and value.dtype in dtypes):
+        kinds = " or ".join(map(str, dtypes))
+        refuse(name, value, f"give {kinds} {tuple(tokens.shape)} like tokens")
     check_device(name, value, tokens)
 
 
 def check_bounds(name: str, value: Any, tokens: Tensor) -> None:
     check_tensor(name, value)
-    fits = value.shape == tokens.shape[:1] and value.dtype == torch.int64
-    require(fits, name, value, f"give int64 ({len(tokens)},)")
+    if not (value.shape == tokens.shape[:1] and value.dtype == torch.int64):
+        refuse(name, value, f"give int64 ({len(tokens)},)")
     check_device(name, value, tokens)
 
 

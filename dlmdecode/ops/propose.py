@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import require
+from dlmdecode.checks import refuse, require
 from dlmdecode.ops.arguments import check_logits, check_vector, dense, dense_rows, integer, real
 from dlmdecode.ops.extension import register
 from dlmdecode.ops.philox import gumbel
@@ -63,7 +63,8 @@ def checked(
     vocabulary = logits.shape[1]
     exclude, seed = integer("exclude", exclude), integer("seed", seed)
     temperature = real("temperature", temperature)
-    require(-1 <= exclude < vocabulary, "exclude", exclude, f"give an id below {vocabulary}, or -1")
+    if not -1 <= exclude < vocabulary:
+        refuse("exclude", exclude, f"give an id below {vocabulary}, or -1")
     usable = temperature == 0 or temperature >= 1e-6
     require(usable, "temperature", temperature, "give 0, or a finite number of at least 1e-6")
     known = dtype in (torch.float32, torch.float64)

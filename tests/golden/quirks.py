@@ -68,7 +68,8 @@ class IdleProphet(Revision):
             return  # the block goes on, or the exit has been taken
         while int(canvas.block_step.max()) < self.steps:
             logits, span = self.forward(canvas, Span(canvas.start, canvas.stop))
-            canvas.proposal.put(span, canvas.text, ops.propose(logits.flatten(0, 1)))
+            need = canvas.text.gather(1, span.at)
+            canvas.proposal.put(span, need, ops.propose(logits.flatten(0, 1)))
             canvas.fresh = span
             if self.fires(canvas, canvas.block_step):
                 canvas.commit(canvas.masked)
