@@ -25,6 +25,8 @@ class CausalDrafter(Drafter):
         ValueError: a model whose cache cannot be rewound.
     """
 
+    copyable = True
+
     def __init__(self, model: Any, tokenizer: Any = None):
         inner = causal_model(model)
         fix = "give a transformers causal LM"
@@ -41,10 +43,10 @@ class CausalDrafter(Drafter):
     @torch.no_grad()
     def draft(self, prefix: list[int], length: int) -> list[int]:
         text = list(prefix)
-        self.cached.keep(num_shared(self.ids, prefix[:-1]))
+        self.cached.keep([num_shared(self.ids, prefix[:-1])], [()])
         while len(text) < len(prefix) + length:
             self.forwards += 1
-            scores = self.cached(text, NOTHING)[0]
+            scores = self.cached([text], [NOTHING])[0][0]
             text.append(int(scores.argmax()))
             if text[-1] in self.eos_ids or not self.goes_on(scores):
                 break

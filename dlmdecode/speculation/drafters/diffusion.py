@@ -68,6 +68,7 @@ class DiffusionDrafter(Drafter):
 
     searched = True
     scored = True
+    copyable = True
 
     def __init__(
         self,

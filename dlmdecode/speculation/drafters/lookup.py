@@ -46,6 +46,8 @@ class Hierarchy(TextDrafter):
         most: tokens of the longest continuation.
     """
 
+    copyable = False  # one text is looked up for the next
+
     def __init__(
         self,
         texts: Iterable[list[int]] = (),
