@@ -29,6 +29,7 @@ from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import load
 from dlmdecode.speculation import (
     AdaptiveLength,
+    CausalDrafter,
     DiffusionDrafter,
     FailFast,
     Fused,
@@ -44,6 +45,7 @@ from dlmdecode.speculation import (
     speculate,
 )
 from dlmdecode.speculation.diffuspec.counting import build
+from dlmdecode.speculation.drafters.frequent import frequent_ids
 
 COUNTED = ("new_tokens", "verifier_forwards", "drafter_forwards", "seconds", "search_seconds")
 COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens")
@@ -122,6 +124,11 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "fused: path search, suffix", drafted(fused, verifier, length, **cps)
     yield "suffix or threshold", drafted(Switch(ThresholdDrafter(drafter)), verifier, length, **cps)
     yield from without_model(verifier, length)
+    model, tokenizer = verifier.model, verifier.tokenizer
+    for count in arguments.frequent if isinstance(proxy, NGram) else ():
+        cut = CausalDrafter(model, tokenizer, frequent_ids(proxy, verifier.vocab_size, count))
+        how = {"draft_length": fixed}
+        yield f"the verifier, {count} ids", drafted(cut, verifier, length, **how)
 
 
 def without_model(verifier: Any, length: int) -> Any:
@@ -161,6 +168,8 @@ def main() -> None:
     add("--ngram-order", type=int, default=3)
     add("--max-new-tokens", type=int, default=128)
     add("--draft-length", type=int, default=20)
+    help = "also the verifier as its own drafter, with a head for so many ids"
+    add("--frequent", type=int, nargs="+", default=(), metavar="N", help=help)
     add("--k-min", type=int, default=20)
     add("--k-max", type=int, default=30)
     add("--delta", type=int, default=10)
