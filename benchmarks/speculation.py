@@ -5,10 +5,10 @@
     python benchmarks/speculation.py --dtype bfloat16         # how many texts differ
     python benchmarks/speculation.py --batch 8                # verified together
 
-Every row writes the same text (the last column counts those that differ), prompt after prompt. In
-bfloat16 a verifier's logits depend on how many positions a forward has, and near-ties may fall
-otherwise. Ratios are tokens per second of CPU time over the verifier's own `generate`; rows take
-turns on each prompt. The first prompt warms up and is not counted.
+Every row but the lossy one writes the same text (the last column counts those that differ), prompt
+after prompt. In bfloat16 a verifier's logits depend on how many positions a forward has, and
+near-ties may fall otherwise. Ratios are tokens per second of CPU time over the verifier's own
+`generate`; rows take turns on each prompt. The first prompt warms up and is not counted.
 Without --prompts, prompts are held-out arithmetic problems and the n-gram proxy is built from
 training problems, as the method's paper builds one from a training split.
 """
@@ -30,6 +30,7 @@ from dlmdecode.models.loading import load
 from dlmdecode.speculation import (
     AdaptiveLength,
     CausalDrafter,
+    CostLength,
     DiffusionDrafter,
     FailFast,
     Fused,
@@ -114,12 +115,16 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "+ path search", drafted(new(drafter), verifier, length, **how)
     how = cps | {"draft_length": adaptive}
     yield "+ adaptive length", drafted(new(drafter), verifier, length, **how)
+    how |= {"acceptance": "typical"}
+    yield "+ typical acceptance (lossy)", drafted(new(drafter), verifier, length, **how)
     how = common | {"draft_length": adaptive}
     yield "same, the text's own n-gram", drafted(new(drafter), verifier, length, **how)
     yield "FailFast", drafted(FailFast(drafter), verifier, length, **cps)
     yield "threshold drafting", drafted(ThresholdDrafter(drafter), verifier, length, **cps)
     how = cps | {"path_search": "tree", "draft_length": adaptive}
     yield "lattice tree", drafted(new(drafter), verifier, length, **how)
+    how |= {"draft_length": CostLength()}
+    yield "lattice tree, by cost", drafted(new(drafter), verifier, length, **how)
     fused = Fused(DiffusionDrafter(drafter), Suffix())
     yield "fused: path search, suffix", drafted(fused, verifier, length, **cps)
     yield "suffix or threshold", drafted(Switch(ThresholdDrafter(drafter)), verifier, length, **cps)

@@ -48,7 +48,9 @@ def test_quiet_and_json_print_the_same_text(folders, capsys):
     assert main(command(folders, "--json")) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["text"] == quiet.removesuffix("\n")
-    assert record["stats"]["new_tokens"] == 6
+    assert record["stats"]["new_tokens"] == 6 and record["stats"]["lossless"]
+    assert main(command(folders, "--acceptance", "typical")) == 0
+    assert "the text may be another than the verifier's own" in capsys.readouterr().out
 
 
 def test_a_built_ngram_guides_the_drafts(folders, tmp_path, capsys):

@@ -4,6 +4,7 @@ dlmdecode speculate "Tom has 12 apples. He buys 8 more. He gives 5 to Emma. How 
 dlmdecode ngram build corpus.txt --tokenizer tiny --output corpus.safetensors
 dlmdecode speculate PROMPT --proxy corpus.safetensors
 dlmdecode speculate PROMPT --drafter lookup,longest=5
+dlmdecode speculate PROMPT --drafter suffix --corpus texts.jsonl
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.text import Text
 
 from dlmdecode.checks import require
+from dlmdecode.commands.corpus import FORMAT, drafter_of, give, read_texts
 from dlmdecode.console import printable, read_prompt, terminal, without_controls
 from dlmdecode.models.quantize import KINDS
 from dlmdecode.options import value_of
@@ -31,9 +33,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "draft_length": {
         "type": value_of,
         "metavar": "N",
-        "help": "a number, adaptive or confidence",
+        "help": "a number, adaptive, confidence, cost or entropy",
     },
     "draft_steps": {"type": int, "metavar": "N", "help": "denoising steps per draft"},
+    "acceptance": {"choices": ("exact", "typical"), "help": "typical: another text, faster"},
     "vocabulary": {"choices": ("auto", "identity", "string_match", "retokenize")},
     "seed": {"type": int},
     "trace": {"metavar": "RUN.jsonl", "help": "append the run, for dlmdecode trace"},
@@ -64,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--drafter", default="tiny", metavar="X", help=DRAFTER)
     help = "print NAME and OPTION of drafters, and exit"
     add("--list-drafters", action=ListDrafters, nargs=0, help=help)
+    help = f"texts that drafters such as suffix look up, may be given again: {FORMAT}"
+    add("--corpus", action="append", type=Path, metavar="FILE", help=help)
     add("--verifier", default="tiny-ar", help="causal model: name, hub id, folder or .gguf file")
     help = "pack the verifier's weights (needs the extra 'quantize')"
     add("--quantize", choices=KINDS, help=help)
@@ -81,17 +86,23 @@ def run(arguments: argparse.Namespace) -> None:
     from dlmdecode.speculation.verifier.verifier import EMBEDDED, load_verifier
 
     arguments.prompt = read_prompt(arguments.prompt)
+    drafter, corpus = arguments.drafter, arguments.corpus
+    if corpus:
+        texts = read_texts(corpus, "--corpus")
+        drafter = drafter_of(drafter, [str(path) for path in corpus])
     verifier = load_verifier(arguments.verifier, quantize=arguments.quantize)
     if arguments.verifier in EMBEDDED:
         options = "--verifier MODEL and --drafter DIFFUSION_MODEL"
         advise(arguments.verifier, arguments.prompt, options)
+    if corpus:
+        give(drafter, texts, verifier)
     prompt: Any = arguments.prompt
     if arguments.chat:
         prompt = [{"role": "user", "content": prompt}]
     given = {name: vars(arguments)[name] for name in OPTIONS if name in arguments}
     show = not (arguments.quiet or arguments.json)
     out = speculate(
-        arguments.drafter,
+        drafter,
         verifier,
         prompt,
         on_step=Progress(verifier.tokenizer, sys.stdout).show if show else None,
@@ -130,11 +141,12 @@ class Progress:
 
 def summary(stats: dict[str, Any]) -> str:
     """The statistics in two lines."""
+    lossy = "" if stats["lossless"] else "\nthe text may be another than the verifier's own"
     return (
         f"{stats['new_tokens']} tokens in {stats['verifier_forwards']} forwards of the verifier "
         f"and {stats['drafter_forwards']} of the drafter, {stats['seconds']:.2f} s\n"
         f"accepted {stats['mean_accepted_tokens']:.2f} draft tokens per step, "
-        f"{100 * stats['draft_acceptance_rate']:.0f} % of those drafted"
+        f"{100 * stats['draft_acceptance_rate']:.0f} % of those drafted{lossy}"
     )
 
 
@@ -143,13 +155,7 @@ def add_ngram_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="ngram_command", required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="count token n-grams of texts")
     add = build.add_argument
-    add(
-        "texts",
-        nargs="+",
-        type=Path,
-        metavar="TEXT",
-        help="one text per line; .jsonl: a 'text' each",
-    )
+    add("texts", nargs="+", type=Path, metavar="TEXT", help=FORMAT)
     add("--tokenizer", required=True, metavar="MODEL", help="the drafter: name, hub id or folder")
     add("--output", required=True, type=Path, metavar="FILE", help="a .safetensors file")
     add("--order", type=int, default=3, metavar="N")
@@ -166,8 +172,7 @@ def ngram_run(arguments: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(folder)
     require(tokenizer is not None, "--tokenizer", arguments.tokenizer, "it has no tokenizer files")
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    texts = [text for path in arguments.texts for text in read_texts(path)]
-    require(bool(texts), "TEXT", [str(path) for path in arguments.texts], "there is no text in it")
+    texts = read_texts(arguments.texts, "TEXT")
     ids = [row + end for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     size = max(len(tokenizer), max(map(max, ids)) + 1)
     model = build(ids, size, arguments.order, arguments.smoothing, fingerprint(tokenizer))
@@ -175,17 +180,3 @@ def ngram_run(arguments: argparse.Namespace) -> None:
     counts = ", ".join(str(len(order.key)) for order in model.orders)
     tokens = sum(map(len, ids))
     print(f"{len(texts)} texts, {tokens} tokens; n-grams of orders 1 to {model.order}: {counts}")
-
-
-def read_texts(path: Path) -> Iterator[str]:
-    """The non-empty lines of a text file, or the `text` of each line of a .jsonl file."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        if path.suffix != ".jsonl":
-            yield line
-            continue
-        record = json.loads(line)
-        known = isinstance(record, dict) and isinstance(record.get("text"), str)
-        require(known, "TEXT", f"{path} line {number}", "each line is an object with 'text'")
-        yield record["text"]

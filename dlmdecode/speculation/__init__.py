@@ -1,15 +1,11 @@
 """Speculation: a diffusion model drafts, a causal model verifies, the text is the latter's."""
 
+from dlmdecode.speculation.cut_length import ConfidentLength, CostLength, EntropyLength
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
 from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree
 from dlmdecode.speculation.diffuspec.ngram import NGram, OnlineNGram
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
-from dlmdecode.speculation.draft_length import (
-    AdaptiveLength,
-    ConfidentLength,
-    DraftLength,
-    FixedLength,
-)
+from dlmdecode.speculation.draft_length import AdaptiveLength, DraftLength, FixedLength
 from dlmdecode.speculation.drafters import (
     CausalDrafter,
     DiffusionDrafter,
@@ -32,16 +28,19 @@ from dlmdecode.speculation.drafters import (
 from dlmdecode.speculation.loop import speculate
 from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.verifier.acceptance import TypicalAcceptance
 from dlmdecode.speculation.verifier.verifier import Verifier, load_verifier
 
 __all__ = [
     "AdaptiveLength",
     "CausalDrafter",
     "ConfidentLength",
+    "CostLength",
     "DiffusionDrafter",
     "Draft",
     "DraftLength",
     "Drafter",
+    "EntropyLength",
     "FailFast",
     "FixedLength",
     "Fused",
@@ -63,6 +62,7 @@ __all__ = [
     "Switch",
     "ThresholdDrafter",
     "TopM",
+    "TypicalAcceptance",
     "Verifier",
     "list_drafters",
     "load_verifier",

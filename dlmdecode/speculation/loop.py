@@ -26,6 +26,7 @@ from dlmdecode.speculation.result import Speculation, Step
 from dlmdecode.speculation.row import Row, write
 from dlmdecode.speculation.source import Source, resolve_source
 from dlmdecode.speculation.streaming import Streaming
+from dlmdecode.speculation.verifier.acceptance import TypicalAcceptance, resolve_acceptance
 from dlmdecode.speculation.verifier.cached_model import takes_batches
 from dlmdecode.speculation.verifier.facts import causal_model
 from dlmdecode.speculation.verifier.options import check_options, text_options
@@ -49,6 +50,7 @@ def speculate(
     seed: int | None = None,
     draft_steps: int = 1,
     batch_size: int | None = None,
+    acceptance: Any = "exact",
     vocabulary: Any = "auto",
     tokenizer: Any = None,
     attention_mask: Tensor | None = None,
@@ -70,12 +72,15 @@ def speculate(
         path_search: "cps", "argmax", "tree", or a `PathSearch` or `LatticeTree` of one's own.
         proxy: n-gram that guides the search: an `NGram`, a path to one or to a KenLM file, any
             `Proxy`; None counts the prompt and the text as it grows.
-        draft_length: "adaptive", "confidence", a number of tokens, or an `AdaptiveLength` or
-            `ConfidentLength` with other settings; None takes the drafter's own, which is "adaptive"
-            where it says nothing.
+        draft_length: "adaptive", "confidence", "entropy", "cost", a number of tokens, or an
+            `AdaptiveLength`, `ConfidentLength`, `EntropyLength` or `CostLength` with other
+            settings; None takes the drafter's own, which is "adaptive" where it says nothing.
         seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
         draft_steps: denoising steps per draft of a diffusion language model.
         batch_size: rows that one forward of the verifier is over; None takes all where it can.
+        acceptance: "exact"; "typical", or a `TypicalAcceptance` with other settings, lets drafted
+            tokens stand that the verifier did not choose but finds likely, greedy and sampled
+            (Medusa, arXiv 2401.10774): longer drafts stand, and the text is no longer its own.
         vocabulary: "auto" needs identical tokenizers; else "string_match", "retokenize",
             "identity", or a dict {drafter id: verifier id}.
         tokenizer: the verifier's, where `verifier` is a bare transformers model.
@@ -116,6 +121,7 @@ def speculate(
     source = resolve_source(drafter, verifier, *drafting)
     why = apart(source.drafter, verifier.model, options)
     size = group_size(batch_size, prompts, why)
+    rule = resolve_acceptance(acceptance, source.lengths.longest)
     options = text_options(options, config, verifier.tokenizer) | {"do_sample": temperature > 0}
     if temperature > 0:
         options["temperature"] = temperature
@@ -125,8 +131,9 @@ def speculate(
     named = {"drafter": type(source.drafter).__name__, "verifier": type(verifier.model).__name__}
     with shown, SpeculationFile(trace, verifier.tokenizer, prompts, named, shown.step) as file:
         shown.begin(prompts)
-        rows, forwards = written(source, generate, prompts, keys, size, file.step)
+        rows, forwards = written(source, generate, prompts, keys, size, rule, file.step)
         stats = summary(rows, forwards, time.perf_counter() - began)
+        stats["lossless"] = rule is None
         texts = [torch.tensor(row.text, device=verifier.device) for row in rows]
         out = Speculation(
             pad(texts, verifier, options),
@@ -145,6 +152,7 @@ def written(
     prompts: list[Tensor],
     keys: Sequence[Tensor | None],
     size: int,
+    rule: TypicalAcceptance | None,
     on_step: Callable[[Step], None],
 ) -> tuple[list[Row], int]:
     """The rows of all prompts, `size` of them written together, and the verifier's forwards; its
@@ -153,7 +161,7 @@ def written(
     forwards = 0
     for first in range(0, len(prompts), size):
         for number, ids in enumerate(prompts[first : first + size], first):
-            row = Row(number, source.start(copied=size > 1), keys[number], on_step)
+            row = Row(number, source.start(copied=size > 1), keys[number], rule, on_step)
             mask = torch.ones_like(ids)[None]
             generate(ids[None], attention_mask=mask, custom_generate=row.prepare)
             rows.append(row)

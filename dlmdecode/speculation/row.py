@@ -15,6 +15,7 @@ from dlmdecode.speculation.drafters import Observation
 from dlmdecode.speculation.result import Step
 from dlmdecode.speculation.source import Source
 from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.verifier.acceptance import TypicalAcceptance, TypicalChoices
 from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
 from dlmdecode.speculation.verifier.verification import Choices, Verdict, walk
 
@@ -26,6 +27,7 @@ class Row:
         number: which prompt.
         source: where its drafts come from.
         key: of its random numbers, to sample; None for greedy.
+        rule: what stands beside the verifier's own choices; None for nothing.
         on_step: called with every `Step`.
     """
 
@@ -34,9 +36,11 @@ class Row:
         number: int,
         source: Source,
         key: Tensor | None,
+        rule: TypicalAcceptance | None = None,
         on_step: Callable[[Step], None] | None = None,
     ):
         self.number, self.source, self.key, self.on_step = number, source, key, on_step
+        self.rule = rule
         self.steps: list[Step] = []
         self.ended = False
         self.verify_seconds = 0.0
@@ -66,7 +70,9 @@ class Row:
 
     def walk(self, draft: Draft, scores: Tensor) -> Verdict:
         """What the verifier writes, given its scores after the text and each node."""
-        chosen = Choices(scores, self.text, self.processors, self.noise(len(draft)))
+        chosen: Any = Choices(scores, self.text, self.processors, self.noise(len(draft)))
+        if self.rule is not None:
+            chosen = TypicalChoices(chosen, draft, self.rule)
         return walk(draft, chosen, partial(self.ending, self.text))
 
     def noise(self, length: int) -> Tensor | None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlmdecode.checks import require
+from dlmdecode.speculation.cut_length import resolve_length
 from dlmdecode.speculation.diffuspec.lattice import TopM, draft_end
 from dlmdecode.speculation.diffuspec.lattice_tree import LatticeTree, resolve_search
 from dlmdecode.speculation.diffuspec.path_search import BestTokens, PathSearch, Proxy
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
-from dlmdecode.speculation.draft_length import DraftLength, resolve_length
+from dlmdecode.speculation.draft_length import DraftLength
 from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
 from dlmdecode.speculation.drafters.base import Proposal
 from dlmdecode.speculation.tree import Draft
@@ -29,6 +30,8 @@ class Source:
     search: PathSearch | BestTokens | LatticeTree
     proxy: Proxy
     lengths: DraftLength
+    begun: bool = False  # a step of the text is over
+    last_seconds: float = 0.0  # of the last draft and its search
     draft_seconds: float = 0.0
     search_seconds: float = 0.0
     forwards: int = 0
@@ -36,6 +39,7 @@ class Source:
     def __post_init__(self) -> None:
         self.drafter.reset()
         self.drafter.read_with(self.read)
+        self.drafter.end_by(self.lengths.worth if self.lengths.by_entropy else None)
 
     def start(self, copied: bool = False) -> Source:
         """The same for another text, with a drafter of its own where that is `copied`."""
@@ -44,6 +48,7 @@ class Source:
 
     def draft(self, text: list[int], length: int) -> tuple[Draft, int]:
         """A draft of at most `length` verifier ids, and the tokens before its first EOS."""
+        self.last_seconds = 0.0
         if length < 1:
             return Draft.chain([]), 0
         began = time.perf_counter()
@@ -56,8 +61,8 @@ class Source:
         draft = self.read(proposed, prefix)
         if self.lengths.cuts and draft.log_prob is not None:
             draft = self.lengths.cut(draft)
-        searched = self.search_seconds - searched
-        self.draft_seconds += time.perf_counter() - began - searched
+        self.last_seconds = time.perf_counter() - began
+        self.draft_seconds += self.last_seconds - (self.search_seconds - searched)
         eos_ids = self.drafter.eos_ids
         if isinstance(proposed, TopM):
             generated = draft_end(proposed, eos_ids)
@@ -95,7 +100,9 @@ class Source:
 
     def observe(self, seen: Observation) -> None:
         """Tell the drafter what became of its draft."""
-        began = time.perf_counter()
+        if self.begun:  # the first one reads the prompt, too
+            self.lengths.measure(len(seen.draft), self.last_seconds + seen.seconds)
+        self.begun, began = True, time.perf_counter()
         self.drafter.observe(seen)
         self.draft_seconds += time.perf_counter() - began
 
@@ -138,6 +145,9 @@ def resolve_source(
     drafter.check(lengths.longest)
     silent = f"{type(drafter).__name__} does not say how likely its tokens are; give a number"
     require(drafter.scored or not lengths.cuts, "draft_length", draft_length, silent)
+    silent = f"{type(drafter).__name__} does not measure its entropy; give a number"
+    measured = drafter.measures_entropy or not lengths.by_entropy
+    require(measured, "draft_length", draft_length, silent)
     one = f"{type(drafter).__name__} drafts one path, there is nothing to search; leave it out"
     require(drafter.searched or path_search == "cps", "path_search", path_search, one)
     asked = drafter.searched and search.guided

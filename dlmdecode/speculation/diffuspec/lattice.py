@@ -32,6 +32,11 @@ def top_m(logits: Tensor, num: int) -> TopM:
     return TopM(ids, (best.float() - logits.float().logsumexp(-1, keepdim=True)))
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy (K,) in nats of the distributions of logits (K, V)."""
+    return torch.special.entr(logits.softmax(-1)).sum(-1)
+
+
 @dataclass(frozen=True)
 class Lattice:
     """Candidates of each position.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -56,6 +56,8 @@ class Drafter(ABC):
         mask_id: an id that is no text and never reaches it; None if there is none.
         searched: what it drafts is a `TopM`, through which `path_search` looks for the draft.
         scored: its drafts have `log_prob`, or are searched.
+        takes_corpus: it looks texts up that `read_corpus` gives it.
+        measures_entropy: it ends its drafts as `end_by` says.
         draft_length: the rule of draft lengths where `speculate` is given none.
         prompt_scores: at most after how many tokens of a prompt's end, the last one left out,
             `observe` is shown the verifier's logits, too.
@@ -70,6 +72,8 @@ class Drafter(ABC):
     mask_id: int | None = None
     searched: bool = False
     scored: bool = False
+    takes_corpus: bool = False
+    measures_entropy: bool = False
     draft_length: Any = "adaptive"
     prompt_scores: int = 0
     copyable: bool = False
@@ -98,6 +102,15 @@ class Drafter(ABC):
         """Learn which ids are worth drafting: `allowed(size)` is (size,) bool, for ids 0 to
         size - 1, whether the verifier has a counterpart."""
         del allowed
+
+    def end_by(self, worth: Callable[[int, float], bool] | None) -> None:
+        """Learn where drafts end: before the first token for which `worth(tokens before it in the
+        draft, entropy in nats of the distribution that it is the best of)` is false."""
+        del worth
+
+    def read_corpus(self, texts: Iterable[list[int]]) -> None:
+        """Look these texts of its ids up, too, beside those it has."""
+        del texts
 
     def check(self, longest: int) -> None:
         """Raise `ValueError` for an option without effect on drafts of at most `longest` tokens."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, require
+from dlmdecode.speculation.diffuspec.lattice import entropy
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.frequent import (
     check_ids,
@@ -39,6 +40,7 @@ class CausalDrafter(Drafter):
     """
 
     copyable = True
+    measures_entropy = True
 
     def __init__(self, model: Any, tokenizer: Any = None, ids: Iterable[int] | None = None):
         inner = causal_model(model)
@@ -51,24 +53,30 @@ class CausalDrafter(Drafter):
         if ids is not None:
             self.drafted = check_ids(ids, self.vocab_size, self.eos_ids)
             self.model = with_rows(inner, torch.tensor(self.drafted, device=inner.device))
+        self.worth: Callable[[int, float], bool] | None = None
         self.reset()
 
     def reset(self) -> None:
         self.cached = CachedModel(self.model, role="drafter", far=True)
         self.ids: list[int] = []  # what the cache holds
 
+    def end_by(self, worth: Callable[[int, float], bool] | None) -> None:
+        self.worth = worth
+
     @torch.no_grad()
     def draft(self, prefix: list[int], length: int) -> list[int]:
-        text = list(prefix)
+        text, known = list(prefix), 0
         self.cached.keep([num_shared(self.ids, prefix[:-1])], [()])
         while len(text) < len(prefix) + length:
             self.forwards += 1
-            scores = self.cached([text], [NOTHING])[0][0]
+            scores, known = self.cached([text], [NOTHING])[0][0], len(text)
+            if self.worth and not self.worth(known - len(prefix), float(entropy(scores))):
+                break
             best = int(scores.argmax())
             text.append(best if self.drafted is None else self.drafted[best])
             if text[-1] in self.eos_ids or not self.goes_on(scores):
                 break
-        self.ids = text[:-1]
+        self.ids = text[:known]
         return text[len(prefix) :]
 
     def goes_on(self, scores: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
@@ -34,6 +34,7 @@ class Combined(Drafter):
         self.eos_ids, self.mask_id = model.eos_ids, model.mask_id
         self.draft_length = model.draft_length
         self.searched = any(part.searched for part in parts)
+        self.takes_corpus = any(part.takes_corpus for part in parts)
         self.prompt_scores = max(part.prompt_scores for part in parts)
         self.copyable = all(part.copyable for part in parts)
 
@@ -49,6 +50,11 @@ class Combined(Drafter):
     def restrict(self, allowed: Callable[[int], Tensor]) -> None:
         for part in self.parts:
             part.restrict(allowed)
+
+    def read_corpus(self, texts: Iterable[list[int]]) -> None:
+        texts = list(texts)
+        for part in self.parts:
+            part.read_corpus(texts)
 
     def check(self, longest: int) -> None:
         for part in self.parts:

@@ -12,7 +12,7 @@ from dlmdecode.checks import Count, OneOf, conform, require
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 from dlmdecode.models.quantize import KINDS
-from dlmdecode.speculation.diffuspec.lattice import TopM, top_m
+from dlmdecode.speculation.diffuspec.lattice import TopM, entropy, top_m
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
 from dlmdecode.speculation.drafters.registry import register_drafter
 
@@ -69,6 +69,7 @@ class DiffusionDrafter(Drafter):
     searched = True
     scored = True
     copyable = True
+    measures_entropy = True
 
     def __init__(
         self,
@@ -84,11 +85,16 @@ class DiffusionDrafter(Drafter):
         self.vocab_size = model.vocab_size
         cached = conform("prefix_cache", prefix_cache, bool) and model.supports_cache
         self.cache = PrefixCache(model.block_length) if cached else None
+        self.worth: Callable[[int, float], bool] | None = None
+        self.entropy = torch.empty(0)  # (K,) nats, of the last draft, where it ends by them
         self.allowed: Callable[[int], Tensor] | None = None
         self.forbidden: Tensor | None = None  # (V,) bool, ids that no draft holds; of `allowed`
 
     def restrict(self, allowed: Callable[[int], Tensor]) -> None:
         self.allowed, self.forbidden = allowed, None
+
+    def end_by(self, worth: Callable[[int, float], bool] | None) -> None:
+        self.worth = worth
 
     def check(self, longest: int) -> None:
         most = f"a step writes one draft token or more: give at most draft_length={longest}"
@@ -98,9 +104,18 @@ class DiffusionDrafter(Drafter):
         if self.cache is not None:
             self.cache = PrefixCache(self.model.block_length)
 
-    @torch.inference_mode()
     def draft(self, prefix: list[int], length: int) -> TopM:
-        """The lattice (length, M) after `prefix`, of which the model sees what fits."""
+        """The lattice (at most length, M) after `prefix`, of which the model sees what fits."""
+        top = self.lattice(prefix, length)
+        if self.worth is None:
+            return top
+        pairs = enumerate(self.entropy.tolist())
+        end = next((at for at, own in pairs if not self.worth(at, own)), length)
+        return TopM(top.ids[:end], top.log_prob[:end])
+
+    @torch.inference_mode()
+    def lattice(self, prefix: list[int], length: int) -> TopM:
+        """The best tokens of each position, and `entropy`, that of each one's distribution."""
         prefix = self.window(prefix, length)
         canvas = torch.full((length,), self.model.mask_id, device=self.model.device)
         open_ = torch.ones_like(canvas, dtype=torch.bool)
@@ -111,7 +126,10 @@ class DiffusionDrafter(Drafter):
             open_[where] = False
             if self.whole(top, open_):
                 break
+            before = self.entropy
             top = blend(top, self.top(prefix, canvas), open_)
+            if self.worth is not None:
+                self.entropy = torch.where(open_, self.entropy, before)
         return top
 
     def commits(self, confidence: Tensor, left: int) -> Tensor:
@@ -154,7 +172,10 @@ class DiffusionDrafter(Drafter):
         logits = model.head(hidden[first : first + len(canvas)]).float()
         if self.forbidden is None:
             self.forbidden = self.without_counterpart(logits.shape[-1]).to(logits.device)
-        return top_m(logits.masked_fill(self.forbidden, -torch.inf), self.num_candidates)
+        logits = logits.masked_fill(self.forbidden, -torch.inf)
+        if self.worth is not None:
+            self.entropy = entropy(logits)
+        return top_m(logits, self.num_candidates)
 
     def without_counterpart(self, size: int) -> Tensor:
         """(size,) bool: the mask, and ids that the verifier does not have."""

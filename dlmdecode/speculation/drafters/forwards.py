@@ -95,18 +95,21 @@ class FailFast(DiffusionDrafter):
         self.block: int = conform("block", block, Count)
         self.low: float = conform("low", low, Probability)
 
-    def draft(self, prefix: list[int], length: int) -> TopM:
+    def lattice(self, prefix: list[int], length: int) -> TopM:
         tops: list[TopM] = []
+        entropies: list[Tensor] = []
         text, left = list(prefix), length
         while left > 0:
-            top = super().draft(text, min(self.block, left))
+            top = super().lattice(text, min(self.block, left))
             tops.append(top)
+            entropies.append(self.entropy)
             end, size = draft_end(top, self.eos_ids), len(top.ids)
             sure = bool((top.log_prob[:end, 0].exp() >= self.low).all())
             if end < size or not sure:
                 break
             text += top.ids[:, 0].tolist()
             left -= size
+        self.entropy = torch.cat(entropies)
         return TopM(torch.cat([top.ids for top in tops]), torch.cat([top.log_prob for top in tops]))
 
 

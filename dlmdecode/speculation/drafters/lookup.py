@@ -47,6 +47,7 @@ class Hierarchy(TextDrafter):
     """
 
     copyable = False  # one text is looked up for the next
+    takes_corpus = True
 
     def __init__(
         self,
@@ -59,10 +60,13 @@ class Hierarchy(TextDrafter):
         self.longest: int = conform("longest", longest, Count)
         self.most: int = conform("most", most, Count)
         self.before, self.corpus = Pool(self.longest), Pool(self.longest)
+        super().__init__()
+        self.read_corpus(texts)
+
+    def read_corpus(self, texts: Iterable[list[int]]) -> None:
         for text in texts:
             self.corpus.start()
             self.corpus.add(text)
-        super().__init__()
 
     def reset(self) -> None:
         self.before.start()

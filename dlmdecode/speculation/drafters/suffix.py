@@ -30,6 +30,8 @@ class Suffix(TextDrafter):
         matched: tokens of the last draft's match.
     """
 
+    takes_corpus = True
+
     def __init__(
         self,
         texts: Iterable[list[int]] = (),
@@ -43,9 +45,13 @@ class Suffix(TextDrafter):
         self.most: int = conform("most", most, Count)
         self.others = SuffixAutomaton()
         self.matched = 0
+        super().__init__()
+        self.read_corpus(texts)
+
+    def read_corpus(self, texts: Iterable[list[int]]) -> None:
         for text in texts:
             self.remember(text)
-        super().__init__()
+        self.reset()
 
     def remember(self, text: list[int]) -> None:
         for token in (*text, BREAK):

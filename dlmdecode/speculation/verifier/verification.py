@@ -10,7 +10,8 @@ text whatever was drafted.
 For a draft that is a function of the text, hence a point mass, this is the rejection rule: keep
 draft token y with probability p(y), else write a token of p without y, renormalised. For a tree the
 walk descends with the summed probability of a node's children, the most that any lossless rule has.
-Testing y against a q that it was not sampled from is biased, and is not offered.
+Testing y against a q that it was not sampled from is biased, and is not offered. What is lossy has
+to be asked for (`acceptance.py`).
 
 The verifier's tokens are chosen one after the other, and none after the first that was not drafted:
 its logits processors and stopping criteria see the texts of plain decoding, each once and in order,
@@ -75,7 +76,12 @@ class Choices:
             if written:
                 self.ids[0, self.start + count - 1] = written[-1]
             row = self.processors(self.ids[:, : self.start + count], row.clone())  # may be written
+        self.row = row
         return int(choose(row, None if self.uniform is None else self.uniform[count : count + 1]))
+
+    def last(self, node: int) -> Tensor:
+        """The processed scores (V,) of the choice after `node`, the last that was asked for."""
+        return self.row[0] if self.best is None else self.scores[node + 1]
 
 
 def walk(
