@@ -3,6 +3,7 @@
     python benchmarks/speculation.py                          # the embedded pair
     python benchmarks/speculation.py --drafter D --verifier V --prompts prompts.txt
     python benchmarks/speculation.py --dtype bfloat16         # how many texts differ
+    python benchmarks/speculation.py --batch 8                # verified together
 
 Every row but the lossy one writes the same text (the last column counts those that differ), prompt
 after prompt. In bfloat16 a verifier's logits depend on how many positions a forward has, and
@@ -28,6 +29,7 @@ from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import load
 from dlmdecode.speculation import (
     AdaptiveLength,
+    CausalDrafter,
     CostLength,
     DiffusionDrafter,
     FailFast,
@@ -44,18 +46,21 @@ from dlmdecode.speculation import (
     speculate,
 )
 from dlmdecode.speculation.diffuspec.counting import build
+from dlmdecode.speculation.drafters.frequent import frequent_ids
 
 COUNTED = ("new_tokens", "verifier_forwards", "drafter_forwards", "seconds", "search_seconds")
 COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens")
+COUNTED += ("steps",)
 CPU = "cpu_seconds"
 ALONE = "verifier alone"
-Run = Callable[[torch.Tensor], tuple[list[int], dict[str, Any]]]
+Prompts = list[torch.Tensor]
+Run = Callable[[Prompts], tuple[list[list[int]], dict[str, Any]]]
 
 
 def plain(verifier: Any, length: int, **options: Any) -> Run:
-    """Transformers' own generate, its forwards counted."""
+    """Transformers' own generate, prompt after prompt, its forwards counted."""
 
-    def run(ids: torch.Tensor) -> tuple[list[int], dict[str, Any]]:
+    def run(prompts: Prompts) -> tuple[list[list[int]], dict[str, Any]]:
         calls = 0
 
         def count(*_: Any) -> None:
@@ -64,25 +69,31 @@ def plain(verifier: Any, length: int, **options: Any) -> Run:
 
         hook = verifier.model.register_forward_pre_hook(count)
         began = time.perf_counter()
-        out = verifier.model.generate(
-            ids[None],
-            attention_mask=torch.ones_like(ids)[None],
-            do_sample=False,
-            max_new_tokens=length,
-            **options,
-        )[0]
+        texts = [
+            verifier.model.generate(
+                ids[None],
+                attention_mask=torch.ones_like(ids)[None],
+                do_sample=False,
+                max_new_tokens=length,
+                **options,
+            )[0].tolist()
+            for ids in prompts
+        ]
         seconds = time.perf_counter() - began
         hook.remove()
-        new = len(out) - len(ids)
-        return out.tolist(), {"new_tokens": new, "verifier_forwards": calls, "seconds": seconds}
+        new = sum(map(len, texts)) - sum(map(len, prompts))
+        return texts, {"new_tokens": new, "verifier_forwards": calls, "seconds": seconds}
 
     return run
 
 
 def drafted(drafter: Any, verifier: Any, length: int, **options: Any) -> Run:
-    def run(ids: torch.Tensor) -> tuple[list[int], dict[str, Any]]:
-        out = speculate(drafter, verifier, ids, max_new_tokens=length, **options)
-        return out.sequences[0].tolist(), out.stats
+    def run(prompts: Prompts) -> tuple[list[list[int]], dict[str, Any]]:
+        out = speculate(drafter, verifier, prompts, max_new_tokens=length, **options)
+        rows = zip(out.sequences.tolist(), prompts, out.new_tokens, strict=True)
+        return [row[: len(ids) + new] for row, ids, new in rows], out.stats | {
+            "steps": len(out.trace)
+        }
 
     return run
 
@@ -118,6 +129,11 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     yield "fused: path search, suffix", drafted(fused, verifier, length, **cps)
     yield "suffix or threshold", drafted(Switch(ThresholdDrafter(drafter)), verifier, length, **cps)
     yield from without_model(verifier, length)
+    model, tokenizer = verifier.model, verifier.tokenizer
+    for count in arguments.frequent if isinstance(proxy, NGram) else ():
+        cut = CausalDrafter(model, tokenizer, frequent_ids(proxy, verifier.vocab_size, count))
+        how = {"draft_length": fixed}
+        yield f"the verifier, {count} ids", drafted(cut, verifier, length, **how)
 
 
 def without_model(verifier: Any, length: int) -> Any:
@@ -152,10 +168,13 @@ def main() -> None:
     add("--prompts", type=Path, help="one prompt per line; without it, arithmetic problems")
     add("--proxy", help="n-gram file; without it, training problems or the text itself")
     add("--count", type=int, default=100, help="problems")
+    add("--batch", type=int, default=1, help="prompts that are verified together")
     add("--ngram-texts", type=int, default=20_000, help="training problems for the n-gram")
     add("--ngram-order", type=int, default=3)
     add("--max-new-tokens", type=int, default=128)
     add("--draft-length", type=int, default=20)
+    help = "also the verifier as its own drafter, with a head for so many ids"
+    add("--frequent", type=int, nargs="+", default=(), metavar="N", help=help)
     add("--k-min", type=int, default=20)
     add("--k-max", type=int, default=30)
     add("--delta", type=int, default=10)
@@ -180,16 +199,18 @@ def main() -> None:
     if unknown:
         parser.error(f"--rows {sorted(unknown)}: the rows are {', '.join(runs)}")
     wanted = {ALONE, *(arguments.rows or runs)}
-    table = measure({name: run for name, run in runs.items() if name in wanted}, ids)
+    chosen = {name: run for name, run in runs.items() if name in wanted}
+    table = measure(chosen, ids, arguments.batch)
     report(table, arguments, len(prompts) - 1, str(verifier.model.dtype))
 
 
-def measure(runs: dict[str, Run], prompts: list[torch.Tensor]) -> dict[str, dict[str, float]]:
-    """Totals of each row; all rows decode a prompt before the next one is read."""
+def measure(runs: dict[str, Run], prompts: Prompts, batch: int) -> dict[str, dict[str, float]]:
+    """Totals of each row; all rows decode `batch` prompts before the next ones are read."""
     for run in runs.values():
-        run(prompts[0])  # warm up
+        run(prompts[:1])  # warm up
     totals = {name: dict.fromkeys((*COUNTED, CPU), 0.0) | {"different": 0} for name in runs}
-    for ids in prompts[1:]:
+    for first in range(1, len(prompts), batch):
+        ids = prompts[first : first + batch]
         texts = {}
         for name, run in runs.items():
             began = time.process_time()
@@ -198,8 +219,9 @@ def measure(runs: dict[str, Run], prompts: list[torch.Tensor]) -> dict[str, dict
             for key in COUNTED:
                 totals[name][key] += stats.get(key, 0)
         own = texts[ALONE]
-        for name, text in texts.items():
-            totals[name]["different"] += text != own
+        for name, rows in texts.items():
+            pairs = zip(rows, own, strict=True)
+            totals[name]["different"] += sum(text != other for text, other in pairs)
     return totals
 
 
@@ -234,6 +256,9 @@ def report(
             f"draft forward of {1e3 * draft / forwards:.2f} ms"
         )
     for name, row in table.items():
+        if row["steps"] > row["verifier_forwards"]:
+            forwards = row["verifier_forwards"]
+            print(f"{name}: {row['steps']:.0f} verifications in {forwards:.0f} forwards")
         if row["different"]:
             print(f"{name}: {row['different']:.0f} of {count} texts differ from the verifier's own")
     if arguments.verifier == "tiny-ar":

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 
 from dlmdecode.evals.arithmetic import problem
-from dlmdecode.speculation import load_verifier, speculate
-from dlmdecode.speculation.loop import Loop
+from dlmdecode.speculation import load_verifier, loop, speculate
 from dlmdecode.speculation.source import Source
 from dlmdecode.speculation.verifier import cached_model
 
@@ -29,7 +28,7 @@ PARTS = {
     "draft": [(Source, "draft"), (Source, "observe")],
     "mask": [(cached_model, "tree_inputs")],
     "move": [(cached_model, "move")],
-    "step": [(Loop, "__call__")],
+    "step": [(loop, "write")],
 }
 
 

@@ -54,6 +54,7 @@ SCRIPTS = {  # the same for what runs beside the command; these are slow
     "benchmarks/ops.py": "--rows 2 --vocabulary 512 --slots 4 --threads 1 --budget 0.001",
     "benchmarks/convergence.py": "--count 1 --batch 1",
     "benchmarks/speculation.py": "--count 1 --ngram-texts 20 --rows 'verifier alone'",
+    "benchmarks/overlap.py": "--count 1 --max-new-tokens 16 --drafter suffix",
     "benchmarks/speculation_step.py": "--count 1 --max-new-tokens 16 --drafter lookup",
     "benchmarks/trace.py": "--max-new-tokens 16 --repeats 1",
     "benchmarks/quantization.py": "--limit 1 --batch-size 1 --models tiny",

@@ -274,9 +274,9 @@ def test_the_forward_is_called_by_the_names_of_the_installed_transformers():
     inputs = step_inputs(model, PROMPT[None], 0, cached.cache)
     assert inputs[CACHE] is cached.cache
     with torch.no_grad():
-        whole = cached(PROMPT.tolist(), Draft.chain([]))
-        cached.keep(4)
-        again = cached(PROMPT.tolist()[:4] + [3, 4], Draft.chain([6]))
+        [whole] = cached([PROMPT.tolist()], [Draft.chain([])])
+        cached.keep([4], [()])
+        [again] = cached([PROMPT.tolist()[:4] + [3, 4]], [Draft.chain([6])])
         direct = model(torch.tensor([PROMPT.tolist()[:4] + [3, 4, 6]])).logits[0, -2:]
     assert whole.shape == (1, 320)
     assert torch.allclose(again, direct, atol=1e-5)

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 from speculation_toys import llama
 
 from dlmdecode.decoding.noise import uniform
-from dlmdecode.speculation import Draft, Drafter, TopM, loop
+from dlmdecode.speculation import Draft, Drafter, TopM, row
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.verifier.verification import Choices, Verdict, choose, walk
 
@@ -124,8 +124,8 @@ def test_the_same_check_fails_when_the_published_rule_is_swapped_in(toy, monkeyp
         whole = next((i for i in range(1, len(written)) if ends(written[:i])), len(written))
         return Verdict(list(range(accepted)), written[:whole], ends(written[:whole]))
 
-    monkeypatch.setattr(loop, "Choices", lambda scores, _, __, rows: (scores, rows))
-    monkeypatch.setattr(loop, "walk", swapped)
+    monkeypatch.setattr(row, "Choices", lambda scores, _, __, rows: (scores, rows))
+    monkeypatch.setattr(row, "walk", swapped)
     assert histogram(*toy) < LIMIT
 
 

@@ -84,7 +84,7 @@ def test_models_that_cannot_compute_a_tree_are_given_its_first_chain():
     one.config._attn_implementation = "flash_attention_2"
     assert not takes_trees(one)
     tree = Draft([7, 8, 9, 9], [-1, -1, 1, 0])
-    assert CachedModel(model_of("bloom")).fits(3, tree) == Draft.chain([7, 9])
+    assert CachedModel(model_of("bloom")).fits(0, 3, tree) == Draft.chain([7, 9])
 
 
 def test_a_model_that_passes_over_the_mask_is_found_out():
@@ -134,8 +134,8 @@ def test_a_node_has_the_logits_of_a_plain_forward_over_its_path(family, kind):
     draft = Draft([choice.randrange(300) for _ in range(size)], parent)
     cached, text = CachedModel(model), PROMPT.tolist()
     for known in (0, 4):
-        cached.keep(known)
-        scores = cached(text, draft)
+        cached.keep([known], [()])
+        [scores] = cached([text], [draft])
         for node in range(-1, size):
             path, at = [], node
             while at >= 0:
@@ -152,13 +152,13 @@ def test_after_a_branch_was_accepted_the_cache_holds_its_text(family):
     draft = Draft([7, 8, 9, 10, 11, 12], [-1, -1, 0, 1, 3, 1])
     for path in ([], [0], [0, 2], [1], [1, 3, 4], [1, 5]):
         cached = CachedModel(model)
-        cached(text, draft)
-        cached.keep(len(text), path)
+        cached([text], [draft])
+        cached.keep([len(text)], [path])
         longer = text + [draft.token[node] for node in path] + [3]
         for after in (Draft.chain([6, 2]), Draft([6, 2, 2], [-1, -1, 0])):
-            again = cached(longer, after)
-            assert torch.allclose(again, CachedModel(model)(longer, after), atol=1e-4)
-            cached.keep(len(longer) - 1)
+            [again], [fresh] = (one([longer], [after]) for one in (cached, CachedModel(model)))
+            assert torch.allclose(again, fresh, atol=1e-4)
+            cached.keep([len(longer) - 1], [()])
 
 
 class Fixed(Drafter):
@@ -232,7 +232,7 @@ def biased(draft, chosen, ends):
 
 @pytest.mark.parametrize("drafts", DRAFTERS)
 def test_the_same_check_fails_for_the_biased_rule(toy, drafts, monkeypatch):
-    monkeypatch.setattr("dlmdecode.speculation.loop.walk", biased)
+    monkeypatch.setattr("dlmdecode.speculation.row.walk", biased)
     assert frequencies(*toy, DRAFTERS[drafts], 250) < LIMIT
 
 

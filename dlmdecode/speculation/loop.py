@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import NoneType
 from typing import Any
@@ -18,24 +18,23 @@ import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, NonNegative, conform, require
-from dlmdecode.decoding.noise import streams, uniform
+from dlmdecode.decoding.noise import streams
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.settings import Seed
-from dlmdecode.speculation.drafters import Observation
+from dlmdecode.speculation.drafters import Drafter
 from dlmdecode.speculation.result import Speculation, Step
+from dlmdecode.speculation.row import Row, write
 from dlmdecode.speculation.source import Source, resolve_source
 from dlmdecode.speculation.streaming import Streaming
-from dlmdecode.speculation.tree import Draft
-from dlmdecode.speculation.verifier.acceptance import (
-    TypicalAcceptance,
-    TypicalChoices,
-    resolve_acceptance,
-)
-from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
+from dlmdecode.speculation.verifier.acceptance import TypicalAcceptance, resolve_acceptance
+from dlmdecode.speculation.verifier.cached_model import takes_batches
+from dlmdecode.speculation.verifier.facts import causal_model
 from dlmdecode.speculation.verifier.options import check_options, text_options
-from dlmdecode.speculation.verifier.verification import Choices, walk
 from dlmdecode.speculation.verifier.verifier import pad, resolve_verifier
 from dlmdecode.trace.verifications import SpeculationFile
+
+MASK = 2**26  # numbers in the mask of a first forward over several prompts
+OWN = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")  # may remember a text
 
 
 def speculate(
@@ -50,6 +49,7 @@ def speculate(
     draft_length: Any = None,
     seed: int | None = None,
     draft_steps: int = 1,
+    batch_size: int | None = None,
     acceptance: Any = "exact",
     vocabulary: Any = "auto",
     tokenizer: Any = None,
@@ -77,6 +77,7 @@ def speculate(
             settings; None takes the drafter's own, which is "adaptive" where it says nothing.
         seed: key of all randomness, 0 if None; a row's text depends on seed and prompt only.
         draft_steps: denoising steps per draft of a diffusion language model.
+        batch_size: rows that one forward of the verifier is over; None takes all where it can.
         acceptance: "exact"; "typical", or a `TypicalAcceptance` with other settings, lets drafted
             tokens stand that the verifier did not choose but finds likely, greedy and sampled
             (Medusa, arXiv 2401.10774): longer drafts stand, and the text is no longer its own.
@@ -92,9 +93,11 @@ def speculate(
             `stop_strings`, `repetition_penalty`, `guidance_scale`, `eos_token_id`,
             `logits_processor`, `stopping_criteria`, … Those of its generation_config count too.
 
-    Rows are decoded one after the other and do not depend on each other. Equality with plain
-    decoding is exact where the verifier's logits do not depend on how many positions one forward
-    computes; in bfloat16 they do in the last bits, and near-ties may fall otherwise.
+    Rows do not depend on each other. They are decoded one after the other where the drafter learns
+    from one text for the next, where logits processors or stopping criteria of one's own may, and
+    where the verifier takes no mask and positions. Equality with plain decoding is exact where the
+    verifier's logits do not depend on how many positions and rows one forward computes; in bfloat16
+    they do in the last bits, and near-ties may fall otherwise.
 
     Raises:
         FileNotFoundError: a name that is neither a drafter's nor a model's.
@@ -116,119 +119,85 @@ def speculate(
     check_context(prompts, max_new_tokens, verifier)
     drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
     source = resolve_source(drafter, verifier, *drafting)
+    why = apart(source.drafter, verifier.model, options)
+    size = group_size(batch_size, prompts, why)
     rule = resolve_acceptance(acceptance, source.lengths.longest)
     options = text_options(options, config, verifier.tokenizer) | {"do_sample": temperature > 0}
     if temperature > 0:
         options["temperature"] = temperature
-    before = source.drafter.forwards
     began = time.perf_counter()
-    loops = []
+    generate = partial(verifier.model.generate, max_new_tokens=max_new_tokens, **options)
+    keys = list(streams(prompts, key)) if temperature > 0 else [None] * len(prompts)
     named = {"drafter": type(source.drafter).__name__, "verifier": type(verifier.model).__name__}
     with shown, SpeculationFile(trace, verifier.tokenizer, prompts, named, shown.step) as file:
         shown.begin(prompts)
-        for row, (ids, noise) in enumerate(zip(prompts, streams(prompts, key), strict=True)):
-            loop = Loop(row, source.start(), noise if temperature > 0 else None, file.step, rule)
-            verifier.model.generate(
-                ids[None],
-                attention_mask=torch.ones_like(ids)[None],
-                max_new_tokens=max_new_tokens,
-                custom_generate=loop,
-                **options,
-            )
-            loops.append(loop)
-        stats = summary(loops, time.perf_counter() - began)
-        stats["drafter_forwards"] = source.drafter.forwards - before
+        rows, forwards = written(source, generate, prompts, keys, size, rule, file.step)
+        stats = summary(rows, forwards, time.perf_counter() - began)
         stats["lossless"] = rule is None
-        rows = [torch.tensor(loop.tokens, device=verifier.device) for loop in loops]
+        texts = [torch.tensor(row.text, device=verifier.device) for row in rows]
         out = Speculation(
-            pad(rows, verifier, options),
-            verifier.decode(rows, prompts),
-            [len(row) - len(ids) for row, ids in zip(rows, prompts, strict=True)],
+            pad(texts, verifier, options),
+            verifier.decode(texts, prompts),
+            [len(text) - len(ids) for text, ids in zip(texts, prompts, strict=True)],
             stats,
-            [step for loop in loops for step in loop.steps],
+            [step for row in rows for step in row.steps],
         )
         file.end(out)
     return out
 
 
-class Loop:
-    """The decoding loop that transformers' `generate` calls, for one row."""
-
-    def __init__(
-        self,
-        row: int,
-        source: Source,
-        key: Tensor | None,
-        on_step: Callable[[Step], None] | None,
-        rule: TypicalAcceptance | None = None,
-    ):
-        self.row, self.source, self.key, self.on_step = row, source, key, on_step
-        self.rule = rule
-        self.tokens: list[int] = []
-        self.steps: list[Step] = []
-        self.forwards, self.verify_seconds = 0, 0.0
-
-    def __call__(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        del kwargs, generation_config  # their cache is not one that can be rewound
-        self.tokens = text = input_ids[0].tolist()
-        cached = CachedModel(model)
-        ending = Ending(stopping_criteria, input_ids.device)
-        done = False
-        while not done:
-            room = min(ending.max_length - len(text) - 1, cached.room(len(text)))
-            length = int(min(self.source.lengths.length, room))
-            draft, generated = self.source.draft(text, length)
-            began = time.perf_counter()
-            draft = cached.fits(len(text), draft)
-            before = 0 if cached.calls else self.source.drafter.prompt_scores
-            read, scores = cached(text, draft, before).tensor_split([-len(draft) - 1])
-            chosen: Any = Choices(scores, text, logits_processor, self.noise(len(draft)))
-            if self.rule is not None:
-                chosen = TypicalChoices(chosen, draft, self.rule)
-            path, written, done = walk(draft, chosen, partial(ending, text))
-            cached.keep(len(text), path)
-            seconds = time.perf_counter() - began
-            self.verify_seconds += seconds
-            self.source.observe(Observation(text, draft, scores, path, written, seconds, read))
-            text += written
-            self.source.lengths.update(generated, len(path))
-            self.record(length, draft, path, written)
-        self.forwards = cached.calls
-        return torch.tensor([self.tokens], device="cpu")
-
-    def noise(self, length: int) -> Tensor | None:
-        """Random numbers of the next length + 1 positions."""
-        if self.key is None:
-            return None
-        start = len(self.tokens)
-        position = torch.arange(start, start + length + 1, device=self.key.device)
-        return uniform(self.key, position)
-
-    def record(self, length: int, draft: Draft, path: list[int], written: list[int]) -> None:
-        number, ids, parent = len(self.steps) + 1, tuple(draft.token), tuple(draft.parent)
-        more = len(path), tuple(written), parent, tuple(path)
-        self.steps.append(Step(self.row, number, length, ids, *more))
-        if self.on_step is not None:
-            self.on_step(self.steps[-1])
+def written(
+    source: Source,
+    generate: Callable[..., Any],
+    prompts: list[Tensor],
+    keys: Sequence[Tensor | None],
+    size: int,
+    rule: TypicalAcceptance | None,
+    on_step: Callable[[Step], None],
+) -> tuple[list[Row], int]:
+    """The rows of all prompts, `size` of them written together, and the verifier's forwards; its
+    `generate` prepares what shapes a row's text."""
+    rows: list[Row] = []
+    forwards = 0
+    for first in range(0, len(prompts), size):
+        for number, ids in enumerate(prompts[first : first + size], first):
+            row = Row(number, source.start(copied=size > 1), keys[number], rule, on_step)
+            mask = torch.ones_like(ids)[None]
+            generate(ids[None], attention_mask=mask, custom_generate=row.prepare)
+            rows.append(row)
+        forwards += write(rows[first:])
+    return rows, forwards
 
 
-def summary(loops: list[Loop], seconds: float) -> dict[str, Any]:
-    """The statistics of `Speculation.stats`, but the drafter's forwards."""
-    steps = [step for loop in loops for step in loop.steps if step.draft]
+def apart(drafter: Drafter, model: Any, options: Mapping[str, Any]) -> str:
+    """Why rows cannot be written at the same time; "" if they can."""
+    if not drafter.copyable:
+        return f"{type(drafter).__name__} drafts for one text at a time"
+    own = next((name for name in OWN if options.get(name)), None)
+    if own is not None:
+        return f"{own} of your own may remember one text at a time"
+    inner = causal_model(model)
+    many = takes_batches(inner)
+    return "" if many else f"{type(inner).__name__} cannot compute rows of different lengths"
+
+
+def group_size(batch_size: int | None, prompts: list[Tensor], why: str) -> int:
+    """How many rows are verified together, given why they cannot be."""
+    asked: int | None = conform("batch_size", batch_size, Count | None)
+    require(asked in (None, 1) or not why, "batch_size", batch_size, f"{why}; leave it out")
+    most = 1 if why else max(1, MASK // max(len(ids) for ids in prompts) ** 2)
+    return min(most, len(prompts), asked or len(prompts))
+
+
+def summary(rows: list[Row], forwards: int, seconds: float) -> dict[str, Any]:
+    """The statistics of `Speculation.stats`; `forwards` are the verifier's."""
+    steps = [step for row in rows for step in row.steps if step.draft]
     drafted, accepted = sum(len(s.draft) for s in steps), sum(s.accepted for s in steps)
     histogram = [0] * (max((s.accepted for s in steps), default=-1) + 1)
     for step in steps:
         histogram[step.accepted] += 1
     mean = accepted / max(len(steps), 1)
-    total = sum(len(step.written) for loop in loops for step in loop.steps)
+    total = sum(len(step.written) for row in rows for step in row.steps)
     return {
         "mean_accepted_tokens": mean,
         "mean_acceptance_length": mean + 1,
@@ -237,11 +206,12 @@ def summary(loops: list[Loop], seconds: float) -> dict[str, Any]:
         "num_spec_steps": len(steps),
         "num_draft_tokens": drafted,
         "num_accepted_draft_tokens": accepted,
-        "verifier_forwards": sum(loop.forwards for loop in loops),
+        "verifier_forwards": forwards,
+        "drafter_forwards": sum(row.source.forwards for row in rows),
         "new_tokens": total,
         "tokens_per_second": total / seconds,
         "seconds": seconds,
-        "draft_seconds": sum(loop.source.draft_seconds for loop in loops),
-        "search_seconds": sum(loop.source.search_seconds for loop in loops),
-        "verify_seconds": sum(loop.verify_seconds for loop in loops),
+        "draft_seconds": sum(row.source.draft_seconds for row in rows),
+        "search_seconds": sum(row.source.search_seconds for row in rows),
+        "verify_seconds": sum(row.verify_seconds for row in rows),
     }

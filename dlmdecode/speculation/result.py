@@ -46,9 +46,10 @@ class Speculation:
             num_draft_tokens, num_accepted_draft_tokens; draft_acceptance_rate; the mean per step
             without (mean_accepted_tokens, DiffuSpec's MAT) and with the verifier's own token
             (mean_acceptance_length); acceptance_histogram[j]: steps that accepted j tokens.
-            verifier_forwards, drafter_forwards, new_tokens, tokens_per_second, and seconds, of
-            which draft_seconds, search_seconds, verify_seconds. lossless: whether each token is
-            the verifier's own choice.
+            verifier_forwards, each over all rows that are still written where those are verified
+            together; drafter_forwards, new_tokens, tokens_per_second, and seconds, of which
+            draft_seconds, search_seconds, verify_seconds. lossless: whether each token is the
+            verifier's own choice.
         trace: every `Step`, row after row.
     """
 

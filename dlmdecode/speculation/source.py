@@ -22,7 +22,8 @@ from dlmdecode.speculation.vocabulary import SameIds, Vocabulary, match
 
 @dataclass
 class Source:
-    """Where a text's drafts come from; the seconds are those of drafts, and of searches."""
+    """Where a text's drafts come from; the seconds are those of drafts, and of searches, the
+    forwards those of the drafter."""
 
     drafter: Drafter
     vocabulary: Vocabulary
@@ -33,15 +34,17 @@ class Source:
     last_seconds: float = 0.0  # of the last draft and its search
     draft_seconds: float = 0.0
     search_seconds: float = 0.0
+    forwards: int = 0
 
     def __post_init__(self) -> None:
         self.drafter.reset()
         self.drafter.read_with(self.read)
         self.drafter.end_by(self.lengths.worth if self.lengths.by_entropy else None)
 
-    def start(self) -> Source:
-        """The same for another text."""
-        return replace(self, lengths=self.lengths.start())
+    def start(self, copied: bool = False) -> Source:
+        """The same for another text, with a drafter of its own where that is `copied`."""
+        drafter = self.drafter.copied() if copied else self.drafter
+        return replace(self, drafter=drafter, lengths=self.lengths.start())
 
     def draft(self, text: list[int], length: int) -> tuple[Draft, int]:
         """A draft of at most `length` verifier ids, and the tokens before its first EOS."""
@@ -52,8 +55,9 @@ class Source:
         prefix = self.vocabulary.to_drafter(text)
         if not prefix:  # nothing of the text means anything to the drafter
             return Draft.chain([]), 0
-        searched = self.search_seconds
+        searched, forwards = self.search_seconds, self.drafter.forwards
         proposed = self.drafter.draft(prefix, length)
+        self.forwards += self.drafter.forwards - forwards
         draft = self.read(proposed, prefix)
         if self.lengths.cuts and draft.log_prob is not None:
             draft = self.lengths.cut(draft)

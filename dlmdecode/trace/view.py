@@ -140,10 +140,11 @@ def denoising(run: Run, row: int) -> Iterator[dict[str, Any]]:
 
 def verifying(run: Run, row: int) -> Iterator[dict[str, Any]]:
     """The verifications of a text, as steps that write behind each other."""
-    at, began = 0, 0.0
+    at = 0
     own = [step for step in run.steps if step["row"] == row]
-    before = [step["seconds"] for step in run.steps if step["row"] < row]
-    began = max(before, default=0.0)
+    later = run.steps[run.steps.index(own[0]) :] if own else []
+    ended = {step["row"] for step in run.steps} - {step["row"] for step in later}
+    began = max((step["seconds"] for step in run.steps if step["row"] in ended), default=0.0)
     for step in own:
         rules = ["accepted draft"] * step["accepted"] + ["verifier"]
         words = step["written"]

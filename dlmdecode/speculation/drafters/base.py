@@ -11,6 +11,7 @@ wrong, random or learnt from what was seen before.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ class Drafter(ABC):
         draft_length: the rule of draft lengths where `speculate` is given none.
         prompt_scores: at most after how many tokens of a prompt's end, the last one left out,
             `observe` is shown the verifier's logits, too.
+        copyable: copies of it, once `reset`, draft for texts that are written at the same time;
+            else the rows of a batch are written one after the other.
         forwards: of its model, over all drafts.
     """
 
@@ -73,6 +76,7 @@ class Drafter(ABC):
     measures_entropy: bool = False
     draft_length: Any = "adaptive"
     prompt_scores: int = 0
+    copyable: bool = False
     forwards: int = 0
 
     @abstractmethod
@@ -89,6 +93,10 @@ class Drafter(ABC):
 
     def reset(self) -> None:  # noqa: B027  (a default, no demand)
         """A new text begins: forget what would make its drafts depend on the one before."""
+
+    def copied(self) -> Drafter:
+        """A copy, to be `reset`; a model's weights are shared."""
+        return copy.copy(self)
 
     def restrict(self, allowed: Callable[[int], Tensor]) -> None:
         """Learn which ids are worth drafting: `allowed(size)` is (size,) bool, for ids 0 to

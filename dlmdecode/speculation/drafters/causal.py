@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import require
+from dlmdecode.checks import Count, require
 from dlmdecode.speculation.diffuspec.lattice import entropy
 from dlmdecode.speculation.drafters.base import Drafter, num_shared
+from dlmdecode.speculation.drafters.frequent import (
+    check_ids,
+    frequent_ids,
+    read_ngram,
+    with_rows,
+)
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import CachedModel
@@ -23,19 +29,30 @@ NOTHING = Draft.chain([])
 class CausalDrafter(Drafter):
     """A small autoregressive transformers model, greedy, with its own key/value cache.
 
+    Args:
+        model: a transformers causal LM.
+        tokenizer: its own.
+        ids: those that it drafts, beside EOS, by a head of their rows alone (FR-Spec, arXiv
+            2502.14856); see `frequent_ids`. None drafts any.
+
     Raises:
-        ValueError: a model whose cache cannot be rewound.
+        ValueError: a model whose cache cannot be rewound; ids as in `check_ids` and `with_rows`.
     """
 
+    copyable = True
     measures_entropy = True
 
-    def __init__(self, model: Any, tokenizer: Any = None):
+    def __init__(self, model: Any, tokenizer: Any = None, ids: Iterable[int] | None = None):
         inner = causal_model(model)
         fix = "give a transformers causal LM"
         require(inner is not None, "drafter", type(model).__name__, fix)
         self.model, self.tokenizer = inner.eval(), tokenizer
         self.vocab_size = inner.get_input_embeddings().num_embeddings
         self.eos_ids = eos_ids(inner)
+        self.drafted: list[int] | None = None  # the ids of its head's rows
+        if ids is not None:
+            self.drafted = check_ids(ids, self.vocab_size, self.eos_ids)
+            self.model = with_rows(inner, torch.tensor(self.drafted, device=inner.device))
         self.worth: Callable[[int, float], bool] | None = None
         self.reset()
 
@@ -49,13 +66,14 @@ class CausalDrafter(Drafter):
     @torch.no_grad()
     def draft(self, prefix: list[int], length: int) -> list[int]:
         text, known = list(prefix), 0
-        self.cached.keep(num_shared(self.ids, prefix[:-1]))
+        self.cached.keep([num_shared(self.ids, prefix[:-1])], [()])
         while len(text) < len(prefix) + length:
             self.forwards += 1
-            scores, known = self.cached(text, NOTHING)[0], len(text)
+            scores, known = self.cached([text], [NOTHING])[0][0], len(text)
             if self.worth and not self.worth(known - len(prefix), float(entropy(scores))):
                 break
-            text.append(int(scores.argmax()))
+            best = int(scores.argmax())
+            text.append(best if self.drafted is None else self.drafted[best])
             if text[-1] in self.eos_ids or not self.goes_on(scores):
                 break
         self.ids = text[:known]
@@ -68,7 +86,14 @@ class CausalDrafter(Drafter):
 
 
 @register_drafter("causal", paper="arXiv 2211.17192")
-def causal(model: str) -> CausalDrafter:
-    """A small causal language model: name, hub id, folder or .gguf file."""
+def causal(model: str, frequent: Count | None = None, ngram: str | None = None) -> CausalDrafter:
+    """A small causal language model: name, hub id, folder or .gguf file. With frequent=N its head
+    is for the N ids alone that are the most frequent of an n-gram file."""
+    given = (frequent is None) == (ngram is None)
+    require(given, "frequent", frequent, f"it goes with ngram=FILE, which is {ngram!r}")
     loaded = load_verifier(model)
-    return CausalDrafter(loaded.model, loaded.tokenizer)
+    if frequent is None or ngram is None:
+        return CausalDrafter(loaded.model, loaded.tokenizer)
+    counted = read_ngram(ngram, loaded.tokenizer)
+    ids = frequent_ids(counted, loaded.vocab_size, frequent)
+    return CausalDrafter(loaded.model, loaded.tokenizer, ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 
 from torch import Tensor
@@ -35,6 +36,12 @@ class Combined(Drafter):
         self.searched = any(part.searched for part in parts)
         self.takes_corpus = any(part.takes_corpus for part in parts)
         self.prompt_scores = max(part.prompt_scores for part in parts)
+        self.copyable = all(part.copyable for part in parts)
+
+    def copied(self) -> Drafter:
+        other = copy.copy(self)
+        other.parts = tuple(part.copied() for part in self.parts)
+        return other
 
     def reset(self) -> None:
         for part in self.parts:
@@ -106,15 +113,16 @@ class Switch(Combined):
     """
 
     def __init__(self, drafter: Drafter, retrieval: Suffix | None = None, at_least: Count = 5):
-        self.retrieval = retrieval or Suffix()
-        super().__init__(drafter, self.retrieval)
+        super().__init__(drafter, retrieval or Suffix())
         self.at_least: int = conform("at_least", at_least, Count)
 
     def draft(self, prefix: list[int], length: int) -> Proposal:
-        found = self.ask(self.retrieval, prefix, length)
-        if self.retrieval.matched >= self.at_least and found:
+        drafter, retrieval = self.parts
+        assert isinstance(retrieval, Suffix)
+        found = self.ask(retrieval, prefix, length)
+        if retrieval.matched >= self.at_least and found:
             return found
-        return self.ask(self.parts[0], prefix, length)
+        return self.ask(drafter, prefix, length)
 
 
 def part(spec: str) -> Drafter:

@@ -68,6 +68,7 @@ class DiffusionDrafter(Drafter):
 
     searched = True
     scored = True
+    copyable = True
     measures_entropy = True
 
     def __init__(

@@ -36,6 +36,7 @@ class LayerSkip(CausalDrafter):
     """
 
     draft_length = 12
+    copyable = False  # its layers are searched once
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class Hierarchy(TextDrafter):
         most: tokens of the longest continuation.
     """
 
+    copyable = False  # one text is looked up for the next
     takes_corpus = True
 
     def __init__(

@@ -45,6 +45,7 @@ class ObservedNGrams(Drafter):
         self.depth: int = conform("depth", depth, Count)
         self.candidates: int = conform("candidates", candidates, Count)
         self.keep: bool = conform("keep", keep, bool)
+        self.copyable = not self.keep
         self.seen: dict[tuple[int, ...], tuple[list[int], list[float]]] = {}
 
     def reset(self) -> None:

@@ -35,6 +35,7 @@ class Recycling(Drafter):
         self.nodes: int = conform("nodes", nodes, Count)
         self.depth: int = conform("depth", depth, Count)
         self.keep: bool = conform("keep", keep, bool)
+        self.copyable = not self.keep
         self.best: np.ndarray | None = None  # (V + 1, 8), -1 where nothing is known, as of id V
 
     def reset(self) -> None:

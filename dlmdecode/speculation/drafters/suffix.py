@@ -40,6 +40,7 @@ class Suffix(TextDrafter):
         most: Count = 24,
     ):
         self.keep: bool = conform("keep", keep, bool)
+        self.copyable = not self.keep
         self.factor: int = conform("factor", factor, Natural)
         self.most: int = conform("most", most, Count)
         self.others = SuffixAutomaton()

@@ -11,14 +11,15 @@ from dlmdecode.speculation.tree import Draft
 class TextDrafter(Drafter):
     """Is given each token of a text once. A subclass has `begin`, `grow` and `guess`."""
 
+    copyable = True
+
     def __init__(self) -> None:
         self.ids: list[int] = []  # what it has read
         self.begin()
 
     def reset(self) -> None:
-        if self.ids:
-            self.ids = []
-            self.begin()
+        self.ids = []
+        self.begin()
 
     def draft(self, prefix: list[int], length: int) -> list[int] | Draft:
         if prefix[: len(self.ids)] != self.ids:  # another text, or one that was cut
