@@ -34,17 +34,27 @@ coverage: install
 	$(BIN)/python -m pytest --numprocesses auto --cov=dlmdecode --cov=samplers --cov=evals --cov-report=term
 
 # the oldest releases that pyproject.toml allows
-test-oldest:
-	test -x $(VENV)-oldest/bin/python || $(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/pip install -qq --upgrade $(BUILD)
-	$(VENV)-oldest/bin/pip install -qq $$($(VENV)-oldest/bin/python tests/oldest.py)
+test-oldest: $(VENV)-oldest/installed
 	$(MAKE) test-core VENV=$(VENV)-oldest
 
+$(VENV)-oldest/installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -qq --upgrade $(BUILD)
+	$(@D)/bin/pip install -qq $$($(@D)/bin/python tests/oldest.py)
+	touch $@
+
 # the newest releases that pyproject.toml allows
-test-latest:
-	test -x $(VENV)-latest/bin/python || $(PYTHON) -m venv $(VENV)-latest
-	$(VENV)-latest/bin/pip install -qq --upgrade $(BUILD) torch transformers
+test-latest: $(VENV)-latest/installed
 	$(MAKE) test-core VENV=$(VENV)-latest
+
+$(VENV)-latest/installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -qq --upgrade $(BUILD) torch transformers
+	touch $@
+
+# what both of them begin with
+.PHONY: environments
+environments: $(VENV)-oldest/installed $(VENV)-latest/installed
 
 # a wheel, so that the checkout keeps the extension it has; warnings of old releases are no failure
 .PHONY: test-core

@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dlmdecode.evals.arithmetic import final_answer
 from training.data import Batches
+from training.muon import Muon
 from training.problems.arithmetic import problem
 from training.problems.functions import exercise
 
@@ -72,10 +73,7 @@ def optimizers(model: nn.Module, config: dict[str, Any]) -> list[torch.optim.Opt
     )
     if not matrices:
         return [adam]
-    muon = torch.optim.Muon(
-        matrices, lr=config["lr"], weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-    )
-    return [adam, muon]
+    return [adam, Muon(matrices, lr=config["lr"], weight_decay=0.01)]
 
 
 class Run:
