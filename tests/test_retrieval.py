@@ -151,6 +151,49 @@ def test_recycling_draws_the_tree_of_what_was_thought_of():
     assert len(drafter.draft([3], 9)) == 0
 
 
+def random_tree(choice, letters, paths):
+    def path():
+        return [choice.randrange(letters) for _ in range(choice.randint(1, 5))]
+
+    tree = Draft.joined([path() for _ in range(paths)])
+    return tree.only(tree.depth_first()), [path() for _ in range(paths)]
+
+
+def test_paths_behind_a_tree_are_joined_to_its_own():
+    choice = random.Random(0)
+    for _ in range(40):
+        tree, paths = random_tree(choice, 3, choice.randint(0, 6))
+        assert tree.with_paths(paths) == Draft.joined([*tree.paths(), *paths])
+    assert Draft.chain([1, 2], [-0.1, -0.1]).with_paths([]) == Draft.chain([1, 2])
+
+
+def test_what_is_learnt_is_that_of_row_after_row():
+    choice, size = random.Random(1), 9
+    generator = torch.Generator().manual_seed(1)
+    recycling, ngrams = Recycling(), ObservedNGrams(order=3, candidates=2)
+    table, after, text = {}, {}, [4, 8]
+    for begun in range(5):
+        tree, _ = random_tree(choice, size + 2, 6)  # two ids that the verifier does not know
+        before = torch.randn(0 if begun else 1, size, generator=generator)
+        scores = torch.randn(len(tree) + 1, size, generator=generator)
+        observed = Observation(text, tree, scores, [], [0], 0.0, before)
+        recycling.observe(observed)
+        ngrams.observe(observed)
+        ends = [text[: len(text) - at] for at in range(len(before), -1, -1)]
+        for token, parent in zip(tree.token, tree.parent, strict=True):
+            ends.append([*ends[len(before) + 1 + parent], token])
+        for end, row in zip(ends, [*before, *scores], strict=True):
+            table[end[-1]] = row.topk(8).indices.tolist()
+            for known in range(3):
+                after[tuple(end[-2:][known:])] = row.topk(2).indices.tolist()
+        text = [*text, choice.randrange(size)]
+    assert {one: recycling.best[one].tolist() for one in table if one < size} == {
+        one: best for one, best in table.items() if one < size
+    }
+    assert recycling.best[size].tolist() == [-1] * 8
+    assert {end: found.ids for end, found in ngrams.seen.items()} == after
+
+
 def test_recycling_grows_the_likeliest_tree_of_known_tokens():
     scores = torch.rand(40, 40, generator=torch.Generator().manual_seed(5))
     best = scores.topk(8).indices.tolist()

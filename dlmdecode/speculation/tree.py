@@ -71,12 +71,17 @@ class Draft:
     @classmethod
     def joined(cls, paths: Iterable[Sequence[int]]) -> Draft:
         """The tree of all paths; those that begin alike share their nodes."""
-        children: dict[tuple[int, int], int] = {}
+        return cls((), ()).with_paths(paths)
+
+    def with_paths(self, paths: Iterable[Sequence[int]]) -> Draft:
+        """The tree of its nodes, then of those that `paths` from the text's end add; without
+        probabilities."""
+        children = dict(self.children)
         for path in paths:
             node = -1
             for token in path:
                 node = children.setdefault((node, token), len(children))
-        return cls([token for _, token in children], [parent for parent, _ in children])
+        return Draft.known([token for _, token in children], [parent for parent, _ in children])
 
     @cached_property
     def is_chain(self) -> bool:

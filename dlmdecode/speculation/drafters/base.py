@@ -37,10 +37,14 @@ class Observation(NamedTuple):
     seconds: float = 0.0  # of the verification
     before: Tensor | None = None  # (b, V) logits after the b tokens before the text's last
 
-    def best(self, num: int) -> TopM:
-        """The `num` best tokens (b + n + 1, num) after the b tokens, the text, and each node, on
-        the CPU; ids are negative where a row has no answer."""
-        scores = self.scores if self.before is None else torch.cat([self.before, self.scores])
+    def best(self, num: int, rows: list[int] | None = None) -> TopM:
+        """The `num` best tokens (b + n + 1, num) after the b tokens, the text, and each node, or of
+        these rows, on the CPU; ids are negative where a row has no answer."""
+        scores = self.scores
+        if self.before is not None and len(self.before):
+            scores = torch.cat([self.before, scores])
+        if rows is not None:
+            scores = scores.index_select(0, torch.tensor(rows, device=scores.device))
         top = TopM(*topm(scores, min(num, scores.shape[1], FUSED)))  # every step: unchecked
         return top if scores.device.type == "cpu" else TopM(top.ids.cpu(), top.log_prob.cpu())
 

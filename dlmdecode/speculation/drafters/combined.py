@@ -98,7 +98,9 @@ class Fused(Combined):
         if isinstance(one, TopM):
             likely = set(one.ids[0].tolist())
             paths = [path for path in paths if path[0] in likely]
-        tree = Draft.joined([*self.read(one, prefix).paths(), *paths])
+        tree = self.read(one, prefix).with_paths(paths)
+        if len(tree) <= self.most:
+            return tree
         nearest = sorted(range(len(tree)), key=tree.depth.__getitem__)[: self.most]
         return tree.only(sorted(nearest))
 

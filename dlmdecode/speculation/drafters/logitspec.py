@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dlmdecode.checks import Count, conform
-from dlmdecode.speculation.diffuspec.lattice import top_m
 from dlmdecode.speculation.drafters.base import Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.drafters.text import TextDrafter
@@ -42,13 +41,12 @@ class LogitSpec(TextDrafter):
         left = self.nodes - sum(map(len, paths))
         for rank, token in enumerate(self.guesses[: max(left, 0)], 1):
             kept = next((most for ranks, most in KEPT if rank <= ranks), 1)
-            more = self.pool.after([*end, token], min(kept, length) - 1)
+            more = self.pool.after([*end, token], min(kept, length) - 1) if kept > 1 else []
             paths.append([token, *more[0]] if more else [token])
         tree = Draft.joined(paths)
         return tree.only(list(range(min(len(tree), self.nodes))))
 
     def observe(self, seen: Observation) -> None:
         row = seen.accepted[-1] + 1 if seen.accepted else 0
-        top = top_m(seen.scores[row : row + 1], min(self.nodes, seen.scores.shape[1]))
-        own = seen.written[-1]
-        self.guesses = [token for token in top.ids[0].tolist() if token != own]
+        best = seen.scores[row].topk(min(self.nodes, seen.scores.shape[1])).indices.tolist()
+        self.guesses = [token for token in best if token != seen.written[-1]]

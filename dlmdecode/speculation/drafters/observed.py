@@ -13,6 +13,23 @@ from dlmdecode.speculation.tree import Draft
 BACKOFF = log(0.4)  # for each token that an n-gram is shorter (Brants et al. 2007)
 
 
+class Distribution:
+    """The best tokens of a distribution, with their log probabilities."""
+
+    __slots__ = ("ids", "log_prob", "made")
+
+    def __init__(self, ids: list[int], log_prob: list[float]):
+        self.ids, self.log_prob = ids, log_prob
+        self.made: dict[int, Guesses] = {}
+
+    def guesses(self, fewer: int) -> Guesses:
+        """Its tokens after an n-gram that is `fewer` tokens shorter than it could be."""
+        if fewer not in self.made:
+            less, pairs = fewer * BACKOFF, zip(self.ids, self.log_prob, strict=True)
+            self.made[fewer] = [(one, own + less) for one, own in pairs]
+        return self.made[fewer]
+
+
 @register_drafter("ngram", paper="arXiv 2407.12021, 2506.04708")
 class ObservedNGrams(Drafter):
     """A tree of what the verifier thought likely after the same last tokens (ADED, arXiv
@@ -46,7 +63,7 @@ class ObservedNGrams(Drafter):
         self.candidates: int = conform("candidates", candidates, Count)
         self.keep: bool = conform("keep", keep, bool)
         self.copyable = not self.keep
-        self.seen: dict[tuple[int, ...], tuple[list[int], list[float]]] = {}
+        self.seen: dict[tuple[int, ...], Distribution] = {}
 
     def reset(self) -> None:
         if not self.keep:
@@ -61,20 +78,18 @@ class ObservedNGrams(Drafter):
             ids = (*end, *path)[-longest:] if longest else ()
             for known in range(len(ids) + 1):  # tokens that are left out
                 if (found := get(ids[known:])) is not None:
-                    fewer = known * BACKOFF
-                    return [(one, own + fewer) for one, own in zip(*found, strict=True)]
+                    return found.guesses(known)
             return ()
 
         return best_first(after, min(length, self.depth), self.nodes)
 
     def observe(self, seen: Observation) -> None:
         top, text, longest = seen.best(self.candidates), seen.text, self.order - 1
-        rows = list(zip(top.ids.numpy().tolist(), top.log_prob.numpy().tolist(), strict=True))
+        rows = list(map(Distribution, top.ids.numpy().tolist(), top.log_prob.numpy().tolist()))
         first = len(text) + len(seen.draft) + 1 - len(rows)  # tokens before the first row
         ends = [tuple(text[max(0, at - longest) : at]) for at in range(first, len(text) + 1)]
         last = len(ends)
         for token, parent in zip(seen.draft.token, seen.draft.parent, strict=True):
             ends.append((*ends[last + parent], token)[-longest:] if longest else ())
-        for end, row in zip(ends, rows, strict=True):
-            for known in range(len(end) + 1):
-                self.seen[end[known:]] = row
+        for known in range(self.order):  # tokens that are left out
+            self.seen.update(zip([end[known:] for end in ends], rows, strict=True))

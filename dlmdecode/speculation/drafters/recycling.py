@@ -58,12 +58,13 @@ class Recycling(Drafter):
         return Draft.known(token[kept], index[parent[kept]], LOG[rank[kept]])
 
     def observe(self, seen: Observation) -> None:
-        rows = seen.best(len(LOG)).ids.numpy()
-        text = seen.text[len(seen.text) + len(seen.draft) - len(rows) :]
         if self.best is None:
             self.best = np.full((seen.scores.shape[1] + 1, len(LOG)), -1)
-        ids = np.minimum((*text, *seen.draft.token), len(self.best) - 1)
-        self.best[ids, : rows.shape[1]] = rows  # of an id that is there twice, the last
+        known = 1 if seen.before is None else len(seen.before) + 1
+        ids, unknown = (*seen.text[-known:], *seen.draft.token), len(self.best) - 1
+        last = {min(one, unknown): row for row, one in enumerate(ids)}  # of those there twice
+        rows = seen.best(len(LOG), list(last.values())).ids.numpy()
+        self.best[list(last), : rows.shape[1]] = rows
         self.best[-1] = -1
 
 
