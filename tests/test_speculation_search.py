@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlmdecode import ops
+from dlmdecode.speculation.cut_length import resolve_length
 from dlmdecode.speculation.diffuspec.counting import build
 from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM, candidates
 from dlmdecode.speculation.diffuspec.lattice_tree import resolve_search
@@ -19,7 +20,7 @@ from dlmdecode.speculation.diffuspec.path_search import (
     last,
     search,
 )
-from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength, resolve_length
+from dlmdecode.speculation.draft_length import AdaptiveLength, FixedLength
 
 EOS = (9,)
 seeds = st.integers(0, 10**6)
