@@ -10,7 +10,7 @@ BUILD := pip setuptools wheel ninja packaging
 CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_generation*.py \
 	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_terminal*.py \
 	tests/test_speculation*.py \
-	tests/test_evals*.py tests/test_ops_extension.py)
+	tests/test_evals_[lrs]*.py tests/test_ops_extension.py)
 
 .PHONY: install demo test coverage test-oldest test-latest lint docs bench clean
 
