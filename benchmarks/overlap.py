@@ -14,11 +14,10 @@ the others are drafted (pre-verify) gives nothing where one forward drafts all.
 from __future__ import annotations
 
 import argparse
-import time
 from collections import defaultdict
-from typing import Any
 
 import torch
+from measure import timed
 
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.speculation import load_verifier, speculate
@@ -26,19 +25,6 @@ from dlmdecode.speculation.source import Source
 from dlmdecode.speculation.verifier.cached_model import CachedModel
 
 DRAFTERS = ["tiny", "failfast,model=tiny", "threshold,model=tiny", "suffix"]
-
-
-def timed(owner: Any, name: str, seconds: list[float]) -> None:
-    """Append the CPU time of each call of a method."""
-    inner = getattr(owner, name)
-
-    def run(*arguments: Any, **options: Any) -> Any:
-        began = time.process_time()
-        found = inner(*arguments, **options)
-        seconds.append(time.process_time() - began)
-        return found
-
-    setattr(owner, name, run)
 
 
 def main() -> None:
@@ -53,8 +39,8 @@ def main() -> None:
     verifier = load_verifier(arguments.verifier, "cpu", "float32")
     drafts: list[float] = []
     verified: list[float] = []
-    timed(Source, "draft", drafts)
-    timed(CachedModel, "__call__", verified)
+    timed(Source, "draft", drafts.append)
+    timed(CachedModel, "__call__", verified.append)
     print(f"{'drafter':24} steps  drafted again  draft/verification  in turn (s)  overlapped  gain")
     for drafter in arguments.drafter:
         total: dict[str, float] = defaultdict(float)

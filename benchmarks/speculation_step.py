@@ -11,11 +11,11 @@ accepted keys and values. The rest is the verifier's.
 from __future__ import annotations
 
 import argparse
-import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
 
 import torch
+from measure import timed
 
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.speculation import load_verifier, loop, speculate
@@ -32,18 +32,8 @@ PARTS = {
 }
 
 
-def timed(owner: Any, name: str, part: str, seconds: Counter[str]) -> None:
-    """Count the CPU time of a function of a class or a module."""
-    inner = getattr(owner, name)
-
-    def run(*arguments: Any, **options: Any) -> Any:
-        began = time.process_time()
-        try:
-            return inner(*arguments, **options)
-        finally:
-            seconds[part] += time.process_time() - began
-
-    setattr(owner, name, run)
+def adder(part: str, seconds: Counter[str]) -> Callable[[float], None]:
+    return lambda more: seconds.update({part: more})
 
 
 def main() -> None:
@@ -59,7 +49,7 @@ def main() -> None:
     seconds: Counter[str] = Counter()
     for part, functions in PARTS.items():
         for owner, name in functions:
-            timed(owner, name, part, seconds)
+            timed(owner, name, adder(part, seconds))
     print(f"{'drafter':36} steps  ms a step" + "".join(f"{part:>8}" for part in [*PARTS][:-1]))
     texts = [problem(seed).question for seed in range(arguments.count + 1)]
     for drafter in arguments.drafter:
