@@ -73,6 +73,15 @@ def test_a_prompt_that_cannot_be_decoded_is_a_line_and_the_others_go_on(decode, 
     assert code == 0 and "text" in records[0] and "give at most" in records[3]["error"]
 
 
+def test_a_prompt_may_hold_other_separators_than_line_feeds(tmp_path):
+    prompts = ["a\u2028b", "c\u0085d"]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps(p, ensure_ascii=False) for p in prompts), "utf-8")
+    assert list(batch.read_prompts(path)) == prompts
+    path.write_text("")
+    assert list(batch.read_prompts(path)) == []
+
+
 def test_several_texts_of_a_prompt_are_a_list(decode):
     _, _, _, records = decode("--num-return-sequences", "2", "--temperature", "1")
     assert all(len(record["text"]) == len(record["nfe"]) == 2 for record in records.values())

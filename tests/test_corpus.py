@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dlmdecode.commands.cli import main
+from dlmdecode.commands.corpus import read_texts
 from dlmdecode.speculation import Verifier
 from dlmdecode.speculation.drafters import Hierarchy, Suffix, resolve_drafter
 
@@ -64,6 +65,15 @@ def test_a_corpus_has_more_drafts_accepted_and_the_same_text(
         assert record["text"] == written
         counts.append(record["stats"]["verifier_forwards"])
     assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize("name", ["texts.jsonl", "texts.txt"])
+def test_a_text_may_hold_other_separators_than_line_feeds(name, tmp_path):
+    texts = ["a\u2028b", "c\u0085d"]
+    shown = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    path = tmp_path / name
+    path.write_text("\r\n".join(shown if name.endswith("jsonl") else texts), encoding="utf-8")
+    assert read_texts([path], "--corpus") == texts
 
 
 @pytest.mark.parametrize(

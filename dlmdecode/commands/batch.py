@@ -109,7 +109,8 @@ def read_prompts(path: Path) -> Iterator[Any]:
         ValueError: a line is none, named by its number.
         OSError: the file cannot be read.
     """
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    lines = path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    for number, line in enumerate(lines.split("\n") if lines else (), 1):  # not at U+2028
         value = None
         with contextlib.suppress(ValueError):
             value = json.loads(line)

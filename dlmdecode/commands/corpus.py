@@ -30,7 +30,7 @@ def lines(path: Path, argument: str) -> Iterator[str]:
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{argument}={str(path)!r}: it is not UTF-8: {error}") from error
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split("\n"), 1):  # a text may hold other separators
         if not line.strip():
             continue
         if path.suffix != ".jsonl":
