@@ -16,7 +16,7 @@ def test_the_most_frequent_ids_are_those_counted_most_often():
     ngram = build([[3, 3, 3, 1], [1, 3, 7]], 10, order=1)
     assert frequent_ids(ngram, 10, 2) == [1, 3]
     assert frequent_ids(build([[3, 1, 3, 7]], 10, order=3), 10, 3) == [1, 3, 7]
-    with pytest.raises(ValueError, match="num=10"):
+    with pytest.raises(ValueError, match="frequent=10"):
         frequent_ids(ngram, 10, 10)
 
 

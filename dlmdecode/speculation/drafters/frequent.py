@@ -14,17 +14,18 @@ from dlmdecode.speculation.diffuspec.ngram import NGram
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 
 
-def frequent_ids(ngram: NGram, vocab_size: int, num: int) -> list[int]:
-    """The `num` ids of a vocabulary that are most frequent in the texts an n-gram was built from.
+def frequent_ids(ngram: NGram, vocab_size: int, frequent: int) -> list[int]:
+    """So many ids of a vocabulary: the most frequent in the texts an n-gram was built from.
 
     Raises:
         ValueError: no fewer than the vocabulary has.
     """
-    num = conform("num", num, Count)
-    require(num < vocab_size, "num", num, f"the vocabulary has {vocab_size}: give fewer")
+    frequent = conform("frequent", frequent, Count)
+    fix = f"the vocabulary has {vocab_size}: give fewer"
+    require(frequent < vocab_size, "frequent", frequent, fix)
     alone = NGram(ngram.orders[:1], ngram.floor)
     score = alone.log_prob(np.empty((1, 0), np.int64), np.arange(vocab_size))[0]
-    return sorted(np.argsort(-score, kind="stable")[:num].tolist())
+    return sorted(np.argsort(-score, kind="stable")[:frequent].tolist())
 
 
 def check_ids(ids: Iterable[int], vocab_size: int, eos_ids: tuple[int, ...]) -> list[int]:
