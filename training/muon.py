@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are made orthogonal (Keller Jordan, 2024), in float32.
 
-`torch.optim.Muon` multiplies in bfloat16, which a CPU without bfloat16 units only imitates: there
-it took 49 % of a training step of `tiny-ar`, and 22 % of one of `tiny`.
+`torch.optim.Muon` multiplies in bfloat16, which a CPU without bfloat16 units only imitates, so that
+it takes much of a small model's step there.
 """
 
 from __future__ import annotations
