@@ -91,5 +91,5 @@ class ObservedNGrams(Drafter):
         last = len(ends)
         for token, parent in zip(seen.draft.token, seen.draft.parent, strict=True):
             ends.append((*ends[last + parent], token)[-longest:] if longest else ())
-        for known in range(self.order):  # tokens that are left out
+        for known in range(max(map(len, ends)) + 1):  # tokens that are left out
             self.seen.update(zip([end[known:] for end in ends], rows, strict=True))
