@@ -226,6 +226,14 @@ def test_ngrams_back_off_to_what_is_known():
     assert drafter.seen[8, 1] == drafter.seen[1,]
 
 
+def test_an_order_beyond_the_text_keeps_what_the_text_has():
+    whole, beyond = (ObservedNGrams(order=order) for order in (4, 2**53))
+    for drafter in (whole, beyond):
+        drafter.observe(seen([7, 8], Draft.chain([9]), [[9, 1], [2, 3]]))
+    assert whole.seen == beyond.seen
+    assert beyond.draft([7, 8], 1).token[:2] == (9, 1)
+
+
 def test_what_was_thought_of_a_prompt_is_recycled():
     before, scores = torch.zeros(2, 9), torch.zeros(1, 9)
     before[0, 5], before[1, 7], scores[0, 3] = 4.0, 4.0, 4.0  # 5 after 1, 7 after 2, 3 after 4
@@ -331,6 +339,7 @@ def test_a_diffusion_model_is_a_part_and_two_models_are_refused():
     [
         ("suffix,most=0", "^most=0"),
         ("recycling,nodes=0", "^nodes=0"),
+        ("ngram,nodes=4097", "^nodes=4097: .* at most 4096"),
         ("ngram,order=0", "^order=0"),
         ("logitspec,retrieved=0", "^retrieved=0"),
         ("hierarchy,guesses=0", "^guesses=0"),

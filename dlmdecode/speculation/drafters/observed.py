@@ -8,7 +8,7 @@ from dlmdecode.checks import Count, conform
 from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.retrieval.growing import Guesses, best_first
-from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.tree import Draft, Nodes
 
 BACKOFF = log(0.4)  # for each token that an n-gram is shorter (Brants et al. 2007)
 
@@ -35,13 +35,13 @@ class ObservedNGrams(Drafter):
     def __init__(
         self,
         order: Count = 4,
-        nodes: Count = 32,
+        nodes: Nodes = 32,
         depth: Count = 12,
         candidates: Count = 4,
         keep: bool = False,
     ):
         self.order: int = conform("order", order, Count)
-        self.nodes: int = conform("nodes", nodes, Count)
+        self.nodes: int = conform("nodes", nodes, Nodes)
         self.depth: int = conform("depth", depth, Count)
         self.candidates: int = conform("candidates", candidates, Count)
         self.keep: bool = conform("keep", keep, bool)
