@@ -216,6 +216,13 @@ def test_recycling_of_a_cycle_is_accepted_to_its_depth():
         node = tree.children[node, token]
 
 
+def test_a_depth_that_no_tree_has_is_as_good_as_the_deepest():
+    deepest, deeper = (Recycling(nodes=6, depth=depth) for depth in (24, 2**53))
+    for drafter in (deepest, deeper):
+        drafter.observe(seen([4], Draft.chain([]), [[4]]))
+    assert deepest.draft([4], 9) == deeper.draft([4], 9)
+
+
 def test_ngrams_back_off_to_what_is_known():
     drafter = ObservedNGrams(order=3, nodes=3, depth=2, candidates=2)
     drafter.observe(seen([7, 8], Draft([9, 1], [-1, -1]), [[9, 1], [2, 3], [4, 5]]))

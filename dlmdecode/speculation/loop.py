@@ -107,6 +107,8 @@ def speculate(
         TypeError: unknown option, with the closest known name.
     """
     temperature = conform("temperature", temperature, NonNegative)
+    usable = temperature == 0 or temperature >= 1e-6
+    require(usable, "temperature", temperature, "give 0, or at least 1e-6")
     key = conform("seed", 0 if seed is None else seed, Seed)
     shown = Streaming(streamer, on_step)
     path = isinstance(trace, (str, os.PathLike, NoneType))

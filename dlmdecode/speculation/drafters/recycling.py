@@ -85,5 +85,5 @@ def ranked_tree(nodes: int, depth: int) -> Ranked:
     order = likeliest.depth_first()
     tree = likeliest.only(order)
     level = np.array(tree.depth)
-    levels = [(level == one).nonzero()[0] for one in range(depth)]
+    levels = [(level == one).nonzero()[0] for one in range(level.max() + 1)]
     return Ranked(np.array(tree.token), np.array(tree.parent), np.array(order), levels)

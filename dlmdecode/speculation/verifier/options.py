@@ -65,14 +65,16 @@ def check_options(
         ValueError: what this loop does not do, what would have no effect, values out of range.
         TypeError: unknown names.
     """
-    check_mode(options, config, ONLY | CACHE_ONLY)
+    modes = ONLY | CACHE_ONLY
+    options = {k: v for k, v in options.items() if v is not None or k not in modes}
+    check_mode(options, config, modes)
     known = {*vars(config), *TEXT, *OURS}
     kept = {}
     for name, value in options.items():
         require(name not in OURS, name, value, "speculate sets it")
         if name not in known or name.startswith("_"):
             raise TypeError(f"speculate has no option {name!r}{closest(name, known)}")
-        if value is not None and name not in ONLY | CACHE_ONLY:
+        if value is not None and name not in modes:
             value = check_option(name, value, temperature, vocab_size)
         kept[name] = value
     return kept
