@@ -67,6 +67,7 @@ Count = Annotated[int, Between(1)]
 Natural = Annotated[int, Between(0)]
 NonNegative = Annotated[float, Between(0)]
 Positive = Annotated[float, Between(0, above=True)]
+Penalty = Annotated[float, Between(1e-6)]  # logits are divided by it, and stay finite
 Probability = Annotated[float, Between(0, 1)]
 PositiveProbability = Annotated[float, Between(0, 1, above=True)]
 

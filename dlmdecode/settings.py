@@ -23,7 +23,7 @@ from dlmdecode.checks import (
     Natural,
     NonNegative,
     OneOf,
-    Positive,
+    Penalty,
     PositiveProbability,
     Probability,
     conform,
@@ -106,7 +106,7 @@ class Settings:
     min_p: Probability | None = argument(
         None, "draw from the tokens at least this probable, relative to the best one"
     )
-    repetition_penalty: Positive | None = argument(
+    repetition_penalty: Penalty | None = argument(
         None,
         "logits of tokens that stand in the row, prompt included, are divided by this where they "
         "are positive and multiplied where they are negative; EOS goes free",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from transformers import GenerationConfig
 from transformers.generation.stopping_criteria import StopStringCriteria
 
-from dlmdecode.checks import Between, Natural, Positive, closest, conform, require
+from dlmdecode.checks import Between, Natural, Penalty, Positive, closest, conform, require
 
 ONE_TEXT = "speculation writes one text, token by token"
 OWN_CACHE = "speculation needs a cache that can be rewound"
@@ -45,7 +45,7 @@ TEXT: dict[str, Any] = {  # what changes the scores, or ends the text; None wher
     "no_repeat_ngram_size": Natural,
     "encoder_no_repeat_ngram_size": Natural,
     "max_time": Positive,
-    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), Positive),
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), Penalty),
     **dict.fromkeys(("guidance_scale", "exponential_decay_length_penalty", "sequence_bias")),
     **dict.fromkeys(("negative_prompt_ids", "negative_prompt_attention_mask", "bad_words_ids")),
     **dict.fromkeys(("remove_invalid_values", "renormalize_logits", "watermarking_config")),
