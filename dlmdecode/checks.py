@@ -85,6 +85,11 @@ def refuse(name: str, value: Any, fix: str) -> NoReturn:
     raise ValueError(f"{name}={shown(value)}: {fix}")
 
 
+def check_temperature(value: float) -> None:
+    """Raise `ValueError` for a temperature that logits cannot be divided by in float32."""
+    require(value == 0 or value >= 1e-6, "temperature", value, "give 0, or at least 1e-6")
+
+
 def shown(value: Any) -> str:
     """A value in a message: one short line."""
     value = plain(value)

@@ -26,6 +26,7 @@ from dlmdecode.checks import (
     Penalty,
     PositiveProbability,
     Probability,
+    check_temperature,
     conform,
     fits,
     plain,
@@ -144,8 +145,7 @@ class Settings:
                 object.__setattr__(self, name, conform(name, given, hint))
         find_policy(self.cache)
         self.check_length()
-        usable = self.temperature == 0 or self.temperature >= 1e-6
-        require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
+        check_temperature(self.temperature)
         self.check_words()
         length, block_length, steps = self.max_new_tokens, self.block_length, self.steps
         most = f"the text has max_new_tokens={length} positions: give at most these, or None"
