@@ -67,6 +67,7 @@ Count = Annotated[int, Between(1)]
 Natural = Annotated[int, Between(0)]
 NonNegative = Annotated[float, Between(0)]
 Positive = Annotated[float, Between(0, above=True)]
+Penalty = Annotated[float, Between(1e-6)]  # logits are divided by it, and stay finite
 Probability = Annotated[float, Between(0, 1)]
 PositiveProbability = Annotated[float, Between(0, 1, above=True)]
 
@@ -82,6 +83,11 @@ def require(holds: bool, name: str, value: Any, fix: str) -> None:
 def refuse(name: str, value: Any, fix: str) -> NoReturn:
     """Raise `ValueError`; where a check is made often, so that only this one words its fix."""
     raise ValueError(f"{name}={shown(value)}: {fix}")
+
+
+def check_temperature(value: float) -> None:
+    """Raise `ValueError` for a temperature that logits cannot be divided by in float32."""
+    require(value == 0 or value >= 1e-6, "temperature", value, "give 0, or at least 1e-6")
 
 
 def shown(value: Any) -> str:

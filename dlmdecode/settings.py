@@ -23,9 +23,10 @@ from dlmdecode.checks import (
     Natural,
     NonNegative,
     OneOf,
-    Positive,
+    Penalty,
     PositiveProbability,
     Probability,
+    check_temperature,
     conform,
     fits,
     plain,
@@ -106,7 +107,7 @@ class Settings:
     min_p: Probability | None = argument(
         None, "draw from the tokens at least this probable, relative to the best one"
     )
-    repetition_penalty: Positive | None = argument(
+    repetition_penalty: Penalty | None = argument(
         None,
         "logits of tokens that stand in the row, prompt included, are divided by this where they "
         "are positive and multiplied where they are negative; EOS goes free",
@@ -144,8 +145,7 @@ class Settings:
                 object.__setattr__(self, name, conform(name, given, hint))
         find_policy(self.cache)
         self.check_length()
-        usable = self.temperature == 0 or self.temperature >= 1e-6
-        require(usable, "temperature", self.temperature, "give 0, or at least 1e-6")
+        check_temperature(self.temperature)
         self.check_words()
         length, block_length, steps = self.max_new_tokens, self.block_length, self.steps
         most = f"the text has max_new_tokens={length} positions: give at most these, or None"

@@ -13,13 +13,14 @@ from typing import Any
 
 from dlmdecode.call import resolve_model
 from dlmdecode.checks import Count, Positive, conform, require
-from dlmdecode.generation import generate
+from dlmdecode.generation import generate, stream
 from dlmdecode.likelihood import Likelihood, Rows
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER
 
 BLOCK_LENGTHS = (8, 16, 32, 64)
+SHOWN = ("streamer", "on_step", "trace")  # options of `generate` that are none of `stream`
 
 
 @dataclass
@@ -77,8 +78,9 @@ def vote(
     Raises:
         ValueError: as `generate`; a single candidate; `block_length` among the options.
     """
-    lengths = tuple(block_lengths)
     fix = "give at least two candidates, each block length once"
+    require(isinstance(block_lengths, Sequence), "block_lengths", block_lengths, fix)
+    lengths = tuple(block_lengths)
     several = len(lengths) * conform("num_samples", num_samples, Count) > 1
     require(several and len(set(lengths)) == len(lengths), "block_lengths", block_lengths, fix)
     require("block_length" not in options, "block_length", options.get("block_length"),
@@ -86,6 +88,9 @@ def vote(
     require(callable(answer), "answer", answer, "give a function (text) -> answer")
     model = speaking(model)
     options["num_return_sequences"] = num_samples
+    steps = {name: value for name, value in options.items() if name not in SHOWN}
+    for length in lengths:  # each is checked before the first is decoded
+        stream(model, prompt, sampler, block_length=length, **steps)
     calls = [generate(model, prompt, sampler, block_length=n, **options) for n in lengths]
 
     def judge(rows: list[tuple[Generation, int]]) -> tuple[list[Any], int]:

@@ -245,6 +245,7 @@ BAD = {
     "a least probability without draws": ({"min_p": 0.1}, "min_p=0.1: at temperature 0"),
     "no nucleus": ({"temperature": 1, "top_p": 0}, "top_p=0"),
     "no penalty": ({"repetition_penalty": 0}, "repetition_penalty=0"),
+    "a penalty beyond float32": ({"repetition_penalty": 1e-45}, "repetition_penalty=1e-45"),
     "no tokens a step": ({"min_tokens_per_step": 0}, "min_tokens_per_step=0"),
     "copies without draws": ({"num_return_sequences": 2}, "num_return_sequences=2.*temperature"),
     "no text": ({"num_return_sequences": 0}, "num_return_sequences=0"),

@@ -106,6 +106,12 @@ def test_an_option_out_of_range_is_refused(cache, message):
         run("llada", prompts(3), cache)
 
 
+@pytest.mark.parametrize("most", [2**31 - 1, 2**53 - 1])
+def test_a_kernel_wider_than_the_text_is_as_good_as_the_widest(most):
+    widest, wider = (run("llada", prompts(6, 3), f"sparse,kernel={k}") for k in (99, most))
+    assert torch.equal(widest.sequences, wider.sequences)
+
+
 def test_dllm_does_not_go_through_layers_that_have_a_forward_of_their_own():
     model = copy.deepcopy(micro("llada"))
 

@@ -191,7 +191,8 @@ def test_what_is_learnt_is_that_of_row_after_row():
         one: best for one, best in table.items() if one < size
     }
     assert recycling.best[size].tolist() == [-1] * 8
-    assert {end: found.ids for end, found in ngrams.seen.items()} == after
+    kept = {end: [token for token, _ in found] for end, found in ngrams.seen.items()}
+    assert kept == after
 
 
 def test_recycling_grows_the_likeliest_tree_of_known_tokens():
@@ -216,6 +217,13 @@ def test_recycling_of_a_cycle_is_accepted_to_its_depth():
         node = tree.children[node, token]
 
 
+def test_a_depth_that_no_tree_has_is_as_good_as_the_deepest():
+    deepest, deeper = (Recycling(nodes=6, depth=depth) for depth in (24, 2**53))
+    for drafter in (deepest, deeper):
+        drafter.observe(seen([4], Draft.chain([]), [[4]]))
+    assert deepest.draft([4], 9) == deeper.draft([4], 9)
+
+
 def test_ngrams_back_off_to_what_is_known():
     drafter = ObservedNGrams(order=3, nodes=3, depth=2, candidates=2)
     drafter.observe(seen([7, 8], Draft([9, 1], [-1, -1]), [[9, 1], [2, 3], [4, 5]]))
@@ -224,6 +232,14 @@ def test_ngrams_back_off_to_what_is_known():
     assert drafter.draft([6, 8], 1).token == (9, 1)  # the bigram
     assert drafter.draft([1], 1).token == (4, 5)
     assert drafter.seen[8, 1] == drafter.seen[1,]
+
+
+def test_an_order_beyond_the_text_keeps_what_the_text_has():
+    whole, beyond = (ObservedNGrams(order=order) for order in (4, 2**53))
+    for drafter in (whole, beyond):
+        drafter.observe(seen([7, 8], Draft.chain([9]), [[9, 1], [2, 3]]))
+    assert whole.seen == beyond.seen
+    assert beyond.draft([7, 8], 1).token[:2] == (9, 1)
 
 
 def test_what_was_thought_of_a_prompt_is_recycled():
@@ -331,6 +347,7 @@ def test_a_diffusion_model_is_a_part_and_two_models_are_refused():
     [
         ("suffix,most=0", "^most=0"),
         ("recycling,nodes=0", "^nodes=0"),
+        ("ngram,nodes=4097", "^nodes=4097: .* at most 4096"),
         ("ngram,order=0", "^order=0"),
         ("logitspec,retrieved=0", "^retrieved=0"),
         ("hierarchy,guesses=0", "^guesses=0"),

@@ -92,6 +92,15 @@ def test_a_drafter_that_is_no_diffusion_model():
     refuses("drafter='type'", drafter=PromptLookup.__class__)
 
 
+@pytest.mark.parametrize("name", ["num_beams", "use_cache", "cache_implementation"])
+def test_a_mode_that_is_none_is_none_that_was_given(name):
+    plain, same = (
+        decode(PromptLookup(), llama(), PROMPT, max_new_tokens=4, **given).sequences
+        for given in ({}, {name: None})
+    )
+    assert torch.equal(plain, same)
+
+
 @pytest.mark.parametrize("steps", [-3, 0, 1.5, True, 2])
 def test_steps_of_a_drafter_that_takes_none(steps):
     refuses("^draft_steps=", draft_steps=steps)
@@ -142,7 +151,7 @@ def test_a_text_that_does_not_fit_the_verifier():
     refuses("max_new_tokens=1.5", max_new_tokens=1.5)
 
 
-@pytest.mark.parametrize("temperature", [-1, float("nan"), float("inf"), "hot", True])
+@pytest.mark.parametrize("temperature", [-1, 1e-45, float("nan"), float("inf"), "hot", True])
 def test_a_bad_temperature(temperature):
     refuses("temperature", temperature=temperature)
 

@@ -76,6 +76,8 @@ def test_the_likeliest_text_is_kept_and_its_scoring_counted():
     [
         (vote, {"block_lengths": (8,)}, "block_lengths"),
         (vote, {"block_lengths": (8, 8)}, "block_lengths"),
+        (vote, {"block_lengths": 8}, "block_lengths=8"),
+        (vote, {"block_lengths": (4, 999)}, "block_length=999"),
         (vote, {"block_length": 8}, "block_length"),
         (vote, {"num_samples": 2}, "num_return_sequences"),
         (vote, {"num_samples": 0}, "num_samples"),

@@ -115,6 +115,6 @@ class KeepBest(Watch):
         score = torch.einsum("nhd,nhwd->nw", mean, keys).float() / queries.shape[1]
         score = score.gather(1, outside.at.to(keys.device))
         score = score.masked_fill(~outside.real.to(keys.device), -torch.inf)
-        kernel = self.cache.kernel
+        kernel = min(self.cache.kernel, 2 * score.shape[1] - 1)  # which reaches everything
         pooled = F.max_pool1d(score[:, None], kernel, stride=1, padding=kernel // 2)[:, 0]
         return pooled.masked_fill(~outside.real.to(keys.device), -torch.inf)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import Count, NonNegative, conform, require
+from dlmdecode.checks import Count, NonNegative, check_temperature, conform, require
 from dlmdecode.decoding.noise import streams
 from dlmdecode.prompts import check_context, encode_prompts
 from dlmdecode.settings import Seed
@@ -107,6 +107,7 @@ def speculate(
         TypeError: unknown option, with the closest known name.
     """
     temperature = conform("temperature", temperature, NonNegative)
+    check_temperature(temperature)
     key = conform("seed", 0 if seed is None else seed, Seed)
     shown = Streaming(streamer, on_step)
     path = isinstance(trace, (str, os.PathLike, NoneType))

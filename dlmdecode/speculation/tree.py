@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import lt
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from torch import Tensor
 
-from dlmdecode.checks import require
+from dlmdecode.checks import Between, require
 
+Nodes = Annotated[int, Between(1, 4096)]  # of a tree: one forward sees each with all before it
 ROUNDING = 1e-3  # above 0, where a log probability of float32 may end up
 
 

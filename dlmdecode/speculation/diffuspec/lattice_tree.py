@@ -12,7 +12,7 @@ from dlmdecode.checks import Count, Probability, conform, require
 from dlmdecode.speculation.diffuspec.lattice import TopM, as_tensor, draft_end
 from dlmdecode.speculation.diffuspec.ngram import NGram
 from dlmdecode.speculation.diffuspec.path_search import BestTokens, PathSearch, Proxy, last
-from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.tree import Draft, Nodes
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LatticeTree:
         lam: weight of the drafter; 1 - lam is the n-gram's.
     """
 
-    nodes: Count = 48
+    nodes: Nodes = 48
     num_candidates: Count = 6
     lam: Probability = 0.8
 

@@ -7,7 +7,7 @@ from dlmdecode.speculation.drafters.base import Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.drafters.text import TextDrafter
 from dlmdecode.speculation.retrieval.pool import Pool
-from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.tree import Draft, Nodes
 
 LONGEST = 3  # tokens of the n-grams that are looked up
 KEPT = ((8, 4), (32, 3))  # of a guess of at most this rank, tokens with what follows it
@@ -23,8 +23,8 @@ class LogitSpec(TextDrafter):
         retrieved: tokens of what followed the text's end.
     """
 
-    def __init__(self, nodes: Count = 48, retrieved: Count = 10):
-        self.nodes: int = conform("nodes", nodes, Count)
+    def __init__(self, nodes: Nodes = 48, retrieved: Count = 10):
+        self.nodes: int = conform("nodes", nodes, Nodes)
         self.retrieved: int = conform("retrieved", retrieved, Count)
         super().__init__()
 

@@ -8,26 +8,9 @@ from dlmdecode.checks import Count, conform
 from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.retrieval.growing import Guesses, best_first
-from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.tree import Draft, Nodes
 
 BACKOFF = log(0.4)  # for each token that an n-gram is shorter (Brants et al. 2007)
-
-
-class Distribution:
-    """The best tokens of a distribution, with their log probabilities."""
-
-    __slots__ = ("ids", "log_prob", "made")
-
-    def __init__(self, ids: list[int], log_prob: list[float]):
-        self.ids, self.log_prob = ids, log_prob
-        self.made: dict[int, Guesses] = {}
-
-    def guesses(self, fewer: int) -> Guesses:
-        """Its tokens after an n-gram that is `fewer` tokens shorter than it could be."""
-        if fewer not in self.made:
-            less, pairs = fewer * BACKOFF, zip(self.ids, self.log_prob, strict=True)
-            self.made[fewer] = [(one, own + less) for one, own in pairs]
-        return self.made[fewer]
 
 
 @register_drafter("ngram", paper="arXiv 2407.12021, 2506.04708")
@@ -52,18 +35,18 @@ class ObservedNGrams(Drafter):
     def __init__(
         self,
         order: Count = 4,
-        nodes: Count = 32,
+        nodes: Nodes = 32,
         depth: Count = 12,
         candidates: Count = 4,
         keep: bool = False,
     ):
         self.order: int = conform("order", order, Count)
-        self.nodes: int = conform("nodes", nodes, Count)
+        self.nodes: int = conform("nodes", nodes, Nodes)
         self.depth: int = conform("depth", depth, Count)
         self.candidates: int = conform("candidates", candidates, Count)
         self.keep: bool = conform("keep", keep, bool)
         self.copyable = not self.keep
-        self.seen: dict[tuple[int, ...], Distribution] = {}
+        self.seen: dict[tuple[int, ...], Guesses] = {}
 
     def reset(self) -> None:
         if not self.keep:
@@ -78,18 +61,20 @@ class ObservedNGrams(Drafter):
             ids = (*end, *path)[-longest:] if longest else ()
             for known in range(len(ids) + 1):  # tokens that are left out
                 if (found := get(ids[known:])) is not None:
-                    return found.guesses(known)
+                    less = known * BACKOFF
+                    return [(one, own + less) for one, own in found] if known else found
             return ()
 
         return best_first(after, min(length, self.depth), self.nodes)
 
     def observe(self, seen: Observation) -> None:
         top, text, longest = seen.best(self.candidates), seen.text, self.order - 1
-        rows = list(map(Distribution, top.ids.numpy().tolist(), top.log_prob.numpy().tolist()))
+        pairs = zip(top.ids.numpy().tolist(), top.log_prob.numpy().tolist(), strict=True)
+        rows = [list(zip(*pair, strict=True)) for pair in pairs]
         first = len(text) + len(seen.draft) + 1 - len(rows)  # tokens before the first row
         ends = [tuple(text[max(0, at - longest) : at]) for at in range(first, len(text) + 1)]
         last = len(ends)
         for token, parent in zip(seen.draft.token, seen.draft.parent, strict=True):
             ends.append((*ends[last + parent], token)[-longest:] if longest else ())
-        for known in range(self.order):  # tokens that are left out
+        for known in range(max(map(len, ends)) + 1):  # tokens that are left out
             self.seen.update(zip([end[known:] for end in ends], rows, strict=True))

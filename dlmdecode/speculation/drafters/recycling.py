@@ -11,7 +11,7 @@ from dlmdecode.checks import Count, conform
 from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.retrieval.growing import grown
-from dlmdecode.speculation.tree import Draft
+from dlmdecode.speculation.tree import Draft, Nodes
 
 # how often the r-th best token of a token's last row is the one that follows it
 LOG = np.log([0.55, 0.13, 0.07, 0.05, 0.035, 0.025, 0.02, 0.015])
@@ -31,8 +31,8 @@ class Recycling(Drafter):
     prompt_scores = 256
     scored = True
 
-    def __init__(self, nodes: Count = 48, depth: Count = 6, keep: bool = False):
-        self.nodes: int = conform("nodes", nodes, Count)
+    def __init__(self, nodes: Nodes = 48, depth: Count = 6, keep: bool = False):
+        self.nodes: int = conform("nodes", nodes, Nodes)
         self.depth: int = conform("depth", depth, Count)
         self.keep: bool = conform("keep", keep, bool)
         self.copyable = not self.keep
@@ -85,5 +85,5 @@ def ranked_tree(nodes: int, depth: int) -> Ranked:
     order = likeliest.depth_first()
     tree = likeliest.only(order)
     level = np.array(tree.depth)
-    levels = [(level == one).nonzero()[0] for one in range(depth)]
+    levels = [(level == one).nonzero()[0] for one in range(level.max() + 1)]
     return Ranked(np.array(tree.token), np.array(tree.parent), np.array(order), levels)

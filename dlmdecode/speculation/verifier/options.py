@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from transformers import GenerationConfig
 from transformers.generation.stopping_criteria import StopStringCriteria
 
-from dlmdecode.checks import Between, Natural, Positive, closest, conform, require
+from dlmdecode.checks import Between, Natural, Penalty, Positive, closest, conform, require
 
 ONE_TEXT = "speculation writes one text, token by token"
 OWN_CACHE = "speculation needs a cache that can be rewound"
@@ -45,7 +45,7 @@ TEXT: dict[str, Any] = {  # what changes the scores, or ends the text; None wher
     "no_repeat_ngram_size": Natural,
     "encoder_no_repeat_ngram_size": Natural,
     "max_time": Positive,
-    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), Positive),
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), Penalty),
     **dict.fromkeys(("guidance_scale", "exponential_decay_length_penalty", "sequence_bias")),
     **dict.fromkeys(("negative_prompt_ids", "negative_prompt_attention_mask", "bad_words_ids")),
     **dict.fromkeys(("remove_invalid_values", "renormalize_logits", "watermarking_config")),
@@ -65,14 +65,16 @@ def check_options(
         ValueError: what this loop does not do, what would have no effect, values out of range.
         TypeError: unknown names.
     """
-    check_mode(options, config, ONLY | CACHE_ONLY)
+    modes = ONLY | CACHE_ONLY
+    options = {k: v for k, v in options.items() if v is not None or k not in modes}
+    check_mode(options, config, modes)
     known = {*vars(config), *TEXT, *OURS}
     kept = {}
     for name, value in options.items():
         require(name not in OURS, name, value, "speculate sets it")
         if name not in known or name.startswith("_"):
             raise TypeError(f"speculate has no option {name!r}{closest(name, known)}")
-        if value is not None and name not in ONLY | CACHE_ONLY:
+        if value is not None and name not in modes:
             value = check_option(name, value, temperature, vocab_size)
         kept[name] = value
     return kept
