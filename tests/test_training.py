@@ -457,9 +457,9 @@ def test_plain_decoding_fills_the_canvas_of_each_row_as_if_it_were_alone(micro, 
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_the_embedded_checkpoint_answers_held_out_problems(name):
-    problems = [problem(seed, steps=1 + seed % 2) for seed in range(12)]
-    right = [marked for _, _, marked in grade(answerer(name), problems, batch=12)]
-    assert sum(right) >= 9
+    problems = [problem(seed, steps=1 + seed % 2) for seed in range(6)]
+    right = [marked for _, _, marked in grade(answerer(name), problems, batch=6)]
+    assert sum(right) >= 4
 
 
 def test_the_embedded_checkpoints_are_small_and_share_their_tokenizer():
