@@ -1,10 +1,10 @@
 """A block-causal model under its exact cache against a bidirectional one: tokens per CPU second.
 
-    OMP_NUM_THREADS=1 python benchmarks/block_cache.py --problems 48 --output benchmarks/results/block-cache.md
+    OMP_NUM_THREADS=1 python benchmarks/block_cache.py --problems 48
 
-The same held-out problems, batch after batch, each batch by every model, cache and sampler in turn, so
-that what else the machine does falls on all alike. Speed is tokens per second of CPU time over that
-of the first row with the same sampler.
+The same held-out problems, batch after batch, each batch by every model, cache and sampler in turn,
+so that what else the machine does falls on all alike. Speed is tokens per second of CPU time over
+that of the first row with the same sampler. `--output FILE` also writes the table.
 """
 
 from __future__ import annotations
