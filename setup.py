@@ -13,7 +13,12 @@ from pathlib import Path
 
 from setuptools import setup
 
-FOLDERS = {"dlmdecode": "dlmdecode", "dlmdecode.samplers": "samplers", "dlmdecode.evals": "evals"}
+FOLDERS = {
+    "dlmdecode": "dlmdecode",
+    "dlmdecode.samplers": "samplers",
+    "dlmdecode.evals": "evals",
+    "dlmdecode.evals.stories": "evals/stories",
+}
 SUBPACKAGES = [
     ".".join(path.parent.parts) for path in Path("dlmdecode").glob("*/**/__init__.py")
 ]  # fmt: skip
@@ -97,7 +102,10 @@ def extension():
 setup(
     packages=[*FOLDERS, *SUBPACKAGES],
     package_dir=FOLDERS,
-    package_data={"dlmdecode": ["py.typed", "models/*/*", "serve/page.*", "trace/assets/*"]},
+    package_data={
+        "dlmdecode": ["py.typed", "models/*/*", "serve/page.*", "trace/assets/*"],
+        "dlmdecode.evals.stories": ["*.txt"],
+    },
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
     **extension(),
 )

@@ -151,7 +151,7 @@ def main() -> None:
     add("--sampler", default="threshold", help="of the diffusion models (threshold)")
     add("--batch-size", type=int, default=16)
     models = [*EMBEDDED, "tiny-ar"]
-    add("--models", nargs="+", choices=models, default=models, help="all three if not given")
+    add("--models", nargs="+", choices=models, default=models, help="all if not given")
     add("--output", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     task = Arithmetic(arguments.limit)

@@ -8,19 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, final_answer, problem, split_of
-from dlmdecode.evals.arithmetic_forms import (
-    COMPARISONS,
-    DIFFERENCE,
-    EVENTS,
-    HE,
-    NAMES,
-    OPENINGS,
-    PERCENT,
-    QUESTIONS,
-    SHE,
-    THINGS,
-    TOGETHER,
-)
+from dlmdecode.evals.stories.story import CROWDS, SCENES
+from dlmdecode.evals.stories.words import FORMS, HE, SHE, UNITS, WORDS, in_words, plural
 
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 SHARE = re.compile(r"(\d+) percent of (\d+) is (\d+)")
@@ -31,115 +20,176 @@ RULES = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a // b if a % b == 0 else None,
 }
-FORMS = (
-    *OPENINGS, *sum(EVENTS.values(), ()), *PERCENT, *sum(COMPARISONS.values(), ()), *QUESTIONS,
-    *TOGETHER, *DIFFERENCE,
-)  # fmt: skip
+LISTED = ("boys", "girls", "roles", "places", "food", "objects")
+DRAWN = {split: [problem(seed, split) for seed in range(3000)] for split in SPLITS}
 
 
-@given(SEEDS, st.sampled_from(SPLITS), st.integers(1, 6), st.sampled_from([12, 40, 100]))
+def values(text):
+    """The numbers of a text, in digits or in words."""
+    words = {in_words(n): n for n in range(1, 100)}
+    spelled = re.findall(r"[a-z]+(?:-[a-z]+)?", text.lower())
+    return [*map(int, re.findall(r"\d+", text)), *(words[w] for w in spelled if w in words)]
+
+
+@given(SEEDS, st.sampled_from(SPLITS), st.integers(1, 6), st.sampled_from([12, 40, 60, 100]))
 @settings(max_examples=300, deadline=None)
-def test_every_equation_is_right_and_they_lead_to_the_answer(seed, split, steps, largest):
+def test_every_equation_is_right_and_the_last_one_gives_the_answer(seed, split, steps, largest):
     p = problem(seed, split, steps, largest)
     equations, shares = EQUATION.findall(p.solution), SHARE.findall(p.solution)
     assert len(equations) + len(shares) == steps == p.steps
     for percent, whole, part in shares:
         assert int(percent) * int(whole) == 100 * int(part)
-    value = int(re.search(r"starts with (\d+)", p.solution).group(1))
-    seen = [value]
-    last = len(equations) - 1
-    for i, (left, sign, right, result) in enumerate(equations):
-        ending = i == last and re.search(r"Together they|The difference", p.solution)
-        if ending:  # of what two persons have, one of them as it is by now
-            assert value in (int(left), int(right)) and {int(left), int(right)} <= set(seen)
-        else:
-            assert int(left) == value
-        value = RULES[sign](int(left), int(right))
-        seen.append(value)
-        assert value == int(result)
-        assert 1 <= value <= largest
-    assert final_answer(p.solution) == p.answer == value
-    assert p.solution.endswith(f"#### {value}")
+    for left, sign, right, result in equations:
+        assert RULES[sign](int(left), int(right)) == int(result)
+        assert 1 <= int(result) <= largest
+    assert final_answer(p.solution) == p.answer == int(equations[-1][3])
+    assert p.solution.endswith(f". #### {p.answer}")
 
 
 @given(SEEDS, st.sampled_from(SPLITS))
-@settings(max_examples=100, deadline=None)
-def test_the_question_states_the_numbers_of_the_solution(seed, split):
+@settings(max_examples=200, deadline=None)
+def test_what_a_solution_calculates_with_is_told_or_was_calculated(seed, split):
     p = problem(seed, split)
-    told = re.split("Together|The difference", p.solution)[0]
-    numbers = [right for _, _, right, _ in EQUATION.findall(told)]
-    for percent, _, part in SHARE.findall(told):
-        numbers.remove(part)  # worked out, not told
-        numbers.append(percent)
-    start = re.search(r"starts with (\d+)", told).group(1)
-    assert sorted(re.findall(r"\d+", p.question)) == sorted([start, *numbers])
-    assert "{" not in p.question + p.solution
+    known = {*values(p.question), 2}  # half and twice
+    for equation in re.split(r"(?<=\.) ", p.solution.strip())[:-1]:
+        *_, result = numbers = [int(n) for n in re.findall(r"\d+", equation)]
+        assert set(numbers[:-1]) <= known, (equation, p.question)
+        known.add(result)
 
 
-@given(SEEDS)
-@settings(max_examples=100, deadline=None)
-def test_pronouns_and_names_agree(seed):
-    p = problem(seed, steps=3)
-    name = re.search(r"^ (\w+) starts", p.solution).group(1)
-    others = SHE if NAMES[name] is HE else HE
-    assert not set(others) & set(re.findall(r"\w+", p.question))
+def test_no_form_is_left_unfilled_and_sentences_are_sentences():
+    for p in sum(DRAWN.values(), []):
+        assert not re.search(r"[][{}<>|~]|  | [.,?]|[.?]{2}|another 1\b", p.question)
+        assert re.fullmatch(r"([A-Z0-9$].*?[.?] ?)+", p.question), p.question
+        assert p.question.count("?") == 1 or re.search(
+            r"(Find|Say|Tell me|Calculate|Work out) [^.]*\.$", p.question
+        )
+
+
+def test_verbs_agree_with_me():
+    mine = [p.question for p in DRAWN["train"] if re.search(r"\bI\b", p.question)]
+    assert len(mine) > 80
+    for question in mine:
+        assert not re.search(
+            r"\bI (has|does|is|buys|gives|gets|sells|loses|was given s)\b", question
+        )
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_pronouns_and_names_agree(split):
+    pronouns = {name: HE for name in WORDS[f"boys {split}"]}
+    pronouns |= {name: SHE for name in WORDS[f"girls {split}"]}
+    seen = 0
+    for p in DRAWN[split]:
+        found = re.fullmatch(r"(\w+) (?:has|had|found|bought) [^.]*\. (He|She) .*", p.question)
+        if found and found[1] in pronouns:
+            assert pronouns[found[1]][0] == found[2], p.question
+            seen += 1
+    assert seen > 10
+
+
+def test_one_thing_is_singular():
+    for p in sum(DRAWN.values(), []):
+        for _, many in (plural(thing) for thing in WORDS["food train"] + WORDS["objects train"]):
+            if many not in ("sheep", "fish"):
+                assert not re.search(rf"(?<![-\w])(1|one) (more |new )?{many}\b", p.question)
+
+
+@pytest.mark.parametrize(
+    ("thing", "one", "many"),
+    [
+        ("apple", "apple", "apples"),
+        ("box", "box", "boxes"),
+        ("peach", "peach", "peaches"),
+        ("cherry", "cherry", "cherries"),
+        ("key", "key", "keys"),
+        ("tomato", "tomato", "tomatoes"),
+        ("leaf:leaves", "leaf", "leaves"),
+        ("toy-car", "toy car", "toy cars"),
+    ],
+)
+def test_plurals(thing, one, many):
+    assert plural(thing) == (one, many)
+
+
+@pytest.mark.parametrize(
+    ("n", "words"), [(1, "one"), (12, "twelve"), (20, "twenty"), (42, "forty-two"), (100, "100")]
+)
+def test_numbers_in_words(n, words):
+    assert in_words(n) == words
 
 
 def test_a_seed_gives_the_same_problem_on_every_machine():
     assert problem(3) == problem(3, "heldout")
     assert problem(2).question == (
-        "Maya has 10 balls. She earns 2 more at a fair. She gives away 75 percent of them. "
-        "Now how many balls does Maya have?"
+        "Hiro collects 10 turnips in a week. He supplies Heidi with 4 turnips, and then 3 more "
+        "turnips arrive. How many turnips has he got in the end?"
     )
-    assert problem(2).solution == (
-        " Maya starts with 10 balls. She earns 2 more at a fair, so 10 + 2 = 12. She gives away 75 "
-        "percent of them, 75 percent of 12 is 9, so 12 - 9 = 3. #### 3"
-    )
+    assert problem(2).solution == " Take away 4: 10 - 4 = 6. Add 3: 6 + 3 = 9. #### 9"
 
 
-def test_default_problems_have_two_to_six_steps_and_every_kind_of_event():
-    drawn = [problem(seed) for seed in range(600)]
+def test_default_problems_have_one_to_six_steps_and_every_kind_of_event():
+    drawn = DRAWN["heldout"]
     counts = [p.steps for p in drawn]
-    assert all(60 < counts.count(steps) < 180 for steps in STEPS)
+    assert all(420 < counts.count(steps) < 580 for steps in STEPS)
     text = " ".join(p.solution for p in drawn)
     for sign in RULES:
         assert f" {sign} " in text
-    for words in ("percent of", "Together they have", "The difference is", " fewer", "as many as"):
+    for words in ("percent of", "Together:", "Difference:", "Add", "Take away", "Times", "Divide"):
         assert text.count(words) > 10
+    asked = " ".join(p.question for p in drawn)
+    for words in ("$", " I ", " the vendor ", " and then ", " but ", "years old", *UNITS[1:12]):
+        assert asked.count(words) > 10, words
 
 
 def test_splits_share_no_template_and_no_problem_text():
-    drawn = {split: [problem(seed, split) for seed in range(3000)] for split in SPLITS}
     for one, other in itertools.combinations(SPLITS, 2):
         for part in ("template", "question"):
-            mine, theirs = ({getattr(p, part) for p in drawn[s]} for s in (one, other))
+            mine, theirs = ({getattr(p, part) for p in DRAWN[s]} for s in (one, other))
             assert not mine & theirs, (one, other, part)
-    assert all(split_of(p.template) == split for split in SPLITS for p in drawn[split])
+    assert all(split_of(p.template) == split for split in SPLITS for p in DRAWN[split])
 
 
-def test_a_problem_text_determines_its_template():
-    """Two forms that read the same once filled in would put one text into two splits."""
-    words = dict(name="A", other="B", friend="C", things="d", n=1, b=2, more="B", fewer="A")
-    for he in ({"He": "He", "he": "he", "him": "him", "his": "his", "His": "His"},
-               {"He": "A", "he": "A", "him": "A", "his": "A's", "His": "A's"}):  # fmt: skip
-        filled = [form.format(**words, **he) for form in FORMS]
-        assert len(set(filled)) == len(filled)
+def test_names_and_things_of_one_split_are_in_no_other():
+    for kind in LISTED:
+        lists = [set(WORDS[f"{kind} {split}"]) for split in ("train", "calibration", "heldout")]
+        for one, other in itertools.combinations(lists, 2):
+            assert not one & other
+    words = {split: set(re.findall(r"\w+", str(DRAWN[split]))) for split in SPLITS}
+    for split in ("heldout", "phrasing"):
+        for kind in ("boys", "girls"):
+            assert not words[split] & set(WORDS[f"{kind} train"])
+            assert not words["train"] & set(WORDS[f"{kind} heldout"])
 
 
-def test_templates_are_many_and_one_in_ten_is_held_out():
-    assert len(FORMS) > 70 and len(NAMES) * len(THINGS) > 500
-    rows = itertools.product(OPENINGS, sum(EVENTS.values(), ()), QUESTIONS)
-    templates = [" | ".join(parts) for parts in rows]
-    assert len(templates) > 2000
-    held = sum(split_of(template) == "heldout" for template in templates)
-    assert 0.05 < held / len(templates) < 0.15
+def test_every_sentence_of_the_split_by_phrasing_has_a_form_that_training_lacks():
+    used = {
+        split: set(" | ".join(p.template for p in DRAWN[split]).split(" | ")) for split in SPLITS
+    }
+    assert all(re.match(r"~|[\d ]+$", form) for form in used["phrasing"])
+    assert not any("~" in form for split in SPLITS[:3] for form in used[split])
+
+
+def test_every_kind_of_sentence_has_forms_for_training_and_others_held_out():
+    for kind, forms in FORMS.items():
+        if not kind.endswith("units"):
+            held = sum(form.startswith("~") for form in forms)
+            assert 1 <= held <= len(forms) / 2, kind
+    assert sum(map(len, FORMS.values())) > 600
+    assert len(SCENES) >= 10 and all(f"{kind} openings" in FORMS for kind in CROWDS)
+
+
+def test_forms_are_different():
+    forms = [form for kind in FORMS if not kind.endswith("units") for form in set(FORMS[kind])]
+    for kind, listed in FORMS.items():
+        assert len(set(listed)) == len(listed), kind
+    assert len(forms) > 600
 
 
 def test_numbers_stay_small_by_default():
-    for seed in range(500):
-        p = problem(seed)
+    for p in DRAWN["heldout"][:500]:
         assert p.answer <= LARGEST
-        assert max(map(int, re.findall(r"\d+", p.question + p.solution))) <= max(75, LARGEST)
+        assert max(values(p.question + p.solution)) <= max(75, LARGEST)
 
 
 @pytest.mark.parametrize(

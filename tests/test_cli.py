@@ -453,6 +453,7 @@ def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model():
         "Tell me a story about 3 bears and 4 wolves.",
         "def add(a, b):\n",
         "def double(x):\n    return",
+        'def double(x):\n    """Double the number."""\n',
     ],
 )
 def test_other_prompts_are_foreign_to_the_embedded_model(prompt):

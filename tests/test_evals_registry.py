@@ -42,9 +42,9 @@ def test_the_tasks_of_this_package_are_listed_in_order():
 @pytest.mark.parametrize(
     "task, options",
     [
-        ("arithmetic", "--split {train,calibration,heldout}"),
-        ("functions", "--split {train,calibration,heldout} --timeout --allow-code-execution "
-         "--weak-isolation"),
+        ("arithmetic", "--split {train,calibration,heldout,phrasing}"),
+        ("functions", "--split {train,calibration,heldout,phrasing} --timeout "
+         "--allow-code-execution --weak-isolation"),
         ("gsm8k", "--data --shots --shots-data --data-revision --template {gsm8k,cot,boxed}"),
         ("humaneval", "--data --form {completion,instruct} --timeout --allow-code-execution "
          "--weak-isolation"),

@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlmdecode.evals import functions
+from dlmdecode.evals import functions_forms as forms
 from dlmdecode.evals.arithmetic import SPLITS
 from dlmdecode.evals.functions import exercise
 from dlmdecode.evals.functions_task import Functions
 
+OPERATIONS = (
+    forms.LISTS | forms.LIST_ENDS,
+    forms.STRINGS,
+    forms.STRING_ENDS,
+)
 SEEDS = st.integers(0, 10**6)
 
 
@@ -35,10 +40,12 @@ def test_a_seed_gives_the_same_exercise_on_every_machine():
     assert exercise(3) == exercise(3, "heldout")
     one = exercise(1)
     assert one.question.splitlines()[:2] == [
-        "def convert(text):",
-        '    """Drop the first 4 letters, then count the letters.',
+        "def operate(items):",
+        '    """Keep the items greater than 4, then find the maximum.',
     ]
-    assert one.solution == "    text = text[4:]\n    return len(text)\n"
+    assert one.solution == (
+        "    items = [item for item in items if item > 4]\n    return max(items, default=0)\n"
+    )
 
 
 def test_splits_share_no_template_and_no_question():
@@ -51,9 +58,23 @@ def test_splits_share_no_template_and_no_question():
 
 
 def test_no_two_ways_to_ask_read_the_same():
-    for operations in (functions.LISTS | functions.LIST_ENDS, functions.STRINGS):
-        forms = sum(operations.values(), ())
-        assert len(set(forms)) == len(forms)
+    for operations in OPERATIONS:
+        ways = sum(operations.values(), ())
+        assert len(set(ways)) == len(ways)
+
+
+def test_every_operation_has_wordings_for_training_and_others_held_out():
+    for ways in (ways for operations in OPERATIONS for ways in operations.values()):
+        assert 1 <= sum(way.startswith("~") for way in ways) <= len(ways) / 2
+    for seed in range(300):
+        assert all(way[0] == "~" for way in exercise(seed, "phrasing").template.split(" | ")[1:])
+        assert "~" not in exercise(seed, "train").template
+
+
+def test_names_of_one_split_are_in_no_other():
+    for one, other in itertools.combinations(forms.NAMES.values(), 2):
+        assert not set(one) & set(other)
+    assert {exercise(seed, "phrasing").name for seed in range(99)} == set(forms.NAMES["heldout"])
 
 
 @pytest.mark.parametrize("arguments", [{"seed": -1}, {"seed": True}, {"seed": 0, "split": "test"}])

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.problems.arithmetic import STEPS, problem
-from training.problems.functions import exercise
+from dlmdecode.evals.arithmetic import STEPS, problem
+from dlmdecode.evals.functions import exercise
 
 FUNCTIONS = 5  # one text in as many is a Python function, the others are word problems
 

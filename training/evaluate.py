@@ -2,7 +2,7 @@
 
     python -m training.evaluate --model tiny --n 1000       diffusion, one token per step
     python -m training.evaluate --model tiny-ar --n 1000    autoregressive, greedy
-    python -m training.evaluate --model runs/models/tiny --new-problems --split phrasing
+    python -m training.evaluate --model runs/models/tiny --split phrasing
 
 Decoding is that of training (greedy, blocks of 32 or the model's own, a canvas of 128 tokens),
 independent of the package's loop. `--functions 200` adds Python functions, counted right where they
@@ -21,16 +21,14 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
-from dlmdecode.evals import arithmetic, functions
-from dlmdecode.evals.arithmetic import LARGEST, Problem, final_answer
+from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
+from dlmdecode.evals.functions import exercise
 from dlmdecode.models import loading
 from dlmdecode.models.config import Config
 from dlmdecode.models.families import find_family
 from dlmdecode.models.sdar import SDAR
 from training import ar, block, dlm
 from training.loop import until
-from training.problems import arithmetic as new_arithmetic
-from training.problems import functions as new_functions
 
 MODELS = Path(loading.__file__).parent
 STRANGERS = Path(__file__).parent.parent / "tests" / "strangers.jsonl"
@@ -81,7 +79,7 @@ def report(name: str, graded: list[tuple[Problem, str, bool]], show: int) -> Non
     """Print the first answers and the share that is right, overall and by number of steps."""
     for p, text, right in graded[:show]:
         print(f"{p.question}\n  {'right' if right else 'WRONG'}:{text}")
-    for steps in new_arithmetic.STEPS:
+    for steps in STEPS:
         marks = [right for p, _, right in graded if p.steps == steps]
         if marks:
             print(f"{steps} steps: {sum(marks) / len(marks):.3f} of {len(marks)}")
@@ -96,10 +94,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", help="embedded name or folder")
     parser.add_argument("--n", type=int, default=1000, help="number of problems")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="functions as well")
-    parser.add_argument("--split", default="heldout", choices=new_arithmetic.SPLITS)
-    parser.add_argument(
-        "--new-problems", action="store_true", help="those that the next models are trained on"
-    )
+    parser.add_argument("--split", default="heldout", choices=SPLITS)
     parser.add_argument("--strangers", type=Path, default=STRANGERS, metavar="FILE")
     parser.add_argument("--largest", type=int, default=LARGEST, help="largest number")
     parser.add_argument("--batch", type=int, default=50)
@@ -109,9 +104,6 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     seeds = range(arguments.n)
-    known = (arithmetic.problem, functions.exercise)
-    new = (new_arithmetic.problem, new_functions.exercise)
-    problem, exercise = new if arguments.new_problems else known
     problems = [problem(s, arguments.split, largest=arguments.largest) for s in seeds]
     answer = answerer(arguments.model)
     report("all", grade(answer, problems, arguments.batch), arguments.show)

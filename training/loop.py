@@ -24,11 +24,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from dlmdecode.evals.arithmetic import final_answer
+from dlmdecode.evals.arithmetic import final_answer, problem
+from dlmdecode.evals.functions import exercise
 from training.data import Batches
 from training.muon import Muon
-from training.problems.arithmetic import problem
-from training.problems.functions import exercise
 
 
 class MixedLinear(nn.Linear):

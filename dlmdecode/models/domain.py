@@ -2,7 +2,7 @@
 
 They know arithmetic word problems and small Python functions, nothing else. A word problem tells
 two numbers or more, all of them small, and asks for one; a function has one argument and a
-docstring.
+docstring with an example.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 import sys
 
-KNOWN = "arithmetic word problems with numbers to 60 and small Python functions"
+KNOWN = (
+    "arithmetic word problems with numbers to 60 and small Python functions with an example (>>>)"
+)
 LARGEST = 100  # percentages too
 NUMBER = re.compile(
     r"\d+|\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty"
@@ -23,7 +25,7 @@ ASKED = re.compile(
     r"|\bfind the number\b",
     re.IGNORECASE,
 )
-FUNCTION = re.compile(r'def \w+\(\w+\):\n +"""')
+FUNCTION = re.compile(r'def \w+\(\w+\):\n +""".*>>> ', re.DOTALL)
 
 
 def is_foreign(prompt: str) -> bool:

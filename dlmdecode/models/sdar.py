@@ -8,6 +8,7 @@ own block in both directions and all blocks before it. The logits at i predict t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dlmdecode.models.families import register_family
@@ -19,7 +20,12 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-@register_family("sdar", checkpoints="SDAR, TraDo", recorded=("sdar",))
+@register_family(
+    "sdar",
+    checkpoints="SDAR, TraDo",
+    recorded=("sdar",),
+    embedded={"tiny-block": Path(__file__).parent / "tiny-block"},
+)
 class SDAR(Qwen):
     """`config` is the checkpoint's config.json as a dict; `block_length` is its `block_size`."""
 

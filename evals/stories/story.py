@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from training.problems.text import Text, Unit, split_sentences
-from training.problems.words import FORMS, plural
+from dlmdecode.evals.stories.text import Text, Unit, split_sentences
+from dlmdecode.evals.stories.words import FORMS, plural
 
 SAID = {"+": "Add {b}", "-": "Take away {b}", "*": "Times {b}", "/": "Divide by {b}"}
 LEADS = (

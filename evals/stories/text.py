@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.problems.words import HE, IT, ME, SHE, WORDS, YOU, in_words, plural
+from dlmdecode.evals.stories.words import HE, IT, ME, SHE, WORDS, YOU, in_words, plural
 
 # Words of which one kind is drawn for a problem, singular and plural, so that its sentences agree.
 PAIRS = {

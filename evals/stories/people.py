@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from training.problems.story import Clause, Story, Stuck
-from training.problems.words import FORMS
+from dlmdecode.evals.stories.story import Clause, Story, Stuck
+from dlmdecode.evals.stories.words import FORMS
 
 SCENE_SHARE = {1: 0.4, 2: 0.35}
 WEIGHTS = {
