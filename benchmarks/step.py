@@ -6,8 +6,10 @@
 
 "ratio" is the CPU time of this thread from the first forward to the end of the text, over that
 spent in the model (`encode` and `head`, a cache's own work between the layers among it), in one
-run: the median of `--repeats`. Operations and waits are those outside the model, a step, exact:
-on a GPU each is a launch or a stall. A pair that the library refuses has no line.
+run: the median of `--repeats`. "of a bare forward" is a step over the model called alone on the
+same canvas, which gives the logits of every position, in turns with the runs. Operations and waits
+are those outside the model, a step, exact: on a GPU each is a launch or a stall. A pair that the
+library refuses has no line.
 The last lines are the time before the first forward. With `--output` they are kept in a page of
 results, which the same command goes on with.
 """
@@ -35,6 +37,7 @@ HEAD = (
     "ms a step",
     "of which model",
     "ratio",
+    "of a bare forward",
     "operations",
     "waits",
 )
@@ -53,6 +56,17 @@ def timed(model: Any, given: dict[str, Any]) -> tuple[float, float, int]:
     return ended - inside.began, inside.seconds, int(max(out.nfe))
 
 
+@torch.inference_mode()
+def bare(model: Any, given: dict[str, Any], count: int = 8) -> float:
+    """Seconds of this thread for a forward over the canvas of a call, with all logits."""
+    masks = torch.full((given["max_new_tokens"],), model.mask_id)
+    canvas = torch.stack([torch.cat([prompt, masks]) for prompt in given["prompt"]])
+    began = time.thread_time()
+    for _ in range(count):
+        model.forward(canvas)
+    return (time.thread_time() - began) / count
+
+
 def sure(sampler: str) -> dict[str, float]:
     """Those of `SURE` that a sampler has."""
     composition, _ = Composition.read(sampler, {})
@@ -62,8 +76,8 @@ def sure(sampler: str) -> dict[str, float]:
 def measured(model: Any, given: dict[str, Any], repeats: int) -> dict[str, Any]:
     """A line of the table; raises `ValueError` where the library refuses the pair."""
     dlmdecode.generate(model, **given)  # warm-up
-    runs = [timed(model, given) for _ in range(repeats)]
-    whole, inside, steps = sorted(runs, key=lambda run: run[0] / run[1])[repeats // 2]
+    runs = [(*timed(model, given), bare(model, given)) for _ in range(repeats)]
+    whole, inside, steps, _ = sorted(runs, key=lambda run: run[0] / run[1])[repeats // 2]
     taken = dlmdecode.stream(model, **given)
     next(taken)  # opens the canvas and makes the first masks and caches
     with counted(model) as count:
@@ -73,6 +87,7 @@ def measured(model: Any, given: dict[str, Any], repeats: int) -> dict[str, Any]:
         "ms a step": round(1e3 * whole / steps, 3),
         "of which model": round(1e3 * inside / steps, 3),
         "ratio": round(statistics.median(run[0] / run[1] for run in runs), 3),
+        "of a bare forward": round(statistics.median(r[0] / r[2] / r[3] for r in runs), 3),
         "operations": round(count.operations / num, 1),
         "waits": round(count.waits / num, 1),
     }
@@ -112,7 +127,7 @@ def main() -> None:
         if not table.done(name, text):
             given["prompt"] = prompts(num, length, model.vocab_size)
             taken = before_first_forward(model, lambda: dlmdecode.generate(model, **given))
-            table.add(name, text, "", "", round(1e3 * taken, 3), "", "", "", "")
+            table.add(name, text, "", "", round(1e3 * taken, 3), *[""] * 5)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 OMP_NUM_THREADS=1 python benchmarks/trace.py
 OMP_NUM_THREADS=1 python benchmarks/trace.py --batch 16 --max-new-tokens 256 --sampler prophet
+
+A line for each of `--repeats` runs, of other problems each, and one for all of them together.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -24,11 +27,12 @@ def main() -> None:
     parser.add_argument("--sampler", default="vanilla")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--max-new-tokens", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = dlmdecode.load(arguments.model, device="cpu")
-    prompts = [problem(seed).question for seed in range(arguments.batch)]
+    problems = itertools.count()
+    runs: list[tuple[int, float, float, int]] = []
     spent, write = 0.0, GenerationFile.flush
 
     def timed(file: GenerationFile) -> None:
@@ -39,6 +43,7 @@ def main() -> None:
 
     GenerationFile.flush = timed  # type: ignore[method-assign]
     for _ in range(arguments.repeats):
+        prompts = [problem(next(problems)).question for _ in range(arguments.batch)]
         spent = 0.0
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run.jsonl"
@@ -52,12 +57,18 @@ def main() -> None:
                 trace=path,
             )
             whole, size = time.process_time() - began, path.stat().st_size
-        steps = int(out.stats["nfe"])
-        each, share = (whole - spent) / steps, spent / (whole - spent)
-        print(
-            f"{steps} steps: {1e3 * each:.2f} ms each, the trace {1e6 * spent / steps:.0f} µs more "
-            f"({100 * share:.1f} %), {size / steps:.0f} bytes a step"
-        )
+        runs.append((int(out.stats["nfe"]), whole - spent, spent, size))
+        print(line(*runs[-1]), flush=True)
+    print("together:", line(*map(sum, zip(*runs, strict=True))))
+
+
+def line(steps: int, decoding: float, writing: float, size: int) -> str:
+    """What a run cost, and its trace beside it."""
+    return (
+        f"{steps} steps: {1e3 * decoding / steps:.2f} ms each, the trace "
+        f"{1e6 * writing / steps:.0f} µs more ({100 * writing / decoding:.1f} %), "
+        f"{size / steps:.0f} bytes a step"
+    )
 
 
 if __name__ == "__main__":
