@@ -48,8 +48,8 @@ class Recycling(Drafter):
         rank, parent, order, levels = ranked_tree(4 * self.nodes, self.depth)
         token = np.full(len(rank) + 1, -1)
         token[-1] = min(prefix[-1], len(self.best) - 1)  # where the parent -1 finds it
-        for level in levels[:length]:
-            token[level] = self.best[token[parent[level]], rank[level]]
+        for level, above, by in levels[:length]:
+            token[level] = self.best[token[above], by]
         kept = (token[:-1] >= 0).nonzero()[0]
         if len(kept) > self.nodes:
             kept = kept[order[kept] <= np.partition(order[kept], self.nodes - 1)[self.nodes - 1]]
@@ -74,7 +74,7 @@ class Ranked(NamedTuple):
     rank: np.ndarray
     parent: np.ndarray
     order: np.ndarray  # how many nodes are likelier
-    levels: list[np.ndarray]  # the nodes of each depth
+    levels: list[tuple[np.ndarray, ...]]  # of each depth the nodes, their parents and ranks
 
 
 @cache
@@ -84,6 +84,6 @@ def ranked_tree(nodes: int, depth: int) -> Ranked:
     likeliest = grown(lambda path: guesses, depth, nodes)
     order = likeliest.depth_first()
     tree = likeliest.only(order)
-    level = np.array(tree.depth)
-    levels = [(level == one).nonzero()[0] for one in range(level.max() + 1)]
-    return Ranked(np.array(tree.token), np.array(tree.parent), np.array(order), levels)
+    rank, parent, level = np.array(tree.token), np.array(tree.parent), np.array(tree.depth)
+    at = [(level == one).nonzero()[0] for one in range(level.max() + 1)]
+    return Ranked(rank, parent, np.array(order), [(one, parent[one], rank[one]) for one in at])
