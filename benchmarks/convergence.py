@@ -2,8 +2,8 @@
 
 OMP_NUM_THREADS=1 python benchmarks/convergence.py --count 40 --batch 20
 
-It writes a table and a picture of each model, which docs/results.md shows. One token a step over a
-canvas of 128, in blocks of 32 and as one block. The draft after a step is what is written, and the
+It writes a table and a picture of each model, which docs/results.md shows. One token a step over
+the canvas, in blocks of 32 and as one block. The draft after a step is what is written, and the
 best token everywhere else. `eos=ignore` counts the steps of the whole canvas, as published runs do;
 `eos=stop` those until the text has ended.
 """
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=["tiny", "tiny-dream"])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="the whole canvas")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/convergence"))
     parser.add_argument("--pictures", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
@@ -41,11 +42,13 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.model:
         with open(arguments.output / f"{name}.md", "w", encoding="utf-8") as table:
-            curves = measured(name, problems, arguments.batch, table)
+            curves = measured(name, problems, arguments, table)
         save(arguments.pictures / f"convergence-{name}.png", draw, curves)
 
 
-def measured(name: str, problems: list, batch_size: int, table: IO[str]) -> list[tuple[str, list]]:
+def measured(
+    name: str, problems: list, arguments: argparse.Namespace, table: IO[str]
+) -> list[tuple[str, list]]:
     """Write the table of a model; for each way to decode, what `report` gives."""
     model = dlmdecode.load(name, device="cpu")
     prompts = [[{"role": "user", "content": one.question}] for one in problems]
@@ -55,12 +58,11 @@ def measured(name: str, problems: list, batch_size: int, table: IO[str]) -> list
     curves = []
     for block_length in (32, None):
         for eos in ("ignore", "stop"):
-            how = {"block_length": block_length, "eos": eos, "batch_size": batch_size}
+            how = {"block_length": block_length, "eos": eos, "batch_size": arguments.batch}
+            how["max_new_tokens"] = arguments.max_new_tokens
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "run.jsonl"
-                dlmdecode.generate(
-                    model, prompts, "prophet", trace=path, max_new_tokens=128, **NEVER, **how
-                )
+                dlmdecode.generate(model, prompts, "prophet", trace=path, **NEVER, **how)
                 (run,) = read(path)
             blocks = block_length or "one"
             line, right = report(run, problems, blocks, eos)

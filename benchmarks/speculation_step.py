@@ -4,8 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/speculation_step.py --drafter recycling,nodes=24 --count 5
 
 "draft" is the drafter's work: search, trees, automata, and what it learns from a verification;
-"top" its reading of the best tokens from the verifier's logits, one op; "mask" and "move" are what a tree costs beside a chain: its attention mask and positions, and its
-accepted keys and values. The rest is the verifier's.
+"top" its reading of the best tokens from the verifier's logits, one op; "mask" and "move" are what
+a tree costs beside a chain: its attention mask and positions, and its accepted keys and values. The
+rest is the verifier's.
 """
 
 from __future__ import annotations

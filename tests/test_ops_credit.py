@@ -21,7 +21,7 @@ def dense_credit(z, table, alpha, beta, gamma):
 
 
 @given(st.integers(0, 10**6), st.integers(2, 40), st.sampled_from([0.0, 0.65]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_sparse_credits_equal_the_dense_definition(seed, vocabulary, alpha):
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(3, vocabulary, generator=generator) * 2
