@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,12 @@ RULES = {
     "/": lambda a, b: a // b if a % b == 0 else None,
 }
 LISTED = ("boys", "girls", "roles", "places", "food", "objects")
-DRAWN = {split: [problem(seed, split) for seed in range(3000)] for split in SPLITS}
+
+
+@cache
+def drawn(split):
+    """Many problems of a split."""
+    return [problem(seed, split) for seed in range(1200)]
 
 
 def values(text):
@@ -58,7 +64,7 @@ def test_what_a_solution_calculates_with_is_told_or_was_calculated(seed, split):
 
 
 def test_no_form_is_left_unfilled_and_sentences_are_sentences():
-    for p in sum(DRAWN.values(), []):
+    for p in itertools.chain.from_iterable(map(drawn, SPLITS)):
         assert not re.search(r"[][{}<>|~]|  | [.,?]|[.?]{2}|another 1\b", p.question)
         assert re.fullmatch(r"([A-Z0-9$].*?[.?] ?)+", p.question), p.question
         assert p.question.count("?") == 1 or re.search(
@@ -67,8 +73,8 @@ def test_no_form_is_left_unfilled_and_sentences_are_sentences():
 
 
 def test_verbs_agree_with_me():
-    mine = [p.question for p in DRAWN["train"] if re.search(r"\bI\b", p.question)]
-    assert len(mine) > 80
+    mine = [p.question for p in drawn("train") if re.search(r"\bI\b", p.question)]
+    assert len(mine) > 30
     for question in mine:
         assert not re.search(
             r"\bI (has|does|is|buys|gives|gets|sells|loses|was given s)\b", question
@@ -80,19 +86,19 @@ def test_pronouns_and_names_agree(split):
     pronouns = {name: HE for name in WORDS[f"boys {split}"]}
     pronouns |= {name: SHE for name in WORDS[f"girls {split}"]}
     seen = 0
-    for p in DRAWN[split]:
+    for p in drawn(split):
         found = re.fullmatch(r"(\w+) (?:has|had|found|bought) [^.]*\. (He|She) .*", p.question)
         if found and found[1] in pronouns:
             assert pronouns[found[1]][0] == found[2], p.question
             seen += 1
-    assert seen > 10
+    assert seen > 4
 
 
 def test_one_thing_is_singular():
-    for p in sum(DRAWN.values(), []):
-        for _, many in (plural(thing) for thing in WORDS["food train"] + WORDS["objects train"]):
-            if many not in ("sheep", "fish"):
-                assert not re.search(rf"(?<![-\w])(1|one) (more |new )?{many}\b", p.question)
+    many = {plural(thing)[1] for thing in WORDS["food train"] + WORDS["objects train"]}
+    wrong = re.compile(rf"(?<![-\w])(1|one) (more |new )?({'|'.join(many - {'sheep', 'fish'})})\b")
+    for p in itertools.chain.from_iterable(map(drawn, SPLITS)):
+        assert not wrong.search(p.question)
 
 
 @pytest.mark.parametrize(
@@ -129,25 +135,25 @@ def test_a_seed_gives_the_same_problem_on_every_machine():
 
 
 def test_default_problems_have_one_to_six_steps_and_every_kind_of_event():
-    drawn = DRAWN["heldout"]
-    counts = [p.steps for p in drawn]
-    assert all(420 < counts.count(steps) < 580 for steps in STEPS)
-    text = " ".join(p.solution for p in drawn)
+    problems = drawn("heldout")
+    counts = [p.steps for p in problems]
+    assert all(150 < counts.count(steps) < 250 for steps in STEPS)
+    text = " ".join(p.solution for p in problems)
     for sign in RULES:
         assert f" {sign} " in text
     for words in ("percent of", "Together:", "Difference:", "Add", "Take away", "Times", "Divide"):
-        assert text.count(words) > 10
-    asked = " ".join(p.question for p in drawn)
+        assert text.count(words) > 4
+    asked = " ".join(p.question for p in problems)
     for words in ("$", " I ", " the vendor ", " and then ", " but ", "years old", *UNITS[1:12]):
-        assert asked.count(words) > 10, words
+        assert asked.count(words) > 4, words
 
 
 def test_splits_share_no_template_and_no_problem_text():
     for one, other in itertools.combinations(SPLITS, 2):
         for part in ("template", "question"):
-            mine, theirs = ({getattr(p, part) for p in DRAWN[s]} for s in (one, other))
+            mine, theirs = ({getattr(p, part) for p in drawn(s)} for s in (one, other))
             assert not mine & theirs, (one, other, part)
-    assert all(split_of(p.template) == split for split in SPLITS for p in DRAWN[split])
+    assert all(split_of(p.template) == split for split in SPLITS for p in drawn(split))
 
 
 def test_names_and_things_of_one_split_are_in_no_other():
@@ -155,7 +161,7 @@ def test_names_and_things_of_one_split_are_in_no_other():
         lists = [set(WORDS[f"{kind} {split}"]) for split in ("train", "calibration", "heldout")]
         for one, other in itertools.combinations(lists, 2):
             assert not one & other
-    words = {split: set(re.findall(r"\w+", str(DRAWN[split]))) for split in SPLITS}
+    words = {split: set(re.findall(r"\w+", str(drawn(split)))) for split in SPLITS}
     for split in ("heldout", "phrasing"):
         for kind in ("boys", "girls"):
             assert not words[split] & set(WORDS[f"{kind} train"])
@@ -164,7 +170,7 @@ def test_names_and_things_of_one_split_are_in_no_other():
 
 def test_every_sentence_of_the_split_by_phrasing_has_a_form_that_training_lacks():
     used = {
-        split: set(" | ".join(p.template for p in DRAWN[split]).split(" | ")) for split in SPLITS
+        split: set(" | ".join(p.template for p in drawn(split)).split(" | ")) for split in SPLITS
     }
     assert all(re.match(r"~|[\d ]+$", form) for form in used["phrasing"])
     assert not any("~" in form for split in SPLITS[:3] for form in used[split])
@@ -187,7 +193,7 @@ def test_forms_are_different():
 
 
 def test_numbers_stay_small_by_default():
-    for p in DRAWN["heldout"][:500]:
+    for p in drawn("heldout")[:500]:
         assert p.answer <= LARGEST
         assert max(values(p.question + p.solution)) <= max(75, LARGEST)
 
