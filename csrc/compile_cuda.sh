@@ -7,13 +7,13 @@ python=${PYTHON:-python}
 torch=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent / "include")')
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-for arch in "${@:-sm_80 sm_90}"; do
-  for one in $arch; do
-    for source in cuda/*.cu; do
-      echo "$one $source"
-      nvcc -c "$source" -o "$out/object.o" -arch="$one" -std=c++20 -O3 -DUSE_CUDA \
-        -DTORCH_TARGET_VERSION=0x020b000000000000 -isystem "$torch" \
-        -isystem "$torch/torch/csrc/api/include" -Xcompiler=-Wall ${NVCC_FLAGS:-}
-    done
-  done
+archs=()
+for one in ${@:-sm_80 sm_90}; do
+  archs+=(-gencode "arch=compute_${one#sm_},code=$one")
+done
+for source in cuda/*.cu; do
+  echo "$source ${archs[*]}"
+  nvcc -c "$source" -o "$out/object.o" "${archs[@]}" -std=c++20 -O3 -DUSE_CUDA \
+    -DTORCH_TARGET_VERSION=0x020b000000000000 -isystem "$torch" \
+    -isystem "$torch/torch/csrc/api/include" -Xcompiler=-Wall ${NVCC_FLAGS:-}
 done

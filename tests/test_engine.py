@@ -9,7 +9,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from test_samplers import CACHED, options
+from test_samplers import CHOSEN, WINDOWED, options
 from torch import Tensor
 from toy import BLOCK_CAUSAL, EOS, altered, counted_forwards, fond_of, micro, prompts
 
@@ -48,7 +48,7 @@ def assert_late_rows_equal_single_runs(name, cache, family):
     assert_single_runs(model, batch, late(engine, batch), name, **given)
 
 
-@pytest.mark.parametrize("name, cache", CACHED)
+@pytest.mark.parametrize("name, cache", WINDOWED + CHOSEN)
 def test_rows_that_come_late_equal_their_single_runs(name, cache):
     assert_late_rows_equal_single_runs(name, cache, "llada")
 

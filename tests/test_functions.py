@@ -49,12 +49,12 @@ def test_a_seed_gives_the_same_exercise_on_every_machine():
 
 
 def test_splits_share_no_template_and_no_question():
-    drawn = {split: [exercise(seed, split) for seed in range(2000)] for split in SPLITS}
+    drawn = {split: [exercise(seed, split) for seed in range(800)] for split in SPLITS}
     for one, other in itertools.combinations(SPLITS, 2):
         for part in ("template", "question"):
             mine, theirs = ({getattr(e, part) for e in drawn[s]} for s in (one, other))
             assert not mine & theirs, (one, other, part)
-    assert len({e.template for e in drawn["heldout"]}) > 300
+    assert len({e.template for e in drawn["heldout"]}) > 200
 
 
 def test_no_two_ways_to_ask_read_the_same():
