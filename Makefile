@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt \
 	$(shell find csrc -type f)
 BUILD := pip setuptools wheel ninja packaging
+# a module is compiled when it is first imported: most never are
+QUIET := -qq --no-compile
 # what a release of a dependency may break: loading, generation, speculation, evaluation
 CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_generation*.py \
 	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_terminal*.py \
@@ -19,8 +21,8 @@ install: $(VENV)/installed
 # torch first: the extension is built against the torch that will load it
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -qq --constraint constraints.txt --upgrade $(BUILD) torch
-	$(BIN)/pip install -qq --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	$(BIN)/pip install $(QUIET) --constraint constraints.txt --upgrade $(BUILD) torch
+	$(BIN)/pip install $(QUIET) --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	touch $@
 
 demo: install
@@ -39,8 +41,8 @@ test-oldest: $(VENV)-oldest/installed
 
 $(VENV)-oldest/installed: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -qq --upgrade $(BUILD)
-	$(@D)/bin/pip install -qq $$($(@D)/bin/python tests/oldest.py)
+	$(@D)/bin/pip install $(QUIET) --upgrade $(BUILD)
+	$(@D)/bin/pip install $(QUIET) $$($(@D)/bin/python tests/oldest.py)
 	touch $@
 
 # the newest releases that pyproject.toml allows
@@ -49,7 +51,7 @@ test-latest: $(VENV)-latest/installed
 
 $(VENV)-latest/installed: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -qq --upgrade $(BUILD) torch transformers
+	$(@D)/bin/pip install $(QUIET) --upgrade $(BUILD) torch transformers
 	touch $@
 
 # what both of them begin with
@@ -61,8 +63,8 @@ environments: $(VENV)-oldest/installed $(VENV)-latest/installed
 test-core:
 	rm -rf build $(VENV)/wheel
 	$(BIN)/pip wheel -qq --no-deps --no-build-isolation --wheel-dir $(VENV)/wheel .
-	$(BIN)/pip install -qq --force-reinstall --no-deps $(VENV)/wheel/*.whl
-	$(BIN)/pip install -qq "$$(ls $(VENV)/wheel/*.whl)[test]"
+	$(BIN)/pip install $(QUIET) --force-reinstall --no-deps $(VENV)/wheel/*.whl
+	$(BIN)/pip install $(QUIET) "$$(ls $(VENV)/wheel/*.whl)[test]"
 	$(BIN)/pip list | grep -E "^(torch|transformers|numpy) "
 	cd tests && $(abspath $(BIN))/pytest --numprocesses auto -W default -o pythonpath= $(notdir $(CORE))
 
