@@ -10,7 +10,7 @@ BUILD := pip setuptools wheel ninja packaging
 QUIET := -qq --no-compile
 # what a release of a dependency may break: loading, generation, speculation, evaluation
 CORE := $(wildcard tests/test_loading*.py tests/test_models*.py tests/test_generation*.py \
-	tests/test_prompts*.py tests/test_stream*.py tests/test_cli*.py tests/test_terminal*.py \
+	tests/test_prompts*.py tests/test_stream*.py tests/test_terminal*.py \
 	tests/test_speculation.py tests/test_speculation_[bglt]*.py tests/test_speculation_s[at]*.py \
 	tests/test_evals_re*.py tests/test_ops_extension.py)
 
