@@ -3,9 +3,10 @@
     python benchmarks/same_texts.py --problems 500 --output here.json      # in each checkout
     python benchmarks/same_texts.py --compare there.json here.json
 
-Problems are those of the arithmetic task, decoded `--batch` at a time by every sampler with its
-defaults under the caches named. A file that is there already is gone on with, batch by batch, with
-the same `--batch` and perhaps more problems; of two files the batches that both have are compared.
+Problems are those of the arithmetic task, or the lines of `--prompts` where the checkouts have
+other ones, decoded `--batch` at a time by every sampler with its defaults under the caches named. A
+file that is there already is gone on with, batch by batch, with the same `--batch` and perhaps more
+problems; of two files the batches that both have are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def hashes(sampler: str, cache: str, done: int, options: argparse.Namespace) -> 
     There is none where the library refuses the pair.
     """
     model = dlmdecode.load(options.model)
-    prompts = [problem(seed, "heldout").question for seed in range(options.problems)]
+    if options.prompts:
+        prompts = options.prompts.read_text(encoding="utf-8").splitlines()[: options.problems]
+    else:
+        prompts = [problem(seed, "heldout").question for seed in range(options.problems)]
     for first in range(done * options.batch, len(prompts), options.batch):
         try:
             out = dlmdecode.generate(
@@ -58,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--problems", type=int, default=40)
+    parser.add_argument("--prompts", type=Path, help="one a line, in place of the problems")
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--samplers", nargs="+", default=dlmdecode.list_samplers())
