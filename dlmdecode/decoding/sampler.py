@@ -29,7 +29,7 @@ from functools import cached_property
 from itertools import pairwise, permutations
 from typing import Any
 
-from dlmdecode.checks import Between, number, require, whole
+from dlmdecode.checks import Between, number, refuse, require, whole
 from dlmdecode.decoding.parts import (
     BlockSchedule,
     Estimator,
@@ -186,10 +186,12 @@ def check_slot(name: str, value: Any) -> None:
 
 
 def check_part(name: str, part: Any, kind: type) -> None:
+    if isinstance(part, kind):
+        return
     fix = f"give a part whose class derives from {kind.__name__} (dlmdecode.decoding.parts)"
     if isinstance(part, type):
         fix = f"give an instance, {part.__name__}(…)"
     elif isinstance(part, Part):
         homes = (slot for slot, own in (ONE | MANY).items() if isinstance(part, own))
         fix = f"its class derives from another slot's: give it as {next(homes, 'none')}"
-    require(isinstance(part, kind), name, part, fix)
+    refuse(name, part, fix)
