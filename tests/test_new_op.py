@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a process can register the op once
 def above(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:  # ninja stands beside the interpreter
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
