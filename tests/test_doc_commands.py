@@ -53,7 +53,7 @@ SCRIPTS = {  # the same for what runs beside the command; these are slow
     "benchmarks/oracle.py": "--limit 1 --batch-size 1 --max-new-tokens 16 --block-length 16",
     "benchmarks/suffix.py": "--problems 1 --whole 1 --batch 1 --lengths 32 --windows none 0",
     "benchmarks/ops.py": "--rows 2 --vocabulary 50000 --slots 4 --threads 1 --budget 0.001",
-    "benchmarks/convergence.py": "--count 1 --batch 1 --max-new-tokens 12",
+    "benchmarks/convergence.py": "--count 1 --batch 1 --max-new-tokens 32",
     "benchmarks/speculation.py": "--count 1 --ngram-texts 20 --max-new-tokens 8 "
     "--rows 'verifier alone'",
     "benchmarks/overlap.py": "--count 1 --max-new-tokens 16 --drafter suffix",
