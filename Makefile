@@ -58,13 +58,14 @@ $(VENV)-latest/installed: pyproject.toml
 .PHONY: environments
 environments: $(VENV)-oldest/installed $(VENV)-latest/installed
 
-# a wheel, so that the checkout keeps the extension it has; warnings of old releases are no failure
+# a wheel, so that the checkout keeps the extension it has, or WHEEL=FILE.whl: one that was built
+# with an older torch; warnings of old releases are no failure; csrc/compile_cuda.sh has the GPU's
 .PHONY: test-core
 test-core:
-	rm -rf build $(VENV)/wheel
-	$(BIN)/pip wheel -qq --no-deps --no-build-isolation --wheel-dir $(VENV)/wheel .
-	$(BIN)/pip install $(QUIET) --force-reinstall --no-deps $(VENV)/wheel/*.whl
-	$(BIN)/pip install $(QUIET) "$$(ls $(VENV)/wheel/*.whl)[test]"
+	test -n "$(WHEEL)" || rm -rf build $(VENV)/wheel
+	test -n "$(WHEEL)" || USE_CUDA=0 $(BIN)/pip wheel -qq --no-deps --no-build-isolation --wheel-dir $(VENV)/wheel .
+	$(BIN)/pip install $(QUIET) --force-reinstall --no-deps $(or $(WHEEL),$(VENV)/wheel/*.whl)
+	$(BIN)/pip install $(QUIET) "$$(ls $(or $(WHEEL),$(VENV)/wheel/*.whl))[test]"
 	$(BIN)/pip list | grep -E "^(torch|transformers|numpy) "
 	cd tests && $(abspath $(BIN))/pytest --numprocesses auto -W default -o pythonpath= $(notdir $(CORE))
 
