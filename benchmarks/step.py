@@ -115,9 +115,9 @@ def main() -> None:
     for sampler, cache in itertools.product(options["samplers"], options["caches"]):
         if table.done(name, sampler, cache):
             continue
-        pair = {"sampler": sampler, "cache": cache}
+        pair = {"sampler": sampler, "cache": cache} | sure(sampler)
         try:
-            line = measured(model, given | pair | sure(sampler), options["repeats"])
+            line = measured(model, given | pair, options["repeats"])
         except ValueError:
             continue
         table.add(name, sampler, cache, *line.values())
