@@ -172,8 +172,11 @@ def check_results(results: Results, order: Sequence[Key], jobs: Sequence[Job]) -
 
 def check_plan(task: Task, contenders: Sequence[Contender], batch_size: int) -> None:
     labels = [contender.label for contender in contenders]
-    if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"--sampler {labels}: give at least one, and each only once")
+    if not labels:
+        raise ValueError("--sampler: give at least one")
+    label, times = Counter(labels).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"--sampler {label}: asked for {times} times: give each only once")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: give at least 1")
     if not len(task):
