@@ -49,6 +49,7 @@ SMALLER = {  # what a command is given on top, by its first words
 }
 SCRIPTS = {  # the same for what runs beside the command; these are slow
     "benchmarks/block_cache.py": "--problems 1 --batch 1 --max-new-tokens 8 --samplers threshold",
+    "benchmarks/caches.py": "--problems 1 --max-new-tokens 16 --caches dual --output caches",
     "benchmarks/infill.py": "--limit 1 --slack 0 --weak-isolation",
     "benchmarks/oracle.py": "--limit 1 --batch-size 1 --max-new-tokens 16 --block-length 16",
     "benchmarks/suffix.py": "--problems 1 --whole 1 --batch 1 --lengths 32 --windows none 0",
