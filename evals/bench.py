@@ -70,13 +70,18 @@ class Score:
         return [self.name, accuracy, f"{self.nfe / total:.1f}", f"{rate:.2f}", f"{speed:.2f}×"]
 
 
+def built(name: str, model: Any, max_new_tokens: int) -> None:
+    """Raise `ValueError` or `TypeError` for a sampler that this model cannot run."""
+    arguments = {"max_new_tokens": max_new_tokens, "block_length": 32, "steps": None}
+    Contender.parse(name).build(arguments, model.family).bind(model)
+
+
 def buildable(names: Sequence[str], model: Any) -> list[str]:
     """Those of `names` that this model has all for (a trained filter, say)."""
 
     def builds(name: str) -> bool:
-        arguments = {"max_new_tokens": 128, "block_length": 32, "steps": None}
         try:
-            Contender.parse(name).build(arguments, model.family).bind(model)
+            built(name, model, 128)
         except (ValueError, TypeError):
             return False
         return True
@@ -144,6 +149,8 @@ def run(arguments: argparse.Namespace) -> None:
         whole(name, vars(arguments)[name])
     model = load_model(arguments)
     names = arguments.sampler or buildable([*list_samplers(), *THRESHOLDS, *COMPOSITIONS], model)
+    for name in names:  # what is wrong with one is said before any is run
+        built(name, model, arguments.max_new_tokens)
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
     folder = find_folder(arguments.model, arguments.revision)
     record = model_record(folder, arguments.model, arguments.revision)
