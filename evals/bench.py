@@ -72,8 +72,8 @@ class Score:
 
 def built(name: str, model: Any, max_new_tokens: int) -> None:
     """Raise `ValueError` or `TypeError` for a sampler that this model cannot run."""
-    arguments = {"max_new_tokens": max_new_tokens, "block_length": 32, "steps": None}
-    Contender.parse(name).build(arguments, model.family).bind(model)
+    shape = {"max_new_tokens": max_new_tokens, "block_length": min(32, max_new_tokens)}
+    Contender.parse(name).build({**shape, "steps": None}, model.family).bind(model)
 
 
 def buildable(names: Sequence[str], model: Any) -> list[str]:
