@@ -67,6 +67,16 @@ def test_a_count_below_one_is_refused(option, capsys):
     assert f"{name}=0: give a whole number, at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrong", ["treshold", "threshold,threshold=90"])
+def test_a_wrong_sampler_is_named_before_any_is_run(wrong, tmp_path, capsys):
+    path = tmp_path / "table.md"
+    argv = ["bench", "samplers", "--sampler", "vanilla", "--sampler", wrong, "--output", str(path)]
+    assert main(argv) == 2
+    said = capsys.readouterr()
+    assert wrong.rpartition("=")[2] in said.err and not said.out
+    assert not list(tmp_path.iterdir())  # not even the folder of the run
+
+
 def test_the_table_goes_to_a_file_and_the_run_goes_on_beside_it(tmp_path, capsys):
     path = tmp_path / "results" / "table.md"
     run = tmp_path / "results" / "table.md.run"
