@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from dlmdecode.checks import Between, Count, NonNegative, OneOf, number, require
@@ -27,6 +28,8 @@ SHARE_LEFT: dict[str, Callable[[Tensor, float], Tensor]] = {
 class SureOnAverage(Stop):
     """The mean logit gap over the whole text, written positions too, reaches a falling threshold.
 
+    `until_eos` (beyond the paper) ends the text for this mean with its first end token, written or
+    proposed: the sure end tokens of a canvas that is much longer than its text hide unsure words.
     It falls from `high` to `low` logits with the steps taken over `steps`, or with the share of the
     text that is written where no steps are given. Written positions that a cache does not compute
     count with their last gap; where it leaves masks out, the rule decides at refreshes only.
@@ -39,6 +42,7 @@ class SureOnAverage(Stop):
     schedule: str = "linear"
     rate: float = 4.0
     steps: int | None = None
+    until_eos: bool = False
 
     def __post_init__(self) -> None:
         number("low", self.low, Between(0))
@@ -51,9 +55,17 @@ class SureOnAverage(Stop):
         length = canvas.length.double()
         return (length - canvas.masked.sum(1)) / length
 
+    def counted(self, canvas: Canvas) -> Tensor:
+        if not self.until_eos:
+            return canvas.text
+        ids = torch.where(canvas.masked, canvas.proposal.token, canvas.tokens)
+        ends = (canvas.is_eos(ids) & canvas.text).long()
+        return canvas.text & (ends.cumsum(1) == ends)
+
     def __call__(self, canvas: Canvas) -> Tensor:
         known = (~canvas.masked | canvas.fresh.contains(canvas.position)).all(1)
-        gap = (canvas.proposal.margin * canvas.text).sum(1) / canvas.length
+        counted = self.counted(canvas)
+        gap = (canvas.proposal.margin * counted).sum(1) / counted.sum(1)
         left = SHARE_LEFT[self.schedule](self.progress(canvas), self.rate)
         return known & (gap >= self.low + (self.high - self.low) * left)
 
@@ -65,6 +77,7 @@ def sched(
     schedule: Annotated[str, OneOf(SHARE_LEFT)] = "linear",
     rate: Annotated[float, Between(0, above=True)] | None = None,
     steps: Count | None = None,
+    until_eos: bool = False,
 ) -> Sampler:
     """Commit all that is left once the mean logit gap of the whole text passes a falling threshold.
 
@@ -73,4 +86,4 @@ def sched(
     """
     fix = "only schedule='exponential' has a rate"
     require(rate is None or schedule == "exponential", "rate", rate, fix)
-    return Sampler(stops=(SureOnAverage(high, low, schedule, rate or 4.0, steps),))
+    return Sampler(stops=(SureOnAverage(high, low, schedule, rate or 4.0, steps, until_eos),))

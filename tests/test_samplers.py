@@ -413,6 +413,13 @@ def test_sched_leaves_when_the_mean_gap_of_the_whole_text_reaches_a_falling_thre
     assert [leaves(n, schedule="cosine", low=2.4) for n in (1, 2)] == [False, True]
     assert [leaves(n, schedule="exponential") for n in (0, 1)] == [False, True]  # 7.5, 4.3
     assert not leaves(3, low=6.0)
+    canvas.proposal.token = torch.tensor([[1, 1, 1, EOS, EOS]])
+    canvas.proposal.margin[0, 4] = 99  # beyond the first end token, which is proposed
+    assert leaves(0) and not leaves(0, until_eos=True)
+    assert [leaves(n, until_eos=True) for n in (1, 2)] == [False, False]  # 4.33
+    canvas.tokens[0, 1] = EOS  # written: 3 alone counts
+    (stop,) = dlmdecode.sampler("sched", low=3.0, high=3.0, until_eos=True).stops
+    assert stop(canvas)
 
 
 def test_hierarchy_without_an_upper_rule_writes_the_peaks_and_without_a_bar_all_of_them():
