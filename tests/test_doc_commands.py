@@ -59,6 +59,8 @@ SCRIPTS = {  # the same for what runs beside the command; these are slow
     "--rows 'verifier alone'",
     "benchmarks/overlap.py": "--count 1 --max-new-tokens 16 --drafter suffix",
     "benchmarks/speculation_step.py": "--count 1 --max-new-tokens 16 --drafter lookup",
+    "benchmarks/roofline.py": "--shape tiny --layers 2 --dtype float32 --prompt 8 "
+    "--max-new-tokens 8 --block-length 8 --repeats 1",
     "benchmarks/trace.py": "--max-new-tokens 16 --repeats 1",
     "benchmarks/quantization.py": "--limit 1 --batch-size 1 --models tiny",
     "tests/fuzz_speculate.py": "--count 1 --drafter ngram --shape chain",
