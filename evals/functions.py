@@ -28,6 +28,7 @@ from dlmdecode.evals.functions_forms import (
     NAMES,
     STRING_ENDS,
     STRINGS,
+    WIDER,
 )
 
 
@@ -80,6 +81,8 @@ def draw(random_: random.Random, split: str) -> Exercise:
         a, b = random_.sample(LETTERS, 2)
         filled = {"x": x, "k": random_.randint(2, 5), "a": a, "b": b}
         ways = (operations | ends)[expression]
+        if split == "train":
+            ways += WIDER.get(expression, ())
         form = random_.choice([way for way in ways if way.startswith("~") == phrasing])
         asked.append((form, form.removeprefix("~").format(**filled)))
         body.append(expression.format(**filled))

@@ -133,6 +133,75 @@ STRING_ENDS: Operations = {
         'count how many times "{a}" occurs', '~say how many "{a}" there are',
     ),
 }  # fmt: skip
+WIDER: Operations = {  # wordings of training alone
+    "sorted({x})": (
+        "bring the items into order", "move the smallest items to the front",
+        "order {x} so that the smallest come first", "order {x} from the smallest to the largest",
+    ),
+    "sorted({x}, reverse=True)": (
+        "bring the largest items to the front", "order the items from the largest to the smallest",
+        "order {x} from large to small", "arrange {x} so that the largest come first",
+    ),
+    "{x}[::-1]": ("flip {x}", "flip it around", "go from end to start", "turn it from end to start"),
+    "{x}[:{k}]": (
+        "retain only the first {k}", "retain the first {k} of {x}", "take {k} from the start",
+        "keep {k} from the start", "retain what is in the first {k} places",
+    ),
+    "{x}[{k}:]": (
+        "discard the first {k}", "discard the first {k} of {x}", "drop {k} from the start",
+        "remove {k} from the start", "discard what is in the first {k} places",
+    ),
+    "{x}[-{k}:]": (
+        "retain only the last {k}", "retain the last {k} of {x}", "take {k} items from the end",
+        "keep {k} items from the end",
+    ),
+    "[item + {k} for item in {x}]": (
+        "make every item {k} larger", "make all items larger by {k}", "let each item grow by {k}",
+    ),
+    "[item - {k} for item in {x}]": (
+        "make every item {k} smaller", "make all items smaller by {k}",
+        "let each item shrink by {k}", "take {k} off each item",
+    ),
+    "[item * {k} for item in {x}]": (
+        "turn every item into {k} times its size", "replace each item by {k} times itself",
+        "take each item {k} times",
+    ),
+    "[item for item in {x} if item > {k}]": (
+        "pick the items above {k}", "pick what is over {k}", "keep what is more than {k}",
+        "retain all items above {k}",
+    ),
+    "[item for item in {x} if item < {k}]": (
+        "pick the items below {k}", "pick what is less than {k}", "keep what is under {k}",
+        "retain all items below {k}",
+    ),
+    "[item for item in {x} if item % 2 == 0]": (
+        "filter out the odd items", "pick everything even", "discard what is odd",
+        "retain only what is even",
+    ),
+    "[item for item in {x} if item % 2 == 1]": (
+        "filter out the even items", "pick everything odd", "discard what is even",
+        "retain only what is odd",
+    ),
+    "{x}": ("give back the result", "give {x} back", "hand the result back"),
+    "sum({x})": ("give back the sum", "give the sum of all items back", "say what they add up to"),
+    "len({x})": (
+        "give back how many there are", "say how many there are", "say how many remain",
+        "give the length back", "say how long {x} is",
+    ),
+    "max({x}, default=0)": ("give back the maximum", "give the biggest item back", "say which is the largest"),
+    "min({x}, default=0)": ("give back the minimum", "give the least item back", "say which is the smallest"),
+    "{x}.upper()": ("write it in capitals", "write {x} in upper case", "put everything in capital letters"),
+    "{x}.lower()": ("write it in small letters", "write {x} in lower case", "put everything in small letters"),
+    "{x} * {k}": ("say it {k} times", "write {x} {k} times over", "repeat it {k} times over"),
+    '{x}.replace("{a}", "{b}")': (
+        'write "{b}" instead of "{a}"', 'put "{b}" where "{a}" was', 'let "{b}" take the place of "{a}"',
+    ),
+    '{x} + "{b}"': ('put "{b}" at the end', 'write "{b}" behind {x}', 'put "{b}" after it'),
+    '"{b}" + {x}': ('put "{b}" at the start', 'write "{b}" before {x}', 'put "{b}" ahead of it'),
+    '{x}.count("{a}")': (
+        'say how often "{a}" is in it', 'give back how many "{a}" there are', 'say how often "{a}" occurs',
+    ),
+}  # fmt: skip
 JOINS = (", then ", ", then ", " and ", ", and then ", "; ")
 NAMES = {
     "train": (

@@ -1,6 +1,7 @@
 """The seeded word problems: right, repeatable, and with nothing in common between splits."""
 
 import itertools
+import random
 import re
 from functools import cache
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, final_answer, problem, split_of
 from dlmdecode.evals.stories.story import CROWDS, SCENES
+from dlmdecode.evals.stories.text import Text
 from dlmdecode.evals.stories.words import FORMS, HE, SHE, UNITS, WORDS, in_words, plural
 
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
@@ -28,6 +30,11 @@ LISTED = ("boys", "girls", "roles", "places", "food", "objects")
 def drawn(split):
     """Many problems of a split."""
     return [problem(seed, split) for seed in range(1200)]
+
+
+def listed():
+    """All words of the lists that a split has of its own."""
+    return {word for kind, words in WORDS.items() if kind.split()[0] in LISTED for word in words}
 
 
 def values(text):
@@ -65,10 +72,10 @@ def test_what_a_solution_calculates_with_is_told_or_was_calculated(seed, split):
 
 def test_no_form_is_left_unfilled_and_sentences_are_sentences():
     for p in itertools.chain.from_iterable(map(drawn, SPLITS)):
-        assert not re.search(r"[][{}<>|~]|  | [.,?]|[.?]{2}|another 1\b", p.question)
+        assert not re.search(r"[][{}<>|~+]|  | [.,?]|[.?]{2}|another 1\b", p.question)
         assert re.fullmatch(r"([A-Z0-9$].*?[.?] ?)+", p.question), p.question
         assert p.question.count("?") == 1 or re.search(
-            r"(Find|Say|Tell me|Calculate|Work out) [^.]*\.$", p.question
+            r"(Find|Say|[Tt]ell me|Calculate|Work out|Determine|Give) [^.]*\.$", p.question
         )
 
 
@@ -174,6 +181,20 @@ def test_every_sentence_of_the_split_by_phrasing_has_a_form_that_training_lacks(
     }
     assert all(re.match(r"~|[\d ]+$", form) for form in used["phrasing"])
     assert not any("~" in form for split in SPLITS[:3] for form in used[split])
+
+
+def test_some_forms_and_made_up_words_are_of_training_alone():
+    used = {split: " ".join(p.template for p in drawn(split)) for split in SPLITS}
+    wider = [form for forms in FORMS.values() for form in forms if form.startswith("+")]
+    assert sum(form in used["train"] for form in wider) > len(wider) / 2
+    assert not any(form in used[split] for form in wider for split in SPLITS[1:])
+    lists = [Text(random.Random(seed), "train").lists for seed in range(200)]
+    made_up = {word for one in lists for kind in LISTED for word in one[kind]} - listed()
+    assert len(made_up) > 500
+    assert not {word.lower() for word in made_up} & {word.lower() for word in listed()}
+    for split in SPLITS[1:]:
+        text = Text(random.Random(0), split)
+        assert {word for kind in LISTED for word in text.lists[kind]} <= listed()
 
 
 def test_every_kind_of_sentence_has_forms_for_training_and_others_held_out():

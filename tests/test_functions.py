@@ -71,6 +71,19 @@ def test_every_operation_has_wordings_for_training_and_others_held_out():
         assert "~" not in exercise(seed, "train").template
 
 
+def test_wider_wordings_are_of_training_alone():
+    wider = {way for ways in forms.WIDER.values() for way in ways}
+    known = {way.lstrip("~") for operations in OPERATIONS for way in sum(operations.values(), ())}
+    assert not wider & known
+    assert set(forms.WIDER) <= {
+        expression for operations in OPERATIONS for expression in operations
+    }
+    used = {s: " | ".join(exercise(seed, s).template for seed in range(900)) for s in SPLITS}
+    assert sum(way in used["train"].split(" | ") for way in wider) > len(wider) / 2
+    for split in SPLITS[1:]:
+        assert not wider & set(used[split].split(" | "))
+
+
 def test_names_of_one_split_are_in_no_other():
     for one, other in itertools.combinations(forms.NAMES.values(), 2):
         assert not set(one) & set(other)

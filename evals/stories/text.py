@@ -7,7 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlmdecode.evals.stories.words import HE, IT, ME, SHE, WORDS, YOU, in_words, plural
+from dlmdecode.evals.stories.words import (
+    HE,
+    IT,
+    ME,
+    SHE,
+    WORDS,
+    YOU,
+    in_words,
+    invented,
+    plural,
+)  # fmt: skip
 
 # Words of which one kind is drawn for a problem, singular and plural, so that its sentences agree.
 PAIRS = {
@@ -15,6 +25,9 @@ PAIRS = {
     ("kid", "kids"): ("friend", "child:children", "person:people", "kid", "student"),
     ("boys", "girls"): ("boys:girls", "girls:boys", "men:women", "adults:children"),
 }
+KINDS, PROPER = ("boys", "girls", "roles", "places", "food", "objects"), ("boys", "girls")
+MADE_UP = 0.3  # share of the lists of training problems whose words nobody has heard of
+MARKS = {"train": ("", "+"), "phrasing": ("~",)}  # of the forms of a split; the others have none
 CHOICE = re.compile(r"\[([^][]*)\]")
 VERB = re.compile(r"<(=?)([^<>|]*)\|?([^<>]*)>")
 BASE = {"has": "have", "does": "do", "goes": "go", "is": "are"}
@@ -34,13 +47,13 @@ class Text:
     """The words of one problem, and forms filled in with them; `forms` are those used so far."""
 
     def __init__(self, random_: random.Random, split: str):
-        self.random, self.phrasing = random_, split == "phrasing"
-        self.lists = "heldout" if self.phrasing else split
+        self.random, self.split = random_, split
+        self.lists = {kind: self.drawn(kind) for kind in KINDS}
         self.past = random_.random() < 0.5
         self.spelled = random_.choice((0, 0, 0, 0.3, 0.8))
         self.forms: list[str] = []
         self.unit = Unit("", "")
-        people = random_.sample(self.listed("boys") + self.listed("girls"), 4)
+        people = random_.sample(self.lists["boys"] + self.lists["girls"], 4)
         item, item2 = map(plural, random_.sample(WORDS["items"], 2))
         self.words = dict(zip(("name", "other", "friend", "friend2"), people, strict=True))
         self.words["kin"] = self.pick(WORDS["kin he"] + WORDS["kin she"])
@@ -49,10 +62,14 @@ class Text:
         for (one, many), pairs in PAIRS.items():
             self.words[one], self.words[many] = plural(self.pick(pairs))
         self.is_me = False
-        self.be(people[0], HE if people[0] in self.listed("boys") else SHE)
+        self.be(people[0], HE if people[0] in self.lists["boys"] else SHE)
 
-    def listed(self, kind: str) -> tuple[str, ...]:
-        return WORDS[f"{kind} {self.lists}"]
+    def drawn(self, kind: str) -> tuple[str, ...]:
+        """The words of a kind; those of a training problem are sometimes made up."""
+        if self.split == "train" and self.random.random() < MADE_UP:
+            made_up = (invented(self.random) for _ in range(4))
+            return tuple(w.capitalize() if kind in PROPER else w for w in made_up)
+        return WORDS[f"{kind} {'heldout' if self.split == 'phrasing' else self.split}"]
 
     def pick(self, choices: Sequence[str]) -> str:
         return self.random.choice(choices)
@@ -76,7 +93,7 @@ class Text:
             self.be(f"{whose} {kin}", pronouns)
         elif roles and draw < 0.2:
             place = draw > 0.18
-            role = self.pick(self.listed("places" if place else "roles"))
+            role = self.pick(self.lists["places" if place else "roles"])
             pronouns = IT if place else self.random.choice((HE, SHE))
             self.be(f"{'an' if role[0] in 'aeiou' else 'a'} {role}", pronouns)
 
@@ -101,14 +118,14 @@ class Text:
 
     def count_things(self, colors: bool = True) -> None:
         kind = "food" if self.random.random() < 0.4 else "objects"
-        one, many = plural(self.pick(self.listed(kind)))
+        one, many = plural(self.pick(self.lists[kind]))
         self.unit = Unit(one, many)
         if colors and self.random.random() < 0.12:
             color = self.pick(WORDS["colors"])
             self.unit = Unit(f"{color} {one}", f"{color} {many}")
 
     def edible(self) -> bool:
-        return self.unit.one.split()[-1] in self.listed("food")
+        return self.unit.one.split()[-1] in self.lists["food"]
 
     def count_money(self) -> None:
         currency = self.pick(WORDS["currencies"])
@@ -126,11 +143,12 @@ class Text:
 
     def say(self, forms: Sequence[str], **numbers: int | str) -> str:
         """One of the forms that belong to this split and suit these numbers, filled in."""
-        fitting = [form for form in forms if form.startswith("~") == self.phrasing]
+        marks = MARKS.get(self.split, ("",))
+        fitting = [form for form in forms if (form[0] if form[0] in "~+" else "") in marks]
         if 1 in numbers.values():
             fitting = [form for form in fitting if not NEEDS_PLURAL.search(form)] or fitting
         self.forms.append(self.pick(fitting))
-        return self.fill(self.forms[-1].removeprefix("~"), **numbers)
+        return self.fill(self.forms[-1].lstrip("~+"), **numbers)
 
     def fill(self, text: str, **numbers: int | str) -> str:
         text = VERB.sub(self.verb, text)

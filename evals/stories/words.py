@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 HE = ("He", "he", "him", "His", "his")
@@ -13,6 +14,9 @@ UNITS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen"
 ).split()
+ONSETS = "b br c ch cl d dr f fl g gl h j k kr l m n p pl qu r s sh st t th tr v w z".split() + [""]
+VOWELS = "a e i o u ai ea ee io ou".split()
+RHYMES = "a am an ap ard at e el en er et ia ick in ina ip ird o ock on or ow ump un y".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
@@ -28,6 +32,8 @@ WORDS = {
     heading: tuple(" ".join(lines).split()) for heading, lines in sections("words.txt").items()
 }
 
+LISTED = {word.lower() for words in WORDS.values() for word in words}
+
 
 def plural(thing: str) -> tuple[str, str]:
     """Singular and plural of an entry of the lists: `box`, `leaf:leaves`, `toy-car`."""
@@ -39,6 +45,14 @@ def plural(thing: str) -> tuple[str, str]:
     if one.endswith("y") and one[-2] not in "aeiou":
         return one, one[:-1] + "ies"
     return one, one + "s"
+
+
+def invented(random_: random.Random) -> str:
+    """A word of two syllables or three that is in no list, such as `stolen`."""
+    count = random_.choice((1, 1, 1, 2))
+    syllables = [random_.choice(ONSETS) + random_.choice(VOWELS) for _ in range(count)]
+    word = "".join(syllables) + random_.choice(ONSETS) + random_.choice(RHYMES)
+    return invented(random_) if word in LISTED else word
 
 
 def in_words(n: int) -> str:
