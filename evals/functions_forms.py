@@ -142,7 +142,9 @@ WIDER: Operations = {  # wordings of training alone
         "bring the largest items to the front", "order the items from the largest to the smallest",
         "order {x} from large to small", "arrange {x} so that the largest come first",
     ),
-    "{x}[::-1]": ("flip {x}", "flip it around", "go from end to start", "turn it from end to start"),
+    "{x}[::-1]": (
+        "flip {x}", "flip it around", "go from end to start", "turn it from end to start",
+    ),
     "{x}[:{k}]": (
         "retain only the first {k}", "retain the first {k} of {x}", "take {k} from the start",
         "keep {k} from the start", "retain what is in the first {k} places",
@@ -188,18 +190,28 @@ WIDER: Operations = {  # wordings of training alone
         "give back how many there are", "say how many there are", "say how many remain",
         "give the length back", "say how long {x} is",
     ),
-    "max({x}, default=0)": ("give back the maximum", "give the biggest item back", "say which is the largest"),
-    "min({x}, default=0)": ("give back the minimum", "give the least item back", "say which is the smallest"),
-    "{x}.upper()": ("write it in capitals", "write {x} in upper case", "put everything in capital letters"),
-    "{x}.lower()": ("write it in small letters", "write {x} in lower case", "put everything in small letters"),
+    "max({x}, default=0)": (
+        "give back the maximum", "give the biggest item back", "say which is the largest",
+    ),
+    "min({x}, default=0)": (
+        "give back the minimum", "give the least item back", "say which is the smallest",
+    ),
+    "{x}.upper()": (
+        "write it in capitals", "write {x} in upper case", "put everything in capital letters",
+    ),
+    "{x}.lower()": (
+        "write it in small letters", "write {x} in lower case", "put everything in small letters",
+    ),
     "{x} * {k}": ("say it {k} times", "write {x} {k} times over", "repeat it {k} times over"),
     '{x}.replace("{a}", "{b}")': (
-        'write "{b}" instead of "{a}"', 'put "{b}" where "{a}" was', 'let "{b}" take the place of "{a}"',
+        'write "{b}" instead of "{a}"', 'put "{b}" where "{a}" was',
+        'let "{b}" take the place of "{a}"',
     ),
     '{x} + "{b}"': ('put "{b}" at the end', 'write "{b}" behind {x}', 'put "{b}" after it'),
     '"{b}" + {x}': ('put "{b}" at the start', 'write "{b}" before {x}', 'put "{b}" ahead of it'),
     '{x}.count("{a}")': (
-        'say how often "{a}" is in it', 'give back how many "{a}" there are', 'say how often "{a}" occurs',
+        'say how often "{a}" is in it', 'give back how many "{a}" there are',
+        'say how often "{a}" occurs',
     ),
 }  # fmt: skip
 JOINS = (", then ", ", then ", " and ", ", and then ", "; ")
