@@ -6,8 +6,9 @@
 A *template* is the sequence of sentence forms of a problem: an opening, one for each event, a final
 question. Each template belongs to one split, so that held-out problems share no template, and hence
 no text, with training; they also have names and things of their own. Those of the split "phrasing"
-are told in forms of which training has none. The solution begins with a space: question + solution
-reads as one text.
+are told in forms of which training has none. Training alone has further forms, and made-up names
+and things, so that what a model has never read is no surprise to it. The solution begins with a
+space: question + solution reads as one text.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@
         return items[:3]
 
 The docstring holds one doctest-like example; `check` tests others. Splits share no template, a
-template being the sequence of descriptions before numbers and letters are filled in.
+template being the sequence of descriptions before numbers and letters are filled in. Training alone
+has further wordings.
 """
 
 from __future__ import annotations

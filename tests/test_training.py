@@ -122,7 +122,7 @@ def test_problems_fit_the_lengths_that_the_models_are_trained_for(tokenizer):
     drawn = examples(tokenizer, 0, 2000)
     assert max(len(example.answer) for example in drawn) <= 128
     assert max(map(len, drawn)) <= 220
-    assert 70 <= sum(map(len, drawn)) / len(drawn) <= 90
+    assert 70 <= sum(map(len, drawn)) / len(drawn) <= 95
 
 
 def test_a_curriculum_begins_with_short_problems(tokenizer):
@@ -232,7 +232,7 @@ def test_the_weights_of_canvas_steps_average_to_one_per_token(micro, tokenizer):
     with torch.no_grad():
         losses = [objective.loss(model, batches[step], step).item() for step in range(20)]
     mean = sum(losses) / len(losses) / torch.tensor(config["model"]["vocab_size"]).log().item()
-    assert 0.85 < mean < 1.15
+    assert 0.8 < mean < 1.2
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
