@@ -73,8 +73,7 @@ def problem(
         template = " | ".join(story.text.forms)
         if split_of(template) == split:
             solution = " " + " ".join([*story.solution, f"#### {story.n}"])
-            question = " ".join(story.sentences)
-            return Problem(question, solution, story.n, template, story.steps)
+            return Problem(story.question(), solution, story.n, template, story.steps)
 
 
 def final_answer(text: str) -> int | None:

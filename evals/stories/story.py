@@ -14,7 +14,13 @@ LEADS = (
     "then", "later", "after that", "the next day", "in the evening", "in the afternoon", "next",
     "on Tuesday", "a week later", "at home", "at school", "yesterday", "soon after", "finally",
 )  # fmt: skip
+MORE_LEADS = LEADS + (
+    "half an hour later", "two days later", "an hour later", "the following week", "one day",
+    "in the morning", "on the way home", "this week", "after lunch", "at the weekend", "soon",
+)  # fmt: skip
 GLUE = ("and", "and then", ", then", "but", ", and then", "and later", ", and after that")
+TOLD_AS_ONE = (" and ", ", and ", ", ", " but ", "; ")
+MERGED = 0.12  # share of the neighbouring sentences of training problems that are told as one
 SCENES = {form.removeprefix("scene "): FORMS[form] for form in FORMS if form.startswith("scene ")}
 CROWDS = ("bus", "room", "pond")
 
@@ -37,15 +43,30 @@ class Story:
         if self.n > 14 and random_.random() < 0.25:
             self.n = self.n // 10 * 10
 
+    def question(self) -> str:
+        """The sentences as one text; in training some neighbours are told as one sentence."""
+        told = self.sentences[:1]
+        for sentence in self.sentences[1:-1]:
+            merge = self.text.split == "train" and self.random.random() < MERGED
+            if merge and told[-1].endswith("."):
+                told[-1] = told[-1][:-1] + self.text.pick(TOLD_AS_ONE) + self.text.lowered(sentence)
+            else:
+                told.append(sentence)
+        return " ".join(told + self.sentences[1:][-1:])
+
+    def scenes(self) -> list[str]:
+        """The signs of the scenes of as many steps that this split has a form for."""
+        return [s for s in SCENES if len(s) == self.steps and self.text.suiting(SCENES[s])]
+
     def scene(self) -> None:
         """A short problem that one form tells as a whole."""
         self.text.be_somebody(roles=False)
         self.text.count_things(colors=False)
-        signs = self.random.choice([signs for signs in SCENES if len(signs) == self.steps])
+        signs = self.random.choice(self.scenes())
         if signs[0] == "*":
             self.n = self.random.randint(2, 10)
         told = {"a": self.n}
-        for slot, sign in zip("bc", signs, strict=False):
+        for slot, sign in zip("bcd", signs, strict=False):
             told[slot] = self.operand(sign, 10)
             self.work_out(sign, told[slot])
         unused = {
@@ -94,7 +115,8 @@ class Story:
 
     def clause(self, part: Clause, lead: bool = False) -> str:
         text = " ".join(filter(None, part))
-        word = self.text.pick(LEADS) if lead else ""
+        leads = MORE_LEADS if self.text.split == "train" else LEADS
+        word = self.text.pick(leads) if lead else ""
         return word + self.text.pick((" ", ", ")) + text if lead else text
 
     # Numbers

@@ -143,12 +143,16 @@ class Text:
 
     def say(self, forms: Sequence[str], **numbers: int | str) -> str:
         """One of the forms that belong to this split and suit these numbers, filled in."""
-        marks = MARKS.get(self.split, ("",))
-        fitting = [form for form in forms if (form[0] if form[0] in "~+" else "") in marks]
+        fitting = self.suiting(forms)
         if 1 in numbers.values():
             fitting = [form for form in fitting if not NEEDS_PLURAL.search(form)] or fitting
         self.forms.append(self.pick(fitting))
         return self.fill(self.forms[-1].lstrip("~+"), **numbers)
+
+    def suiting(self, forms: Sequence[str]) -> list[str]:
+        """Those of the forms that belong to this split."""
+        marks = MARKS.get(self.split, ("",))
+        return [form for form in forms if (form[0] if form[0] in "~+" else "") in marks]
 
     def fill(self, text: str, **numbers: int | str) -> str:
         text = VERB.sub(self.verb, text)
@@ -163,7 +167,17 @@ class Text:
             lone = rf"(?<![-\w])(1|[Oo]ne) ((?:\w+ )?){re.escape(self.unit.many)}\b"
             text = re.sub(lone, rf"\1 \2{self.unit.one}", text)
         text = re.sub(r"\b([Dd]o)es (I|you)\b", r"\1 \2", text)  # asked about me as the second one
+        if self.split == "train" and self.random.random() < 0.7:
+            text = re.sub(r"\b(2|two) times as\b", "twice as", text)
         return " ".join(text.split())
+
+    def lowered(self, sentence: str) -> str:
+        """A sentence that goes on after another: without its capital unless a name begins it."""
+        first = re.match(r"[\w-]+", sentence)
+        names = [word for kind in PROPER for word in self.lists[kind]] + ["I"]
+        if first is None or first[0] in names:
+            return sentence
+        return sentence[0].lower() + sentence[1:]
 
     def verb(self, found: re.Match[str]) -> str:
         """A verb in the story's tense; that of me or you without its s."""
