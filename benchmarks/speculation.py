@@ -148,6 +148,9 @@ def without_model(verifier: Any, length: int) -> Any:
     yield "n-grams + recycling", drafted(both, verifier, length)
     fused = Fused(Fused(ObservedNGrams(), Recycling(), 96), Suffix(), 96)
     yield "n-grams + recycling + suffix", drafted(fused, verifier, length)
+    long = ObservedNGrams(order=8, nodes=64, candidates=6, keep=True)
+    both = Fused(long, Recycling(keep=True), 112)
+    yield "long n-grams + recycling (texts)", drafted(both, verifier, length)
     fused = Fused(ObservedNGrams(keep=True, nodes=48), Suffix(keep=True))
     yield "n-grams + suffix (texts)", drafted(fused, verifier, length)
 
@@ -232,7 +235,7 @@ def report(
         f"{count} prompts, {platform.processor() or platform.machine()}, "
         f"torch {torch.__version__}, verifier in {dtype}"
     )
-    print(f"{'':28} speed  per forward  accepted  rate  verifier  drafter  different")
+    print(f"{'':32} speed  per forward  accepted  rate  verifier  drafter  different")
     alone = table[ALONE]
     base = alone["new_tokens"] / alone[CPU]
     for name, row in table.items():
@@ -242,7 +245,7 @@ def report(
         row["mean_accepted_tokens"] = row["num_accepted_draft_tokens"] / steps
         row["draft_acceptance_rate"] = row["num_accepted_draft_tokens"] / tokens
         print(
-            f"{name:28} {row['speed']:4.2f}x {row['tokens_per_forward']:12.2f} "
+            f"{name:32} {row['speed']:4.2f}x {row['tokens_per_forward']:12.2f} "
             f"{row['mean_accepted_tokens']:9.2f} "
             f"{row['draft_acceptance_rate']:5.2f} {row['verifier_forwards']:9.0f} "
             f"{row['drafter_forwards']:8.0f} {row['different']:10.0f}"
