@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Every measurement that depends on the weights of the embedded models; after new ones, all of them.
+#
+#   benchmarks/embedded.sh runs/tables                  about five hours of one core
+#   benchmarks/embedded.sh runs/tables spec samplers    some, in this order (two may run side by side)
+#
+# What a command prints goes to FOLDER/NAME.txt. What is there is not measured again: runs go on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+python=${PYTHON:-python} folder=${1:?usage: benchmarks/embedded.sh FOLDER [NAME …]}
+results=benchmarks/results
+mkdir -p "$folder"
+shift
+
+fast="vanilla adablock credit dawn dcd dsb entropy_bound factor frechet hierarchy klass learn2pd localleap
+  polestar slowfast streaming threshold wino threshold,threshold=0.3 threshold,threshold=0.5
+  threshold,threshold=0.7 threshold,threshold=0.98 credit+prophet localleap+prophet adablock+credit
+  adablock+credit+localleap"
+slow="vanilla ccd certainty dream eoser pc_sampler prophet sched t2m edit ass acfg saber freedave"
+heavy="vanilla core flash_verify info_gain lopa"
+
+accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
+  "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
+}
+samplers() { # RUN LIMIT SAMPLER…
+  local flags=() one
+  for one in "${@:3}"; do flags+=(--sampler "$one"); done
+  "$python" -m dlmdecode bench samplers --limit "$2" --batch-size 20 "${flags[@]}" --output "$1"
+  "$python" -m dlmdecode eval report "$1.run" --output "${1%.md}.report"
+}
+caches() { # MODEL PROBLEMS
+  "$python" benchmarks/caches.py --model "$1" --samplers threshold --problems "$2" --batch 20 \
+    --output "$results/caches-$1"
+}
+functions() { # SAMPLER…
+  local flags=() one
+  for one in "$@"; do flags+=(--sampler "$one"); done
+  "$python" -m dlmdecode eval functions "${flags[@]}" --allow-code-execution --limit 100 \
+    --batch-size 25 --max-new-tokens 64 --output "$folder/functions.run"
+}
+speculation() { "$python" benchmarks/speculation.py "$@"; }
+
+measure() {
+  # shellcheck disable=SC2086
+  case $1 in
+    tiny) accuracy tiny 1000 200 ;;
+    tiny-phrasing) accuracy tiny 1000 200 --split phrasing ;;
+    tiny-ar) accuracy tiny-ar 1000 200 ;;
+    tiny-ar-phrasing) accuracy tiny-ar 1000 200 --split phrasing ;;
+    tiny-dream) accuracy tiny-dream 1000 200 ;;
+    tiny-dream-phrasing) accuracy tiny-dream 1000 200 --split phrasing ;;
+    tiny-block) accuracy tiny-block 1000 200 ;;
+    tiny-block-phrasing) accuracy tiny-block 1000 200 --split phrasing ;;
+    samplers) samplers "$folder/samplers.md" 500 $fast ;;
+    samplers-slow) samplers "$folder/samplers-slow.md" 60 $slow ;;
+    samplers-heavy) samplers "$folder/samplers-heavy.md" 20 $heavy ;;
+    functions) functions vanilla threshold threshold,threshold=0.3 ;;
+    caches-tiny) caches tiny 500 ;;
+    caches-tiny-dream) caches tiny-dream 200 ;;
+    block-cache)
+      "$python" benchmarks/block_cache.py --problems 48 --output "$results/block-cache.md" ;;
+    oracle) "$python" benchmarks/oracle.py --limit 24 --batch-size 24 ;;
+    bounds) "$python" benchmarks/bounds.py --limit 48 ;;
+    suffix)
+      "$python" benchmarks/suffix.py --problems 100 --whole 40 --lengths 128 512 --windows none 0 32 ;;
+    infill) "$python" benchmarks/infill.py --allow-code-execution ;;
+    convergence) "$python" benchmarks/convergence.py --count 40 --batch 20 ;;
+    quantization) "$python" benchmarks/quantization.py --models tiny tiny-ar ;;
+    spec) speculation --count 12 --ngram-texts 4000 --output "$results/speculation-tiny.json" ;;
+    spec-batch) speculation --count 8 --batch 8 --ngram-texts 2000 --max-new-tokens 96 ;;
+    spec-bfloat16) speculation --count 40 --dtype bfloat16 ;;
+    spec-frequent)
+      speculation --count 6 --ngram-texts 2000 --max-new-tokens 64 --draft-length 8 \
+        --frequent 1535 1024 512 256 128 --rows "the verifier, 256 ids" ;;
+    spec-step) "$python" benchmarks/speculation_step.py ;;
+    overlap) "$python" benchmarks/overlap.py ;;
+    *) echo "no measurement $1" >&2 && return 2 ;;
+  esac
+}
+
+all="tiny tiny-ar tiny-dream tiny-block tiny-phrasing tiny-ar-phrasing tiny-dream-phrasing
+  tiny-block-phrasing spec spec-batch spec-frequent spec-step overlap samplers caches-tiny
+  caches-tiny-dream block-cache functions oracle bounds suffix infill convergence quantization
+  samplers-slow samplers-heavy spec-bfloat16"
+# shellcheck disable=SC2086
+for name in ${*:-$all}; do
+  [ -e "$folder/$name.txt" ] && continue
+  echo "== $(date +%T) $name"
+  measure "$name" >"$folder/$name.part"
+  mv "$folder/$name.part" "$folder/$name.txt"
+done
