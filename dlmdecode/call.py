@@ -19,6 +19,7 @@ from dlmdecode.decoding.guidance import Guided
 from dlmdecode.decoding.noise import streams
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.infilling import check_infill, lay_out
+from dlmdecode.lengths import length_of
 from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.wrap import as_denoiser, wrap
@@ -91,6 +92,8 @@ class Call:
         if length not in self.lengths:
             own = replace(self.settings, max_new_tokens=length)
             check_blocks(own.block_length, own.steps, length, self.model)
+            if own.length is not None:
+                length_of(own.length, length, self.sampler, self.model)
             fix = f"the sampler is built for {self.settings.max_new_tokens}: all texts share it"
             require(self.suits(own), "max_new_tokens", length, fix)
             self.lengths.add(length)
@@ -185,11 +188,12 @@ class Call:
 
 def forward_of(model: Denoiser, recipe: Sampler, settings: Settings) -> Forward:
     """The leaf forward: the recipe's own, or the cache policy's."""
-    if recipe.evaluate is not None:
-        return recipe.evaluate(model, settings)
-    forward = cache_policy(model, settings.cache)
+    if recipe.evaluate is None:
+        forward, unsaid = cache_policy(model, settings.cache), False
+    else:
+        forward, unsaid = recipe.evaluate(model, settings), None
     wants = recipe.blocks is not None and recipe.blocks.slides
-    follows = getattr(forward, "slides", False)
+    follows = getattr(forward, "slides", unsaid)
     fix = "the sampler's window slides: use a cache that follows it ('dsb', 'dcd'), or 'none'"
     require(follows or not wants or follows is None, "cache", settings.cache, fix)
     fix = "it follows a window that slides, as those of 'dsb' and 'dcd'"

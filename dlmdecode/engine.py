@@ -130,16 +130,28 @@ class Engine:
         Raises:
             ValueError: bad prompts, named by their row, or the engine is closed.
         """
-        requests = self.call.requests(prompts, attention_mask)
-        self.line_up(shortest_first(requests))
-        return self.ended(requests)
+        return self.decode(self.call.requests(prompts, attention_mask))
 
-    def ended(self, requests: Sequence[Request]) -> Iterator[Request]:
-        """Step, and yield those of the requests that have a result or an error."""
-        own = set(requests)
+    def decode(self, requests: Sequence[Request]) -> Iterator[Request]:
+        """What `run` does, of requests that `prepare` gave: all of them, or those that are left."""
+        self.line_up(shortest_first(requests))
+        found = self.ended(requests)
+        next(found)  # from here on its end cancels what is left
+        return found
+
+    def ended(self, requests: Sequence[Request]) -> Iterator[Any]:
+        """Nothing at first; then step, and yield those of the requests that have ended."""
+        left = dict.fromkeys(requests)
         try:
-            while not all(request.done() for request in requests):
-                yield from (request for request in self.step() if request in own)
+            yield None
+            while left:
+                done = [request for request in left if request.done()]
+                for request in done:
+                    del left[request]
+                    if not request.cancelled():
+                        yield request
+                if not done:
+                    self.step()
         finally:
             for request in requests:
                 request.cancel()

@@ -17,7 +17,7 @@ from dlmdecode.generation import generate, stream
 from dlmdecode.likelihood import Likelihood, Rows
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.result import Generation
-from dlmdecode.settings import DEFAULT_SAMPLER
+from dlmdecode.settings import DEFAULT_SAMPLER, Settings
 
 BLOCK_LENGTHS = (8, 16, 32, 64)
 SHOWN = ("streamer", "on_step", "trace")  # options of `generate` that are none of `stream`
@@ -131,12 +131,15 @@ def best_of(
     masks = conform("num_masks", num_masks, Count)
     temperature = conform("temperature", temperature, Positive)
     model = speaking(model)
+    fix = "gaps have text behind them, which is not scored: leave it out"
+    require(not options.get("infill"), "infill", options.get("infill"), fix)
     options |= {"num_return_sequences": num_samples, "temperature": temperature}
+    most = options.get("max_new_tokens", Settings.max_new_tokens)
     out = generate(model, prompt, sampler, **options)
     score = Likelihood(model, Rows(masks), masks)
 
     def judge(rows: list[tuple[Generation, int]]) -> tuple[list[Any], int]:
-        values = [likelihood(score, out, i) for out, i in rows]
+        values = [likelihood(score, out, i, most) for out, i in rows]
         return values, values.index(max(values))
 
     return choose([out], num_samples, judge, masks)
@@ -150,11 +153,11 @@ def speaking(model: Any) -> Denoiser:
     return found
 
 
-def likelihood(score: Likelihood, out: Generation, i: int) -> float:
-    """The bound per token of row `i`, in nats, its first EOS among them."""
+def likelihood(score: Likelihood, out: Generation, i: int, most: int) -> float:
+    """The bound per token of row `i`, in nats, its first EOS among the `most` that it may have."""
     start = out.prompt_lengths[i]
     ids = out.sequences[i].tolist()
-    text = ids[start : start + out.new_tokens[i] + 1]
+    text = ids[start : start + min(out.new_tokens[i] + 1, most)]
     return score.bound(ids[:start], text) / max(len(text), 1)
 
 

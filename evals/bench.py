@@ -21,7 +21,7 @@ from dlmdecode.checks import whole
 from dlmdecode.console import add_model, load_model
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.plan import Contender
-from dlmdecode.evals.record import model_record
+from dlmdecode.evals.record import HOW, model_record
 from dlmdecode.evals.results import naming
 from dlmdecode.evals.runner import Worker, evaluate, resumable
 from dlmdecode.evals.statistics import interval
@@ -154,7 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
     shape = (arguments.limit, arguments.batch_size, arguments.max_new_tokens)
     folder = find_folder(arguments.model, arguments.revision)
     record = model_record(folder, arguments.model, arguments.revision)
-    record |= {"quantize": arguments.quantize}
+    record |= {name: vars(arguments)[name] for name in HOW}
     output = arguments.output
     if output is None:
         with TemporaryDirectory() as unkept:

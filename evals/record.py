@@ -17,6 +17,7 @@ from typing import Any
 from dlmdecode.evals.plan import BATCHES, Contender
 from dlmdecode.evals.results import line_of, write_whole
 from dlmdecode.evals.task import Task
+from dlmdecode.models.config import Config
 
 COUNTING = (
     "new tokens of a row: those generated before its first EOS; prompt, padding and rejected "
@@ -29,6 +30,7 @@ TIMING = (
     "flight; tokenising, detokenising, loading and grading excluded"
 )
 PACKAGES = ("dlmdecode", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
+HOW = ("dtype", "device", "device_map", "quantize")  # how a model was loaded
 FREE = ("started", "finished", "command", "stages")  # what a resumed run may differ in
 DERIVED = ("task.data", "task.subset")  # from how many problems there are
 
@@ -62,7 +64,7 @@ def model_record(folder: Path, name: str, revision: str | None) -> dict[str, Any
     """Which checkpoint and tokenizer: hub commit where there is one, and hashes of all files."""
     weights = sorted(folder.glob("*.safetensors"))
     tokenizer = sorted({*folder.glob("*token*"), *folder.glob("vocab*"), *folder.glob("merges*")})
-    config = json.loads((folder / "config.json").read_text())
+    config = Config.read(folder / "config.json")
     snapshot = folder.name if folder.parent.name == "snapshots" else None
     return {
         "name": name,

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import secrets
 import signal
@@ -47,6 +46,7 @@ LIMITS = {  # for each process of a program
     "namespaces": {**EACH, "NPROC": 8},
     "weak": {**EACH, "NPROC": 1},  # no other process and no thread
 }
+LONGEST = 1e6  # seconds of a program
 LARGEST_VALUE = 8 * MEGABYTE  # one encoded argument list or returned value
 ISOLATIONS = ("namespaces", "weak")
 BOOT = """\
@@ -132,8 +132,8 @@ def check(
 
 def check_timeout(timeout: float) -> None:
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not (number and 0 < timeout < math.inf):
-        raise ValueError(f"timeout={timeout!r}: give seconds > 0")
+    if not (number and 0 < timeout <= LONGEST):
+        raise ValueError(f"timeout={timeout!r}: give seconds, above 0 and at most {LONGEST:g}")
 
 
 def choose_isolation(task: str, allow_code_execution: bool, weak_isolation: bool) -> str:

@@ -97,7 +97,8 @@ def summarise(run: Run, label: str, baseline: str) -> Summary:
     correct = sum(row["correct"] for row in rows)
     low, high = interval(correct, len(rows))
     speed = tokens_per_second(rows)
-    ratio = speed / tokens_per_second(run.rows[baseline]) if speed else 0.0
+    base_speed = tokens_per_second(run.rows[baseline])
+    ratio = speed / base_speed if base_speed else float(speed == 0)  # nothing over nothing is 1
     alone = run.record["batch_size"] == 1
     return Summary(
         sampler=label,

@@ -100,19 +100,23 @@ def read_jsonl(path: str | Path, fields: Sequence[str], option: str) -> list[Map
     Raises `ValueError` that names the command line's `option`, the file and the line.
     """
     import gzip
+    import zlib
 
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{option} {path}: no such file; give a JSONL file")
     raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    try:
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{option} {path}: it is damaged or not UTF-8: {error}") from None
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # a text may hold other line separators
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"{option} {path}: line {number} is not JSON") from None
         missing = [f for f in fields if not isinstance(row, dict) or f not in row]
         if missing:

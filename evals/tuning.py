@@ -16,7 +16,7 @@ from typing import Any
 from dlmdecode.evals.plan import Contender
 from dlmdecode.evals.results import write_whole
 from dlmdecode.evals.summary import Run, Summary, summarise
-from dlmdecode.evals.task import Task
+from dlmdecode.evals.task import Task, digest
 from dlmdecode.options import assignment
 from dlmdecode.settings import parse
 
@@ -88,16 +88,19 @@ def tune(
     Args:
         budget: accuracy that may be lost, in percentage points.
         run: evaluates contenders on a task into a folder, as `runner.evaluate` does.
-        output: gets the folders calibration and heldout, and preset.json.
+        output: gets the folders calibration and heldout, in it one for each setting that was
+            chosen, and preset.json.
     """
     if not budget >= 0:
         raise ValueError(f"budget={budget!r}: give percentage points, 0 or more")
     lines = compare(tasks[0], [baseline, *candidates], run, output / "calibration", baseline)
+    (output / "preset.json").unlink(missing_ok=True)  # of a run over fewer problems
     best = choose(lines, baseline.label, budget)
     if best is None:
         return Outcome(lines, None, None, False)
     chosen = next(c for c in candidates if c.label == best.sampler)
-    held = compare(tasks[1], [baseline, chosen], run, output / "heldout", baseline)[1]
+    folder = output / "heldout" / digest(chosen.label)[:8]
+    held = compare(tasks[1], [baseline, chosen], run, folder, baseline)[1]
     outcome = Outcome(lines, chosen, held, held.pair.difference >= -budget)
     write_whole(output / "preset.json", json.dumps(preset(outcome), indent=2).encode() + b"\n")
     return outcome

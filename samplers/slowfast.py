@@ -39,10 +39,10 @@ class Cycles(Revision):
     def state(self, canvas: Canvas) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Begin, length (−1: not fixed) and steps of the cycle, (B,), and estimates (B, window)."""
         none, zero = torch.full_like(canvas.lo, -1), torch.zeros_like(canvas.lo)
-        blank = torch.stack([canvas.lo, none, zero, *[none] * self.window], 1)
-        old = canvas.block_step[:, None] > 0
-        now = torch.where(old, canvas.memory.get(self, blank), blank)
-        return now[:, 0], now[:, 1], now[:, 2], now[:, 3:]
+        blank = canvas.lo - canvas.start, none, zero, *[none] * self.window
+        pairs, old = zip(canvas.recall(self, *blank), blank, strict=True), canvas.block_step > 0
+        begin, length, steps, *estimates = (torch.where(old, *pair) for pair in pairs)
+        return canvas.start + begin, length, steps, torch.stack(estimates, 1)
 
     def end(self, rows: Canvas) -> Tensor:
         """Where the canvas is cut, (B,): behind the cycle if that is written fast."""
@@ -71,8 +71,8 @@ class Cycles(Revision):
         full = (steps >= self.explore) & ~left.any(1)
         begin = torch.where(full, begin + length, begin)
         length, steps = length.masked_fill(full, -1), steps.masked_fill(full, 0)
-        cycle = torch.stack([begin, length, steps], 1)
-        canvas.memory[self] = torch.cat([cycle, estimates.masked_fill(full[:, None], -1)], 1)
+        estimates = estimates.masked_fill(full[:, None], -1)
+        canvas.keep(self, begin - canvas.start, length, steps, *estimates.unbind(1))
 
 
 @dataclass(frozen=True)

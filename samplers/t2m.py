@@ -57,14 +57,13 @@ class Suspects(Revision):
         back = suspect & (rank < room[:, None])
         canvas.remask(back)
         canvas.held = full & ~looked & ~back.any(1) & (looks < self.most)
-        canvas.memory[self] = torch.stack([canvas.lo + 1, looks], 1)
+        canvas.keep(self, canvas.lo + 1, looks)
 
     def looks(self, canvas: Canvas) -> Tensor:
         """How often the open block was looked at when it was full, (B,)."""
-        kept = canvas.memory.get(self)
-        if kept is None:
-            return torch.zeros_like(canvas.lo)
-        return torch.where(kept[:, 0] == canvas.lo + 1, kept[:, 1], 0)
+        none = torch.zeros_like(canvas.lo)
+        begun, looks = canvas.recall(self, none, none)
+        return torch.where(begun == canvas.lo + 1, looks, 0)
 
 
 @register_sampler("t2m", over="threshold", paper="arXiv 2604.18738")

@@ -65,6 +65,33 @@ def test_the_same_command_goes_on_where_it_ended(decode, files, monkeypatch):
     assert decode()[0] == 0 and left == []
 
 
+def test_equal_prompts_have_the_noise_of_the_whole_input_when_a_run_goes_on(decode, files):
+    source, target = files
+    source.write_text('"w1"\n' * 3)
+    hot = ("--temperature", "5", "--seed", "0")
+    _, _, _, whole = decode(*hot)
+    assert len({record["text"] for record in whole.values()}) == 3
+    lines = target.read_text().splitlines(keepends=True)
+    target.write_text("".join(line for line in lines if '"index": 0' in line))
+    assert decode(*hot)[3] == whole
+
+
+def test_a_run_goes_on_with_the_same_input_and_settings_alone(decode, files):
+    source, target = files
+    assert decode("--stop-strings", "#")[0] == 0
+    target.write_text(target.read_text().splitlines(keepends=True)[0])
+    assert decode("--stop-strings", "#")[0] == 0
+    target.unlink()
+    assert decode()[0] == 0
+    target.write_text(target.read_text().splitlines(keepends=True)[0])
+    for more in (("--temperature", "1"), ("--sampler", "vanilla"), ("--raw",), ("--json",)):
+        code, _, err, _ = decode(*more)
+        assert code == 2 and more[0].strip("-") in err
+    source.write_text(source.read_text().replace("w1", "w9"))
+    code, _, err, _ = decode()
+    assert code == 2 and "input_sha256" in err and "give another --output" in err
+
+
 def test_a_prompt_that_cannot_be_decoded_is_a_line_and_the_others_go_on(decode, files):
     source, _ = files
     with open(source, "a") as file:

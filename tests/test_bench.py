@@ -110,3 +110,11 @@ def test_the_demo_shows_question_texts_and_forwards(capsys):
     for name, row in zip(("vanilla", "prophet", "threshold"), rows, strict=True):
         assert f"\n{name}: " in shown
         assert row.startswith(f"| {name} | ") and row.endswith(" | right |")
+
+
+def test_a_run_in_another_dtype_is_another_one(tmp_path, capsys):
+    argv = ["bench", "samplers", "--sampler", "threshold", "--max-new-tokens", "8"]
+    argv += ["--output", str(tmp_path / "table.md"), "--limit"]
+    assert main([*argv, "1"]) == 0
+    assert main([*argv, "2", "--dtype", "bfloat16"]) == 2
+    assert 'model.dtype: "auto" there, "bfloat16" now' in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from toy import talking
 
 import dlmdecode
-from dlmdecode.prompts import chat_template
+from dlmdecode.prompts import chat_template, encode_prompts
 
 USER = [{"role": "user", "content": "w1 w2"}]
 
@@ -102,3 +102,10 @@ def test_generate_refuses_it_before_any_forward(monkeypatch):
     model.tokenizer = speaking(NESTED)
     with pytest.raises(ValueError, match="chat template takes more than"):
         dlmdecode.generate(model, USER, max_new_tokens=8)
+
+
+@pytest.mark.parametrize("said", ["hi \ue000999\ue000", "\ue0000\ue000", "\ue001\ue0001\ue001"])
+def test_characters_of_private_use_are_text(said):
+    model = dlmdecode.load("tiny")
+    given = encode_prompts([{"role": "user", "content": said}], None, model)[0].tolist()
+    assert model.tokenizer.decode(given).count(said) == 1

@@ -311,6 +311,24 @@ def test_a_port_that_there_cannot_be_is_an_error(run):
     assert code == 2 and "port=70000: give 0" in err
 
 
+def test_a_server_with_an_empty_key_is_an_error(run, monkeypatch):
+    pytest.importorskip("uvicorn")
+    code, _, err = run("serve", "--api-key", "")
+    assert code == 2 and "api_key=''" in err and "leave it" in err
+    monkeypatch.setenv("DLMDECODE_API_KEY", "")
+    assert run("serve")[0] == 2
+
+
+def test_a_server_looks_auto_up_once(run, folder, monkeypatch):
+    pytest.importorskip("uvicorn")
+    made = []
+    monkeypatch.setattr("dlmdecode.serve.app.create_app", lambda *given, **_: made.append(given[1]))
+    monkeypatch.setattr("dlmdecode.serve.server.serve", lambda *_: None)
+    assert run("serve", "--model", folder, "--sampler", "auto", "--max-new-tokens", "8")[0] == 0
+    assert made[0].sampler == "threshold"
+    assert made[0].options == {"threshold": 0.98, "max_new_tokens": 8}
+
+
 def test_an_empty_prompt_is_a_prompt(run, folder):
     code, out, _ = run("generate", "", "--raw", "--model", folder, "--max-new-tokens", "8")
     assert code == 0 and out

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from speculation_toys import llama
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -85,6 +87,7 @@ def test_a_text_may_hold_other_separators_than_line_feeds(name, tmp_path):
         ("bytes.txt", b"caf\xe9\n", "bytes.txt': it is not UTF-8"),
         ("half.jsonl", b'{"text": "a"}\n{"text":\n', "half.jsonl line 2': each line is an object"),
         ("other.jsonl", b'{"texts": "a"}\n', "other.jsonl line 1': each line is an object"),
+        ("cut.jsonl", b'{"text": "\\ud83d"}\n', "cut.jsonl line 1': it has half of a surrogate"),
     ],
 )
 def test_a_file_without_texts_is_refused_by_its_name(
@@ -116,3 +119,20 @@ def test_texts_read_later_are_as_those_given_at_first():
     both.read_corpus(iter(texts))
     assert [part.draft(prefix, 2) for part in both.parts][0] == [8, 9]
     assert both.parts[1].draft(prefix, 2).paths() == [[8, 9]]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, tuple])
+def test_texts_are_ids_of_any_library(kind):
+    for drafter in (Suffix, Hierarchy):
+        text, prefix = list(range(1, 12)), list(range(1, 9))
+        mine, other = drafter([kind(text)]), drafter([text])
+        found = mine.draft(prefix, 2)
+        assert found == other.draft(prefix, 2)
+        assert type((found if drafter is Suffix else found.token)[0]) is int
+
+
+@pytest.mark.parametrize("text", ["a text", ["a"], [1.5], [-1], [True], 3])
+def test_a_text_that_is_no_ids_is_refused(text):
+    for drafter in (Suffix, Hierarchy):
+        with pytest.raises(ValueError, match="texts=.*give token ids"):
+            drafter([text])

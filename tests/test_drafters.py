@@ -185,6 +185,7 @@ def test_a_drafters_name_wins_over_a_folders(tmp_path, monkeypatch):
         ("lookup,longst=2", ValueError, "lookup takes longest; did you mean 'longest'"),
         ("lookup,longest", ValueError, "not of the form option=value"),
         ("lookup,longest=0", ValueError, "^longest=0"),
+        ("ngram,candidates=33", ValueError, "^candidates=33: give .* at most 32"),
         ("diffusion", ValueError, "drafter='diffusion': diffusion needs model="),
         ("diffusion,model=tiny,steps=0", ValueError, "^steps=0"),
     ],

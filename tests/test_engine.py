@@ -121,7 +121,7 @@ def test_run_yields_requests_as_they_finish():
     engine = dlmdecode.Engine(micro("llada"), "vanilla", batch_size=2, **given)
     batch = prompts(*LENGTHS)
     found = list(engine.run(batch))
-    assert [request.index for request in found] == [0, 3, 2, 1, 4]
+    assert [request.index for request in found] == [0, 3, 1, 2, 4]  # two at a time
     results = [request.result() for request in sorted(found, key=lambda r: r.index)]
     assert_single_runs(micro("llada"), batch, results, "vanilla", **given)
     assert engine.cost.rows == sum(result.stats["forward_rows"] for result in results) == 80
@@ -396,3 +396,41 @@ def test_the_canvas_is_no_longer_than_the_longest_text_that_is_left():
     left = Canvas.join([whole.take(torch.tensor([0, 2])), one.take(torch.tensor([0]))])
     assert left.tokens.shape == (3, 9) and left.memory["whole"].shape == (3, 9, 3)
     assert torch.equal(left.fresh.contains(left.position), left.masked)
+
+
+def test_runs_beside_each_other_all_give_what_they_were_asked_for():
+    engine = dlmdecode.Engine(micro("llada"), batch_size=4, **SIZE)
+    one, other = (engine.run(prompts(5, 9, seed=seed)) for seed in (1, 2))
+    pairs = list(zip(one, other, strict=True))
+    assert sorted(request.index for pair in pairs for request in pair) == [0, 0, 1, 1]
+
+
+def test_a_run_that_is_closed_before_it_begins_is_cancelled():
+    engine = dlmdecode.Engine(micro("llada"), **SIZE)
+    engine.run(prompts(5, 9)).close()
+    assert engine.num_waiting() == 0
+
+
+@pytest.mark.parametrize("lengths", [(33, 20), (20, 33)])
+def test_a_growing_text_keeps_to_the_length_of_its_own(lengths):
+    model, rule = micro("llada"), "daedal,initial=16,expand=1.0,unsure=1.0,enough=0.0,window=4"
+    engine = dlmdecode.Engine(model, "threshold", batch_size=2, max_new_tokens=64, length=rule)
+    batch = prompts(7, 3)
+    requests = [engine.submit(ids, max_new_tokens=n) for ids, n in zip(batch, lengths, strict=True)]
+    while not all(request.done() for request in requests):
+        engine.step()
+    for ids, n, request in zip(batch, lengths, requests, strict=True):
+        alone = dlmdecode.generate(model, ids, "threshold", max_new_tokens=n, length=rule)
+        assert request.result().sequences.tolist() == alone.sequences.tolist()
+    with pytest.raises(ValueError, match="initial=16: the text has at most max_new_tokens=8"):
+        engine.submit(batch[0], max_new_tokens=8)
+
+
+def test_what_a_part_knows_of_a_row_is_no_knowledge_of_positions():
+    model = micro("llada")
+    given = dict(max_new_tokens=4, batch_size=2, eos="ignore")
+    batch = [torch.tensor([7]), torch.tensor([8]), torch.tensor([5, 6, 9])]  # 5 positions, then 7
+    out = dlmdecode.generate(model, batch, "slowfast", **given)
+    for i, ids in enumerate(batch):
+        alone = dlmdecode.generate(model, ids, "slowfast", max_new_tokens=4, eos="ignore")
+        assert out.sequences[i, : len(ids) + 4].tolist() == alone.sequences[0].tolist()

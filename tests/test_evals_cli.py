@@ -122,3 +122,18 @@ def test_tuning_prints_a_preset_or_says_that_there_is_none(tmp_path, capsys, bud
         assert fastest == f"threshold,threshold={preset['options']['threshold']}"
     else:
         assert (found == 0) == (": confirmed" in said)
+
+
+def test_tuning_goes_on_with_more_problems_whatever_they_choose(tmp_path, capsys):
+    command = ["tune", "arithmetic", "--sampler", "threshold", "--search", "threshold=0.3,0.01",
+               "--baseline", "threshold,threshold=0.9", "--max-new-tokens", "32",
+               "--quiet", "--output", str(tmp_path)]  # fmt: skip
+    preset = tmp_path / "preset.json"
+    assert main([*command, "--limit", "1", "--budget", "100"]) == 0 and preset.is_file()
+    other = json.loads(preset.read_text()) | {"options": {"threshold": 0.5}}
+    (tmp_path / "heldout" / "other").mkdir()  # of another choice
+    preset.write_text(json.dumps(other))
+    assert main([*command, "--limit", "2", "--budget", "100"]) == 0
+    assert json.loads(preset.read_text()) != other
+    code = main([*command, "--limit", "3", "--budget", "0"])
+    assert preset.is_file() == ("no setting stays" not in capsys.readouterr().out), code

@@ -1,5 +1,6 @@
 """Reading answers out of text, and asking for them."""
 
+import gzip
 import json
 import os
 from fractions import Fraction
@@ -278,7 +279,12 @@ def test_what_a_run_must_record_depends_on_data_and_template(task):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "empty"), ("{}\n", "line 1 has no question"), ("x\n", "line 1 is not JSON")],
+    [
+        ("", "empty"),
+        ("{}\n", "line 1 has no question"),
+        ("x\n", "line 1 is not JSON"),
+        ("[" * 200_000, "line 1 is not JSON"),
+    ],
 )
 def test_files_of_another_form_are_refused(tmp_path, content, message):
     path = tmp_path / "bad.jsonl"
@@ -287,6 +293,15 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
         GSM8K(str(path), 0)
     with pytest.raises(ValueError, match="no such file"):
         GSM8K(str(tmp_path / "missing.jsonl"), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("cut.jsonl.gz", gzip.compress(b"{}" * 99)[:-9]), ("a.jsonl", b"\xff\n")]
+)
+def test_damaged_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"--data .*{name}: it is damaged or not UTF-8"):
+        GSM8K(str(tmp_path / name), 0)
 
 
 @pytest.mark.parametrize(

@@ -300,3 +300,39 @@ def test_a_processor_sees_what_stands_in_its_row():
 def test_a_number_that_no_tensor_holds_is_refused_with_its_bound(sampler, option):
     with pytest.raises(ValueError, match=rf"{option}=1.*: give a .* below 2\*\*53"):
         decoded("w5 w6", sampler=sampler, **{option: 10**30})
+
+
+@pytest.mark.parametrize("cache", ["dsb", "dcd"])
+def test_a_forward_of_ones_own_takes_no_cache_that_needs_another_schedule(cache):
+    with pytest.raises(ValueError, match="it follows a window that slides"):
+        dlmdecode.generate("tiny", "a", "slowfast", cache=cache)
+    with pytest.raises(ValueError, match="for each half of guidance"):
+        dlmdecode.generate("tiny", "a", "slowfast", cache="flash", cfg_scale=1.0)
+
+
+def test_what_is_remembered_follows_a_negative_prompt(monkeypatch):
+    model, seen = dlmdecode.load("tiny"), []
+    prompt, negative = "zq xv ;; 93 lorem ip", "ip merol 39 ;; vx qz foo bar baz qux foo bar baz"
+    lengths = [len(model.tokenizer(text)["input_ids"]) for text in (prompt, negative)]
+    encode = model.encode
+
+    def spy(tokens, position, attend=None, cache=None):
+        if attend is not None:
+            shown = attend[:, 0, 0].sum(-1).tolist()
+            seen.append([n - own for n, own in zip(shown, lengths, strict=True)])
+        return encode(tokens, position, attend, cache)
+
+    monkeypatch.setattr(model, "encode", spy)
+    how = dict(cfg_scale=0.5, negative_prompt=negative, max_new_tokens=24, eos="ignore")
+    rule = "slowfast,explore=2,reach=0.6,threshold=0.95"
+    dlmdecode.generate(model, prompt, rule, **how)
+    assert all(one == other for one, other in seen) and len(set(map(tuple, seen))) > 1
+    drafted = []
+
+    def look(tokens, position, attend=None, cache=None):
+        drafted.append((tokens[1, : lengths[1]] == model.mask_id).any().item())
+        return encode(tokens, position, attend, cache)
+
+    monkeypatch.setattr(model, "encode", look)
+    dlmdecode.generate(model, prompt, "flash_verify,gamma=0.3,threshold=1.0", **how)
+    assert len(drafted) > 5 and not any(drafted)

@@ -73,6 +73,18 @@ def test_sharded_weights_load_as_the_single_file_does(family, tmp_path):
     assert torch.equal(logits(load(folder, device="cpu")), logits(micro(family)))
 
 
+def test_shards_are_numbered_from_one_to_their_total(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / "llada-micro", folder)
+    split_into_shards(folder)
+    for index in folder.glob("*.index.json"):
+        index.unlink()
+    first = folder / "model-00001-of-00002.safetensors"
+    (folder / "model-00003-of-00002.safetensors").write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match="has a shard 3 of 2: shards are numbered from 1"):
+        dlmdecode.load(folder)
+
+
 def test_ids_and_eval_mode_come_with_the_model():
     for family in FAMILIES:
         model = micro(family)

@@ -100,9 +100,23 @@ def test_other_texts_are_looked_up_where_their_match_is_longer():
     assert drafter.draft([4, 5, 6], 9) == []
     keeping = Suffix(keep=True)
     for text in texts:
-        keeping.draft(text, 4)
+        keeping.draft(text[:-2], 4)
+        keeping.finish(text)
         keeping.reset()
     assert keeping.draft([1, 2, 3, 4, 5, 6], 9) == [7, 8]
+
+
+def test_a_text_is_remembered_whole_and_once():
+    verifier = Verifier(llama(64, eos=(63,)))
+    for drafter in (Suffix(keep=True), Hierarchy()):
+        one, other = (
+            decode(drafter, verifier, PROMPT % 64, max_new_tokens=24).stats for _ in range(2)
+        )
+        assert other["verifier_forwards"] < one["verifier_forwards"] / 2
+    drafter = Suffix(keep=True)
+    for end in ([4, 5], [4, 6, 7], [4, 6, 8, 9]):  # as a text is that is tokenised anew
+        drafter.draft([1, 2, 3, *end], 4)
+    assert not drafter.others.ids
 
 
 def slow_lookup(prefix, length, longest):
@@ -125,6 +139,7 @@ def test_a_hierarchy_asks_the_next_pool_while_it_has_too_few():
     drafter = Hierarchy([[8, 9, 1, 2]], guesses=2, longest=2, most=2)
     assert drafter.draft([8, 9], 5) == Draft.chain([1, 2])
     assert drafter.draft([8, 9, 5, 6, 8, 9], 5) == Draft([5, 6, 1, 2], [-1, 0, -1, 2])
+    drafter.finish([8, 9, 5, 6, 8, 9])
     drafter.reset()
     assert drafter.draft([3, 8, 9], 1) == Draft([5, 1], [-1, -1])
     one = Hierarchy([[8, 9, 1, 2]], guesses=1, longest=2)

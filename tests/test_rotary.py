@@ -70,6 +70,7 @@ def test_a_scaled_code_is_refused_by_name(place, spelled, kind):
         ({"rope_theta": "1e6"}, "rope_theta='1e6'"),
         ({"rope_theta": math.nan}, "rope_theta=nan"),
         ({"rope_theta": -1}, "rope_theta=-1"),
+        ({"rope_theta": 10**400}, "rope_theta=1000"),
         ({"rope_theta": True}, "rope_theta=True"),
     ],
 )

@@ -320,6 +320,19 @@ def test_only_who_has_the_key_is_answered():
         assert server.http.get("/health").status_code == 200
 
 
+def test_stop_strings_of_the_server_end_streams_too():
+    body = dict(model="toy", prompt="w1 w2")
+    with serving(chatty()) as server:
+        text = server.client.completions.create(**body).choices[0].text
+    stop = text.split()[3]
+    with serving(chatty(), options={"max_new_tokens": 16, "stop_strings": (stop,)}) as server:
+        cut = server.client.completions.create(**body).choices[0].text
+        parts = server.client.completions.create(**body, stream=True)
+        assert cut == "".join(part.choices[0].text for part in parts) == text[: text.index(stop)]
+        own = server.client.completions.create(**body, stop=text.split()[5]).choices[0].text
+        assert own == text[: text.index(text.split()[5])]
+
+
 def test_a_shutdown_ends_what_is_being_decoded():
     with serving(chatty(), Limits(tokens=4096), batch_size=1) as server:
         body = dict(model="toy", prompt="w1", max_tokens=3000, stream=True)

@@ -360,3 +360,10 @@ def test_settings_come_as_objects_too():
     )
     assert torch.equal(out.sequences, alone(model, ids, max_new_tokens=8))
     assert {step.length for step in out.trace[:-2]} <= {2, 3}
+
+
+def test_a_drafter_with_fewer_positions_than_the_text_sees_its_end():
+    config = GPT2Config(vocab_size=320, n_positions=16, n_embd=16, n_layer=1, n_head=2)
+    model, ids = llama(), prompts(25)
+    out = together(model, ids, CausalDrafter(GPT2LMHeadModel(config)), draft_length=4)
+    assert torch.equal(out.sequences, alone(model, ids)) and out.stats["drafter_forwards"] > 30

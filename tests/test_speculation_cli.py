@@ -9,6 +9,7 @@ from test_cli import Terminal
 from dlmdecode.commands.cli import main
 from dlmdecode.commands.speculate import Progress
 from dlmdecode.speculation import NGram, Step
+from dlmdecode.speculation.diffuspec.counting import build as count
 from dlmdecode.speculation.diffuspec.ngram import fingerprint
 
 
@@ -64,6 +65,18 @@ def test_a_built_ngram_guides_the_drafts(folders, tmp_path, capsys):
     model, tokenizer = NGram.load(output), byte_level(300)
     assert (model.order, model.tokenizer) == (3, fingerprint(tokenizer))
     assert main(command(folders, "--proxy", str(output))) == 0
+
+
+def test_an_ngram_that_cannot_be_kept_is_not_counted(folders, tmp_path, capsys):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(TEXT))
+    build = ["ngram", "build", str(corpus), "--tokenizer", folders[0], "--output"]
+    for output in ("none/x.safetensors", "x.bin", "."):
+        assert main([*build, str(tmp_path / output)]) == 2
+        assert "give a .safetensors file in a folder that exists" in capsys.readouterr().err
+    (tmp_path / "x.safetensors").mkdir()
+    with pytest.raises(OSError, match="cannot write"):
+        count([[1, 2, 3]], 10).save(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(

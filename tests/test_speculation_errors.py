@@ -17,9 +17,13 @@ from transformers import (
 from dlmdecode.speculation import (
     AdaptiveLength,
     CausalDrafter,
+    Fused,
+    LogitSpec,
+    ObservedNGrams,
     OnlineNGram,
     PathSearch,
     PromptLookup,
+    Recycling,
     Verifier,
     load_verifier,
 )
@@ -51,7 +55,20 @@ def test_maps_that_cannot_work():
     refuses("tokenizers of both", vocabulary="string_match")
     refuses("vocabulary='closest'", vocabulary="closest")
     refuses("empty map", vocabulary={})
-    refuses("vocabulary=999.*0..319", vocabulary={1: 999})
+    refuses("vocabulary=999.*verifier's ids are 0..319", vocabulary={1: 999})
+    drafter = CausalDrafter(llama(300))
+    refuses("vocabulary=300.*drafter's ids are 0..299", drafter=drafter, vocabulary={300: 1})
+    for one, other in ((-1, 1), (1.5, 1), ("a", 1), (1, "b"), (True, 1)):
+        refuses("vocabulary=.*whole number", drafter=drafter, vocabulary={one: other})
+
+
+def test_what_learns_the_verifiers_ids_beside_a_model_with_others():
+    ids = {one: one for one in range(320)}
+    for learning in (Recycling(), ObservedNGrams(), LogitSpec()):
+        drafter = Fused(learning, CausalDrafter(llama()))
+        refuses("vocabulary=.*Fused learns the verifier's ids", drafter=drafter, vocabulary=ids)
+    looking = Fused(PromptLookup(), CausalDrafter(llama()))
+    decode(looking, llama(), PROMPT, vocabulary=ids, max_new_tokens=4)
 
 
 def test_a_verifier_without_a_cache_that_can_be_rewound():

@@ -166,9 +166,10 @@ BAD = {
     "another version": ('{"type":"run","version":99}\n', "version=99"),
     "no beginning": ('{"type":"step"}\n', "begins with a line of type run"),
     "broken inside": (
-        '{"type":"run","version":1}\n{"type"\n{"type":"end"}\n',
+        '{"type":"run","version":1,"kind":"generation","rows":[]}\n{"type"\n{"type":"end"}\n',
         "line 2 is no line of a trace",
     ),
+    "a run of nothing": ('{"type":"run","version":1}\n', "line 1 lacks kind or rows"),
 }
 
 

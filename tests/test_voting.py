@@ -66,9 +66,19 @@ def test_the_likeliest_text_is_kept_and_its_scoring_counted():
         talking(), prompts(5, 3), num_return_sequences=3, temperature=1.0, seed=5, **SHAPE
     )
     assert [text for own in found.candidates for text in own] == out.texts
-    assert found.values[0][0] == likelihood(Likelihood(talking(), Rows(4), 4), out, 0)
+    most = SHAPE["max_new_tokens"]
+    assert found.values[0][0] == likelihood(Likelihood(talking(), Rows(4), 4), out, 0, most)
     assert found.stats["scoring_rows"] == 2 * 3 * 4
     assert found.stats["forward_rows"] == out.stats["forward_rows"] + 2 * 3 * 4
+
+
+def test_a_value_is_that_of_the_text_alone():
+    more = {"num_samples": 2, "num_masks": 4, "temperature": 1.0, "seed": 5}
+    one, other = prompts(5, 40)
+    together = best_of(talking(), [one, other], **more, **SHAPE)
+    assert together.values[0] == pytest.approx(best_of(talking(), one, **more, **SHAPE).values[0])
+    with pytest.raises(ValueError, match="infill=True: gaps have text behind them"):
+        best_of(talking(), one, infill=True, **more, **SHAPE)
 
 
 @pytest.mark.parametrize(

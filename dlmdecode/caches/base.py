@@ -62,6 +62,8 @@ class ShownUntil:
 
     def __init__(self, forward: Forward, stop: Callable[[Canvas], Tensor]):
         self.forward, self.stop, self.work = forward, stop, forward.work
+        self.slides = getattr(forward, "slides", False)
+        self.guides = getattr(forward, "guides", True)
 
     def __call__(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         stop = torch.minimum(self.stop(rows), rows.stop)

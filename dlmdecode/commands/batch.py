@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dlmdecode.checks import require
+from dlmdecode.checks import require, shown
 from dlmdecode.console import given_settings, load_model
 
 BEGIN = b'{"index": '
@@ -37,9 +38,12 @@ def run(arguments: argparse.Namespace) -> None:
     require(arguments.output is not None, "--output", None, "say where the texts of --input go")
     require(arguments.trace is None, "--trace", arguments.trace, "it is of a single prompt")
     prompts = list(read_prompts(arguments.input))
+    require(not arguments.json, "--json", True, "what --input gives is JSON: leave it out")
+    options = given_settings(arguments)
     done = finished(arguments.output, len(prompts))
+    check_same(arguments, prompts, options, bool(done))
     left = [index for index in range(len(prompts)) if index not in done]
-    options, model = given_settings(arguments), load_model(arguments)
+    model = load_model(arguments)
     places = {} if arguments.batch_size is None else {"batch_size": arguments.batch_size}
     engine = Engine(model, arguments.sampler, **places, **options)
     bar = tqdm(total=len(prompts), initial=len(done), unit="prompt", disable=not shows())
@@ -50,6 +54,26 @@ def run(arguments: argparse.Namespace) -> None:
             bar.update()
 
 
+def check_same(
+    arguments: argparse.Namespace, prompts: list[Any], options: dict[str, Any], begun: bool
+) -> None:
+    """Keep beside the output what its texts depend on; `ValueError` where a run had another."""
+    path = arguments.output.with_name(f"{arguments.output.name}.run.json")
+    text = json.dumps(prompts, ensure_ascii=False).encode(errors="surrogatepass")
+    now = {"input_sha256": hashlib.sha256(text).hexdigest()}
+    names = ("model", "revision", "dtype", "quantize", "sampler", "raw")
+    now |= {name: vars(arguments)[name] for name in names} | options
+    now = json.loads(json.dumps(now))  # as they are read
+    if begun and path.is_file():
+        before = json.loads(path.read_bytes())
+        for name in sorted(before.keys() | now.keys()):
+            one, other = before.get(name), now.get(name)
+            fix = f"its texts were written with {name}={shown(one)}: give another --output"
+            require(one == other, name, other, fix)
+    elif not begun:
+        path.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+
+
 def shows() -> bool:
     return sys.stderr.isatty()
 
@@ -57,22 +81,27 @@ def shows() -> bool:
 def decoded(
     engine: Any, prompts: list[Any], left: list[int], template: bool
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The record of each prompt that is `left`, as it is finished, those that cannot be first."""
-    indices, ready = [], []
-    for index in left:
-        prompt = prompts[index]
+    """The record of each prompt that is `left`, as it is finished, those that cannot be first.
+
+    The others count among equal prompts, which get noise of their own.
+    """
+    indices, ready, lacking = [], [], set(left)
+    for index, prompt in enumerate(prompts):
         if template and isinstance(prompt, str):
             prompt = [{"role": "user", "content": prompt}]
         try:
             engine.call.requests(prompt)
         except (ValueError, TypeError) as error:
-            yield index, {"error": str(error)}
+            if index in lacking:
+                yield index, {"error": str(error)}
             continue
         indices.append(index)
         ready.append(prompt)
     several = engine.call.settings.num_return_sequences
     kept: dict[int, dict[int, Any]] = {}
-    for request in engine.run(ready) if ready else ():
+    requests = engine.prepare(ready) if ready else []
+    requests = [one for one in requests if indices[one.index // several] in lacking]
+    for request in engine.decode(requests):
         place, copy = divmod(request.index, several)
         kept.setdefault(place, {})[copy] = outcome(request)
         if len(kept[place]) == several:
@@ -124,7 +153,7 @@ def read_prompts(path: Path) -> Iterator[Any]:
 def finished(path: Path, count: int) -> set[int]:
     """Which prompts the output has; a line that was torn is taken off.
 
-    Raises `ValueError` for a file that is no output of such a command, or of another input.
+    Raises `ValueError` for a file that is no output of such a command, or has more lines.
     """
     if not path.exists():
         return set()

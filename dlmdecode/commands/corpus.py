@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,10 @@ def lines(path: Path, argument: str) -> Iterator[str]:
         if path.suffix != ".jsonl":
             yield line
             continue
-        text = text_of(line)
-        fix = "each line is an object with 'text'"
-        require(text is not None, argument, f"{path} line {number}", fix)
+        text, place = text_of(line), f"{path} line {number}"
+        require(text is not None, argument, place, "each line is an object with 'text'")
+        whole = not re.search("[\ud800-\udfff]", text)
+        require(whole, argument, place, "it has half of a surrogate pair: give whole characters")
         if text:
             yield text
 

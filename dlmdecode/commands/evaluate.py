@@ -170,7 +170,7 @@ def search(args: argparse.Namespace, candidates: Sequence[Contender]) -> int:
 def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Callable[..., Any]:
     """`runner.evaluate` with everything but task, contenders and folder filled in."""
     import dlmdecode
-    from dlmdecode.evals.record import model_record
+    from dlmdecode.evals.record import HOW, model_record
     from dlmdecode.models.config import Config
     from dlmdecode.models.loading import find_folder, pick_device, pick_dtype
     from dlmdecode.models.quantize import check_quantize
@@ -182,7 +182,7 @@ def evaluator(args: argparse.Namespace, contenders: Sequence[Contender]) -> Call
     engine, arguments = engine_of(args), generation_arguments(args)
     folder = find_folder(args.model, args.revision)
     model = model_record(folder, args.model, args.revision)
-    model |= {"dtype": args.dtype, "device": args.device, "quantize": args.quantize}
+    model |= {name: vars(args)[name] for name in HOW}
     for contender in contenders:
         contender.build(arguments, model["family"])  # a wrong name is an error before any work
     load = partial(dlmdecode.load, args.model, **loading(args))

@@ -11,6 +11,7 @@ from typing import Any
 from dlmdecode.checks import require, whole
 from dlmdecode.console import add_model, add_settings, given_settings, load_model
 from dlmdecode.options import SYNTAX
+from dlmdecode.presets import AUTO, preset_of
 from dlmdecode.serve.limits import Limits
 from dlmdecode.settings import DEFAULT_SAMPLER
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--sampler", default=DEFAULT_SAMPLER, metavar=SYNTAX,
         help=f"where a request names none ({DEFAULT_SAMPLER})")  # fmt: skip
-    add_settings(parser)
+    add_settings(parser, without=("num_return_sequences",))  # a request says n
     add("--name", help="of the model in requests (that of --model)")
     add("--batch-size", type=int, default=16, help="texts in flight at a time (16)")
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)")
@@ -45,7 +46,10 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("batch_size", "replicas", *(f"most_{limit.name}" for limit in fields(Limits))):
         whole(name, vars(arguments)[name])
     require(0 <= arguments.port < 2**16, "port", arguments.port, "give 0 (a free one) to 65535")
-    arguments.api_key = arguments.api_key or os.environ.get("DLMDECODE_API_KEY") or None
+    if arguments.api_key is None:
+        arguments.api_key = os.environ.get("DLMDECODE_API_KEY")
+    empty = "an empty one would let nobody in or all: give a key, or leave it and the variable out"
+    require(arguments.api_key != "", "api_key", arguments.api_key, empty)
     if arguments.replicas > 1:
         from dlmdecode.serve.replicas import serve_replicas
 
@@ -68,8 +72,12 @@ def application(arguments: argparse.Namespace) -> Any:
     batch_size, options = arguments.batch_size, given_settings(arguments)
     model = load_model(arguments)
     require(model.tokenizer is not None, "model", arguments.model, "it has no tokenizer")
-    Engine(model, arguments.sampler, batch_size=batch_size, **options)  # refuses what is wrong
+    sampler = arguments.sampler
+    if sampler == AUTO:
+        preset = preset_of(model)
+        sampler, options = preset.sampler, preset.options | options
+    Engine(model, sampler, batch_size=batch_size, **options)  # refuses what is wrong
     has_template = getattr(model.tokenizer, "chat_template", None) is not None
     name = arguments.name or Path(arguments.model).name
-    served = Served(name, has_template, arguments.sampler, options, limits)
+    served = Served(name, has_template, sampler, options, limits)
     return create_app(model, served, batch_size=batch_size, api_key=arguments.api_key)

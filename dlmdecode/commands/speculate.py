@@ -168,6 +168,10 @@ def ngram_run(arguments: argparse.Namespace) -> None:
     from dlmdecode.speculation.diffuspec.counting import build
     from dlmdecode.speculation.diffuspec.ngram import fingerprint
 
+    output: Path = arguments.output
+    fix = "give a .safetensors file in a folder that exists"
+    fits = output.suffix == ".safetensors" and output.parent.is_dir() and not output.is_dir()
+    require(fits, "--output", str(output), fix)
     folder = find_folder(arguments.tokenizer)
     tokenizer = load_tokenizer(folder)
     require(tokenizer is not None, "--tokenizer", arguments.tokenizer, "it has no tokenizer files")
@@ -176,7 +180,7 @@ def ngram_run(arguments: argparse.Namespace) -> None:
     ids = [row + end for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     size = max(len(tokenizer), max(map(max, ids)) + 1)
     model = build(ids, size, arguments.order, arguments.smoothing, fingerprint(tokenizer))
-    model.save(arguments.output)
+    model.save(output)
     counts = ", ".join(str(len(order.key)) for order in model.orders)
     tokens = sum(map(len, ids))
     print(f"{len(texts)} texts, {tokens} tokens; n-grams of orders 1 to {model.order}: {counts}")

@@ -179,6 +179,14 @@ class Canvas(Facts):
         whole = replace(parts[0], **joined)
         return whole.take(whole.row.argsort())
 
+    def recall(self, key: Hashable, *blank: Tensor) -> list[Tensor]:
+        """What `keep` put under `key`, or `blank`, each (B,): numbers of rows, not of positions."""
+        return [self.memory.get((key, i), value) for i, value in enumerate(blank)]
+
+    def keep(self, key: Hashable, *values: Tensor) -> None:
+        """Remember `values`, each (B,), for `recall`."""
+        self.memory |= {(key, i): value for i, value in enumerate(values)}
+
     def commit(self, where: Tensor) -> None:
         """Write the proposals at `where` (B, L)."""
         self.tokens = torch.where(where, self.proposal.token, self.tokens)

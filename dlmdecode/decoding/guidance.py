@@ -103,6 +103,15 @@ class Negative:
         tokens = torch.where(replaced, prompt, rows.tokens.gather(1, moved))
         behind = position >= (rows.stop + shift)[:, None]
         rows.tokens = tokens.masked_fill(behind, rows.eos_ids[0])
+        rows.memory = {key: along(kept, moved) for key, kept in rows.memory.items()}
         for name in ("start", "stop", "lo", "hi"):
             setattr(rows, name, getattr(rows, name) + shift)
         return rows, Span(wanted.lo + shift, wanted.hi + shift)
+
+
+def along(kept: Tensor, moved: Tensor) -> Tensor:
+    """What a part remembers of positions, those of the columns `moved` (N, L)."""
+    if kept.dim() < 2 or kept.shape[1] != moved.shape[1]:
+        return kept
+    index = moved.view(*moved.shape, *(1,) * (kept.dim() - 2))
+    return kept.gather(1, index.expand(-1, -1, *kept.shape[2:]))

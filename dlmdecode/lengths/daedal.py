@@ -38,7 +38,7 @@ class Expansion(Revision):
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
         none = torch.zeros_like(canvas.held)
-        begun, ended = canvas.memory.get(self, torch.stack([none, none], 1)).unbind(1)
+        begun, ended = canvas.recall(self, none, none)
         left = self.room.left(canvas)
         ended = ended | (begun & (left <= 0))
         confidence = eos_confidence(canvas, self.window)
@@ -49,7 +49,7 @@ class Expansion(Revision):
         canvas.grow(left.clamp(max=self.unit) * grows)
         self.insert(canvas, expands)
         self.room.reopen(canvas)
-        canvas.memory[self] = torch.stack([begun | ~grows, ended], 1)
+        canvas.keep(self, begun | ~grows, ended)
 
     def take_back(self, canvas: Canvas, committed: Tensor, rows: Tensor) -> None:
         """Undo the commit of `rows` (B,)."""
@@ -68,7 +68,7 @@ class Expansion(Revision):
         """Make room at the least sure mask of the block of `rows` (B,)."""
         unsure = canvas.open & (canvas.proposal.prob < self.unsure) & rows[:, None]
         at = canvas.proposal.prob.masked_fill(~unsure, torch.inf).argmin(1)
-        canvas.insert(at, unsure.any(1) * (self.unit - 1), canvas.start + self.room.most)
+        canvas.insert(at, unsure.any(1) * (self.unit - 1), canvas.limit)
 
 
 @LENGTHS.register("daedal", paper="arXiv 2508.00819")

@@ -6,7 +6,7 @@ A value is never coerced: `"128"`, `128.0` and `true` are no counts. A field of 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,7 +80,8 @@ class Config(dict[str, Any]):
         """A finite number above 0."""
         value = self.known(name, default)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        self.require(is_number and 0 < value < math.inf, name, "it must be a number above 0")
+        fits = is_number and 0 < value <= sys.float_info.max
+        self.require(fits, name, "it must be a number above 0")
         return float(value)
 
     def flag(self, name: str, default: bool = False) -> bool:

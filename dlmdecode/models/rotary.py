@@ -83,7 +83,9 @@ def rotary_dim(config: Config, size: int) -> int:
         settings = Config((config.get(place) or {}) if place else config)
         if settings.get("partial_rotary_factor") is not None:
             name = f"{place}.partial_rotary_factor".removeprefix(".")
-            stated[name] = int(size * settings.number("partial_rotary_factor"))
+            factor = settings.number("partial_rotary_factor")
+            settings.require(factor <= 1, "partial_rotary_factor", "it must be at most 1")
+            stated[name] = int(size * factor)
     if config.get("rotary_dim") is not None:
         stated["rotary_dim"] = config.count("rotary_dim")
     if len(set(stated.values())) > 1:

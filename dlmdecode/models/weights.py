@@ -94,6 +94,9 @@ def check_shards(folder: Path, shards: list[re.Match[str]]) -> None:
         listed = ", ".join(sorted(shard[0] for shard in shards)[:4])
         raise ValueError(f"{folder} has shards of several checkpoints ({listed}) and no index")
     (total,), found = totals, {int(shard[1]) for shard in shards}
+    beyond = sorted(i for i in found if not 1 <= i <= total)
+    if beyond:
+        raise ValueError(f"{folder} has a shard {beyond[0]} of {total}: shards are numbered from 1")
     missing = list(islice((i for i in count(1) if i not in found), min(total - len(found), 3)))
     if missing:
         width = len(shards[0][1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,7 +56,8 @@ def chat_ids(messages: Sequence[Any], tokenizer: Any) -> list[int]:
     told = [checked_message(message, i, tokenizer) for i, message in enumerate(messages)]
     control = control_tokens(tokenizer)
     pattern = re.compile("|".join(map(re.escape, control)) or r"(?!)")
-    mark = next(chr(c) for c in range(0xE000, 0xF900) if chr(c) not in str(told))
+    said = json.dumps(told, ensure_ascii=False, default=str)
+    mark = next(chr(c) for c in range(0xE000, 0xF900) if chr(c) not in said)
 
     def marked(text: str) -> str:
         return pattern.sub(lambda found: f"{mark}{control.index(found[0])}{mark}", text)

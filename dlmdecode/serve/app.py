@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from dlmdecode.serve.errors import Refused
@@ -132,10 +133,13 @@ async def body_of(request: Request, most: int) -> bytes:
     if kind != "application/json":
         raise Refused("send the body as application/json", status=415)
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > most:
-            raise Refused(f"the body is larger than {most} bytes", status=413)
+    try:
+        async for part in request.stream():
+            content += part
+            if len(content) > most:
+                raise Refused(f"the body is larger than {most} bytes", status=413)
+    except ClientDisconnect:
+        raise Left from None
     return bytes(content)
 
 

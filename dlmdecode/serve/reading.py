@@ -108,8 +108,9 @@ def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
         most = served.limits.choices
         fix = f"n times the prompts are at most {most}"
         require(num_texts * len(prompts) <= most, "n", num_texts, fix)
-        stops = stop_strings(rest.pop("stop", None), rest.pop("stop_strings", None))
         own = dict(served.options)
+        stops = tuple(own.pop("stop_strings", ()))
+        stops = stop_strings(rest.pop("stop", None), rest.pop("stop_strings", None)) or stops
         default = own.pop("max_new_tokens", min(Settings.max_new_tokens, served.limits.tokens))
         length = text_length(rest, default, served.limits)
         seed = rest.pop("seed", own.pop("seed", None))

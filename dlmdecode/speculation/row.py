@@ -94,6 +94,8 @@ class Row:
         number, ids, parent = len(self.steps) + 1, tuple(draft.token), tuple(draft.parent)
         more = len(path), tuple(written), parent, tuple(path)
         self.steps.append(Step(self.number, number, self.length, ids, *more))
+        if self.ended:
+            self.source.finish(self.text)
         if self.on_step is not None:
             self.on_step(self.steps[-1])
 

@@ -106,6 +106,10 @@ class Source:
         self.drafter.observe(seen)
         self.draft_seconds += time.perf_counter() - began
 
+    def finish(self, text: list[int]) -> None:
+        """Tell the drafter the whole of a text."""
+        self.drafter.finish(self.vocabulary.to_drafter(text))
+
 
 def path_of(top: TopM, ids: list[int]) -> Draft:
     """A path through a lattice with the drafter's log probabilities."""
@@ -154,5 +158,8 @@ def resolve_source(
     unasked = "nothing asks it; it guides path_search='cps' of a diffusion model's draft"
     require(proxy is None or asked, "proxy", proxy, unasked)
     both = match(vocabulary, drafter, verifier)
+    learnt = f"{type(drafter).__name__} learns the verifier's ids: draft with a model that has them"
+    same = isinstance(both, SameIds) or not drafter.learns
+    require(same, "vocabulary", vocabulary, f"{learnt}, or without what learns")
     drafter.restrict(both.allowed)
     return Source(drafter, both, search, resolve_proxy(proxy, drafter.tokenizer), lengths.start())

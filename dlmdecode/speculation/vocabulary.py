@@ -6,14 +6,14 @@ without counterpart are left out, never clamped to a neighbour.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import require
+from dlmdecode.checks import Natural, conform, require
 from dlmdecode.speculation.drafters.base import Drafter
 from dlmdecode.speculation.verifier.verifier import Verifier
 
@@ -145,10 +145,10 @@ def match(kind: Any, drafter: Drafter, verifier: Verifier) -> Vocabulary:
     same = SameIds(drafter.vocab_size, verifier.vocab_size, drafter.mask_id)
     if isinstance(kind, Mapping):
         require(bool(kind), "vocabulary", kind, "an empty map drafts nothing")
-        low, high = min(kind.values()), max(kind.values())
-        fits = low >= 0 and high < verifier.vocab_size
-        require(fits, "vocabulary", high, f"the verifier's ids are 0..{verifier.vocab_size - 1}")
-        return TokenMap(kind)
+        sizes = {"drafter": drafter.vocab_size, "verifier": verifier.vocab_size}
+        columns = zip(*kind.items(), strict=True)
+        ids = [ids_of(one, *side) for one, side in zip(columns, sizes.items(), strict=True)]
+        return TokenMap(dict(zip(*ids, strict=True)))
     if isinstance(kind, Vocabulary):
         return kind
     known = ("auto", "identity", "string_match", "retokenize")
@@ -163,6 +163,14 @@ def match(kind: Any, drafter: Drafter, verifier: Verifier) -> Vocabulary:
     require(both, "vocabulary", kind, "it needs the tokenizers of both models")
     pair = (drafter.tokenizer, verifier.tokenizer, drafter.eos_ids, verifier.eos_ids)
     return Retokenize(*pair) if kind == "retokenize" else string_match(*pair)
+
+
+def ids_of(given: Iterable[Any], side: str, size: int | None) -> list[int]:
+    """One side's ids of a map, as Python's numbers."""
+    ids = [conform("vocabulary", one, Natural) for one in given]
+    fits = size is None or max(ids) < size
+    require(fits, "vocabulary", max(ids), f"the {side}'s ids are 0..{(size or 1) - 1}")
+    return ids
 
 
 def difference(drafter: Any, verifier: Any, sizes: SameIds) -> str | None:

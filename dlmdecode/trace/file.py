@@ -102,6 +102,8 @@ def read(path: str | os.PathLike[str]) -> list[Run]:
             version = record.get("version")
             fix = f"this is version {VERSION}: record it again"
             require(version == VERSION, "version", version, fix)
+            whole = isinstance(record.get("kind"), str) and isinstance(record.get("rows"), list)
+            require(whole, "trace", str(path), f"line {number} lacks kind or rows of its run")
             runs.append(Run(record))
         require(bool(runs), "trace", str(path), "a trace begins with a line of type run")
         runs[-1].take(record)

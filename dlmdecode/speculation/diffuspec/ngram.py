@@ -104,7 +104,11 @@ class NGram:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file."""
+        """Write a safetensors file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         arrays = {
             f"{number}.{name}": tensor.contiguous()
             for number, order in enumerate(self.orders, 1)
@@ -112,7 +116,10 @@ class NGram:
         }
         about = {"format": FORMAT, "order": self.order, "floor": self.floor}
         about["tokenizer"] = self.tokenizer
-        save_file(arrays, os.fspath(path), {"about": json.dumps(about)})
+        try:
+            save_file(arrays, os.fspath(path), {"about": json.dumps(about)})
+        except SafetensorError as error:
+            raise OSError(f"cannot write {os.fspath(path)!r}: {error}") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> NGram:

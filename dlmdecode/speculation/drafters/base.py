@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dlmdecode.checks import require
 from dlmdecode.ops.topm import run as topm
 from dlmdecode.speculation.diffuspec.lattice import FUSED, TopM
 from dlmdecode.speculation.tree import Draft
@@ -38,8 +39,8 @@ class Observation(NamedTuple):
     before: Tensor | None = None  # (b, V) logits after the b tokens before the text's last
 
     def best(self, num: int, rows: list[int] | None = None) -> TopM:
-        """The `num` best tokens (b + n + 1, num) after the b tokens, the text, and each node, or of
-        these rows, on the CPU; ids are negative where a row has no answer."""
+        """The `num` best tokens, 32 at most, after the b tokens, the text, and each node: (b + n +
+        1, num), or of these rows, on the CPU; ids are negative where a row has no answer."""
         scores = self.scores
         if self.before is not None and len(self.before):
             scores = torch.cat([self.before, scores])
@@ -65,6 +66,7 @@ class Drafter(ABC):
         draft_length: the rule of draft lengths where `speculate` is given none.
         prompt_scores: at most after how many tokens of a prompt's end, the last one left out,
             `observe` is shown the verifier's logits, too.
+        learns: its drafts hold ids that `observe` was shown, which are the verifier's.
         copyable: copies of it, once `reset`, draft for texts that are written at the same time;
             else the rows of a batch are written one after the other.
         forwards: of its model, over all drafts.
@@ -80,6 +82,7 @@ class Drafter(ABC):
     measures_entropy: bool = False
     draft_length: Any = "adaptive"
     prompt_scores: int = 0
+    learns: bool = False
     copyable: bool = False
     forwards: int = 0
 
@@ -127,6 +130,25 @@ class Drafter(ABC):
     def observe(self, seen: Observation) -> None:
         """Look at a verification, after each of them, a step without draft included."""
         del seen
+
+    def finish(self, text: list[int]) -> None:
+        """A text is written, prompt included, in the drafter's ids: keep what the next may use."""
+        del text
+
+
+def window(text: list[int], length: int, limit: int | None) -> list[int]:
+    """The end of a text that leaves room for a draft where a model addresses `limit` positions;
+    half of what fits, so that caches last.
+
+    Raises:
+        ValueError: a draft that leaves no room for the text.
+    """
+    if limit is None or len(text) + length <= limit:
+        return text
+    room = limit - length
+    require(room >= 2, "draft_length", length, f"the drafter addresses {limit} positions")
+    half = room // 2
+    return text[-(-(len(text) - room) // half) * half :]
 
 
 def num_shared(ids: list[int], others: list[int]) -> int:

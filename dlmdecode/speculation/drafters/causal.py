@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlmdecode.checks import Count, require
 from dlmdecode.speculation.diffuspec.lattice import entropy
-from dlmdecode.speculation.drafters.base import Drafter, num_shared
+from dlmdecode.speculation.drafters.base import Drafter, num_shared, window
 from dlmdecode.speculation.drafters.frequent import (
     check_ids,
     frequent_ids,
@@ -20,7 +20,7 @@ from dlmdecode.speculation.drafters.frequent import (
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import CachedModel
-from dlmdecode.speculation.verifier.facts import causal_model, eos_ids
+from dlmdecode.speculation.verifier.facts import causal_model, eos_ids, max_positions
 from dlmdecode.speculation.verifier.verifier import load_verifier
 
 NOTHING = Draft.chain([])
@@ -65,6 +65,7 @@ class CausalDrafter(Drafter):
 
     @torch.no_grad()
     def draft(self, prefix: list[int], length: int) -> list[int]:
+        prefix = window(prefix, length, max_positions(self.model))
         text, known = list(prefix), 0
         self.cached.keep([num_shared(self.ids, prefix[:-1])], [()])
         while len(text) < len(prefix) + length:

@@ -36,6 +36,7 @@ class Combined(Drafter):
         self.searched = any(part.searched for part in parts)
         self.takes_corpus = any(part.takes_corpus for part in parts)
         self.prompt_scores = max(part.prompt_scores for part in parts)
+        self.learns = any(part.learns for part in parts)
         self.copyable = all(part.copyable for part in parts)
 
     def copied(self) -> Drafter:
@@ -68,6 +69,10 @@ class Combined(Drafter):
     def observe(self, seen: Observation) -> None:
         for part in self.parts:
             part.observe(seen)
+
+    def finish(self, text: list[int]) -> None:
+        for part in self.parts:
+            part.finish(text)
 
     def ask(self, part: Drafter, prefix: list[int], length: int) -> Proposal:
         """What a part drafts; its model's forwards are counted."""

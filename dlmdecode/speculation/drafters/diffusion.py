@@ -13,7 +13,7 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 from dlmdecode.models.quantize import KINDS
 from dlmdecode.speculation.diffuspec.lattice import TopM, entropy, top_m
-from dlmdecode.speculation.drafters.base import Drafter, num_shared
+from dlmdecode.speculation.drafters.base import Drafter, num_shared, window
 from dlmdecode.speculation.drafters.registry import register_drafter
 
 
@@ -116,7 +116,7 @@ class DiffusionDrafter(Drafter):
     @torch.inference_mode()
     def lattice(self, prefix: list[int], length: int) -> TopM:
         """The best tokens of each position, and `entropy`, that of each one's distribution."""
-        prefix = self.window(prefix, length)
+        prefix = window(prefix, length, self.model.max_length)
         canvas = torch.full((length,), self.model.mask_id, device=self.model.device)
         open_ = torch.ones_like(canvas, dtype=torch.bool)
         top = self.top(prefix, canvas)
@@ -142,17 +142,6 @@ class DiffusionDrafter(Drafter):
         """Whether no further forward has a say, given the open positions (K,)."""
         del top, open_
         return False
-
-    def window(self, prefix: list[int], length: int) -> list[int]:
-        """The end of a text that leaves room for the draft; half of it, so that caches last."""
-        limit = self.model.max_length
-        if limit is None or len(prefix) + length <= limit:
-            return prefix
-        room = limit - length
-        require(room >= 2, "draft_length", length, f"the drafter addresses {limit} positions")
-        excess = len(prefix) - room
-        half = room // 2
-        return prefix[-(-excess // half) * half :]
 
     def top(self, prefix: list[int], canvas: Tensor) -> TopM:
         """One forward: the best tokens of each canvas position (K,)."""

@@ -23,6 +23,8 @@ class LogitSpec(TextDrafter):
         retrieved: tokens of what followed the text's end.
     """
 
+    learns = True
+
     def __init__(self, nodes: Nodes = 48, retrieved: Count = 10):
         self.nodes: int = conform("nodes", nodes, Nodes)
         self.retrieved: int = conform("retrieved", retrieved, Count)

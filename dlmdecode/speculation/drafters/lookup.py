@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dlmdecode.checks import Count, conform
 from dlmdecode.speculation.drafters.registry import register_drafter
-from dlmdecode.speculation.drafters.text import TextDrafter
+from dlmdecode.speculation.drafters.text import TextDrafter, token_ids
 from dlmdecode.speculation.retrieval.pool import Pool
 from dlmdecode.speculation.tree import Draft
 
@@ -64,14 +64,13 @@ class Hierarchy(TextDrafter):
         self.read_corpus(texts)
 
     def read_corpus(self, texts: Iterable[list[int]]) -> None:
-        for text in texts:
+        for text in token_ids(texts):
             self.corpus.start()
             self.corpus.add(text)
 
-    def reset(self) -> None:
+    def finish(self, text: list[int]) -> None:
         self.before.start()
-        self.before.add(self.ids)
-        super().reset()
+        self.before.add(text)
 
     def begin(self) -> None:
         self.pool = Pool(self.longest)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import log
+from typing import Annotated
 
-from dlmdecode.checks import Count, conform
+from dlmdecode.checks import Between, Count, conform
+from dlmdecode.speculation.diffuspec.lattice import FUSED
 from dlmdecode.speculation.drafters.base import Drafter, Observation
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.retrieval.growing import Guesses, best_first
@@ -30,6 +32,7 @@ class ObservedNGrams(Drafter):
     """
 
     prompt_scores = 256
+    learns = True
     scored = True
 
     def __init__(
@@ -37,13 +40,13 @@ class ObservedNGrams(Drafter):
         order: Count = 4,
         nodes: Nodes = 32,
         depth: Count = 12,
-        candidates: Count = 4,
+        candidates: Annotated[int, Between(1, FUSED)] = 4,
         keep: bool = False,
     ):
         self.order: int = conform("order", order, Count)
         self.nodes: int = conform("nodes", nodes, Nodes)
         self.depth: int = conform("depth", depth, Count)
-        self.candidates: int = conform("candidates", candidates, Count)
+        self.candidates: int = conform("candidates", candidates, Annotated[int, Between(1, FUSED)])
         self.keep: bool = conform("keep", keep, bool)
         self.copyable = not self.keep
         self.seen: dict[tuple[int, ...], Guesses] = {}

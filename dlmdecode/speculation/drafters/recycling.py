@@ -29,6 +29,7 @@ class Recycling(Drafter):
     """
 
     prompt_scores = 256
+    learns = True
     scored = True
 
     def __init__(self, nodes: Nodes = 48, depth: Count = 6, keep: bool = False):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dlmdecode.checks import Count, Natural, conform
 from dlmdecode.speculation.drafters.registry import register_drafter
-from dlmdecode.speculation.drafters.text import TextDrafter
+from dlmdecode.speculation.drafters.text import TextDrafter, token_ids
 from dlmdecode.speculation.retrieval.automaton import Follower, SuffixAutomaton
 
 BIAS = 5  # tokens by which a match in other texts must be longer (SAM-Decoding)
@@ -49,7 +49,7 @@ class Suffix(TextDrafter):
         self.read_corpus(texts)
 
     def read_corpus(self, texts: Iterable[list[int]]) -> None:
-        for text in texts:
+        for text in token_ids(texts):
             self.remember(text)
         self.reset()
 
@@ -57,10 +57,9 @@ class Suffix(TextDrafter):
         for token in (*text, BREAK):
             self.others.add(token)
 
-    def reset(self) -> None:
-        if self.keep and self.ids:
-            self.remember(self.ids)
-        super().reset()
+    def finish(self, text: list[int]) -> None:
+        if self.keep:
+            self.remember(text)
 
     def begin(self) -> None:
         self.own, self.follower = SuffixAutomaton(), Follower(self.others)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import numpy as np
+from torch import Tensor
+
+from dlmdecode.checks import plain, require
 from dlmdecode.speculation.drafters.base import Drafter
 from dlmdecode.speculation.tree import Draft
 
@@ -22,8 +28,9 @@ class TextDrafter(Drafter):
         self.begin()
 
     def draft(self, prefix: list[int], length: int) -> list[int] | Draft:
-        if prefix[: len(self.ids)] != self.ids:  # another text, or one that was cut
-            self.reset()
+        if prefix[: len(self.ids)] != self.ids:  # re-tokenised, its last ids are others
+            self.ids = []
+            self.begin()
         self.grow(prefix[len(self.ids) :])
         self.ids = list(prefix)
         return self.guess(length)
@@ -39,3 +46,17 @@ class TextDrafter(Drafter):
     @abstractmethod
     def guess(self, length: int) -> list[int] | Draft:
         """What may follow the text; see `Drafter.draft`."""
+
+
+def token_ids(texts: Iterable[Any]) -> Iterator[list[int]]:
+    """Each text's ids as Python's numbers.
+
+    Raises:
+        ValueError: one that is no list, tuple, array or tensor of whole numbers from 0 on.
+    """
+    for text in texts:
+        rows = text.tolist() if isinstance(text, (np.ndarray, Tensor)) else text
+        ids: list[Any] = list(map(plain, rows)) if isinstance(rows, (list, tuple)) else [None]
+        fits = all(type(one) is int and one >= 0 for one in ids)
+        require(fits, "texts", text, "give token ids, a list for each text")
+        yield ids
