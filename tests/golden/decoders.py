@@ -202,7 +202,7 @@ class ExploreToTheEnd(Revision):
     cycles: Cycles
 
     def __call__(self, canvas: Canvas, committed: Tensor) -> None:
-        steps = int(canvas.memory[self.cycles][0, 2])
+        steps = int(self.cycles.state(canvas)[2][0])
         if canvas.block_full.all() and steps:
             for _ in range(self.cycles.explore - steps):
                 self.forward(replace(canvas, hi=canvas.lo), Span(canvas.lo, canvas.hi))
