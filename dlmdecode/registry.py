@@ -21,6 +21,7 @@ from typing import Any, TypeVar, get_type_hints
 from dlmdecode.checks import closest, conform
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.plugins import entry_points, verified_against
+from dlmdecode.presets import AUTO
 from dlmdecode.settings import SETTINGS
 
 ENTRY_POINTS = "dlmdecode.samplers"
@@ -134,5 +135,7 @@ def registered(name: str) -> Registered:
     load_samplers()
     if name not in REGISTRY:
         near = closest(name, REGISTRY)
+        if name == AUTO:
+            near = "; its preset is looked up by generate, engines and serve: name the sampler here"
         raise ValueError(f"unknown sampler {name!r}{near}; known: {', '.join(sorted(REGISTRY))}")
     return REGISTRY[name]

@@ -200,6 +200,7 @@ def test_splits_share_no_problem_and_depend_on_the_seed():
     [
         (["humaneval", "--sampler", "vanilla"], "--allow-code-execution"),
         (["arithmetic", "--sampler", "vanila"], "unknown sampler 'vanila'"),
+        (["arithmetic", "--sampler", "auto"], "name the sampler here"),
         (["arithmetic", "--sampler", "threshold,treshold=1"], "threshold"),
         (["arithmetic", "--sampler", "vanilla", "--limit", "0"], "at least 1"),
         (["arithmetic", "--sampler", "vanilla", "--model", "/nowhere"], "no model"),
