@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every measurement that depends on the weights of the embedded models; after new ones, all of them.
 #
-#   benchmarks/embedded.sh runs/tables                  about five hours of one core
+#   benchmarks/embedded.sh runs/tables                  all of them: hours of one core
 #   benchmarks/embedded.sh runs/tables spec samplers    some, in this order (two may run side by side)
 #
 # What a command prints goes to FOLDER/NAME.txt. What is there is not measured again: runs go on.
@@ -23,7 +23,7 @@ heavy="vanilla core flash_verify info_gain lopa"
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
   "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
 }
-samplers() { # RUN LIMIT SAMPLER…
+samplers() { # TABLE LIMIT SAMPLER…
   local flags=() one
   for one in "${@:3}"; do flags+=(--sampler "$one"); done
   "$python" -m dlmdecode bench samplers --limit "$2" --batch-size 20 "${flags[@]}" --output "$1"
