@@ -2,7 +2,8 @@
 
     {"question": "Weng earns $12 an hour ...", "answer": "... <<12/60=0.2>>0.2 ...\\n#### 10"}
 
-Three templates, because the ranking of samplers changes with the template. Two readings of the
+Three templates, because the ranking of samplers changes with the template, and the bare question,
+which is what the embedded models were trained on. Two readings of the
 answer, always both: *strict* asks for the form that the template shows, *flexible* takes the last
 number of the text. `correct` is the flexible reading.
 """
@@ -63,6 +64,12 @@ TEMPLATES = {
         solution=" {steps} So the result is \\boxed{{answer}}.",
         marker="\\boxed",
         instruction="Reason step by step, and put the final number within \\boxed{}.",
+    ),
+    "question": Template(
+        question="{question}",
+        solution=" {steps}\n#### {answer}",
+        marker="####",
+        instruction="",
     ),
 }
 
@@ -162,7 +169,7 @@ class GSM8K(Task):
         turns = [(ask.replace("{question}", r["question"]), self.template.shown(r))
                  for r in self.examples]  # fmt: skip
         question = ask.replace("{question}", self.rows[i]["question"])
-        if not turns:
+        if not turns and self.template.instruction:
             question = f"{self.template.instruction}\n\n{question}"
         if not self.chat:
             return "".join(f"{asked}{shown}\n\n" for asked, shown in turns) + question

@@ -265,6 +265,12 @@ def test_prompts_show_solved_examples_and_end_with_the_question(task):
     assert zero_shot.count("Question:") == 1 and "step by step" in zero_shot
 
 
+def test_the_bare_question_is_the_whole_prompt(task):
+    assert task("question", shots=0).prompt(2) == ROWS[2]["question"]
+    alone = task("question", shots=0, chat=True).prompt(2)
+    assert alone == [{"role": "user", "content": ROWS[2]["question"]}]
+
+
 def test_chat_prompts_are_turns(task):
     turns = task("cot", chat=True).prompt(0)
     assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2 + ["user"]

@@ -349,8 +349,9 @@ def test_weights_of_another_architecture_are_refused(small, micro, tokenizer, na
         OBJECTIVES[name](config, tokenizer).build()
 
 
-def test_problems_of_strangers_are_numbers_to_find():
-    problems = strangers(STRANGERS)
+@pytest.mark.parametrize("file", [STRANGERS, STRANGERS.with_name("strangers-more.jsonl")])
+def test_problems_of_strangers_are_numbers_to_find(file):
+    problems = strangers(file)
     assert len(problems) >= 21 and len({p.question for p in problems}) == len(problems)
     assert all(0 < p.answer <= LARGEST and p.question.endswith("?") for p in problems)
     trained = {question for question, _ in texts(0, 5000)}

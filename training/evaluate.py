@@ -72,7 +72,7 @@ def grade(answer: Answer, problems: list[Problem], batch: int) -> list[tuple[Pro
 def strangers(file: Path) -> list[Problem]:
     """Problems from lines of JSON with `question` and `answer`; how they are solved is not told."""
     told = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [Problem(one["question"], "", one["answer"], "", 0) for one in told]
+    return [Problem(one["question"], "", int(one["answer"]), "", 0) for one in told]
 
 
 def report(name: str, graded: list[tuple[Problem, str, bool]], show: int) -> None:
