@@ -124,7 +124,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("prompt.txt").write_text("w1 w2")
     Path("prompts.jsonl").write_text('"w1"\n{"prompt": "w2"}\n')
-    Path("strangers.jsonl").write_text('{"question": "What is 1 + 2?", "answer": "3"}\n')
+    Path("tests").mkdir()
+    for problems in ("strangers.jsonl", "tests/strangers-more.jsonl"):
+        Path(problems).write_text('{"question": "What is 1 + 2?", "answer": "3"}\n' * 2)
     Path("corpus.txt").write_text("one two three\n")
     Path("benchmarks/results").mkdir(parents=True)
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
