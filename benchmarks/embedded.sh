@@ -18,6 +18,11 @@ fast="vanilla adablock credit dawn dcd dsb entropy_bound factor frechet hierarch
   threshold,threshold=0.7 threshold,threshold=0.98 credit+prophet localleap+prophet adablock+credit
   adablock+credit+localleap"
 slow="vanilla ccd certainty dream eoser pc_sampler prophet sched t2m edit ass acfg saber freedave"
+swept="threshold localleap credit hierarchy factor entropy_bound frechet threshold,block_length=null
+  prophet+hierarchy,threshold=0.98,low_threshold=0.5,early=2,mid=1.5,late=1,block_length=null
+  prophet+hierarchy,threshold=0.98,low_threshold=0.9,early=2.5,mid=2,late=1.5,block_length=null
+  prophet+threshold,threshold=0.98,early=2,mid=1.5,late=1,block_length=null
+  prophet+threshold,threshold=0.98,early=4,mid=3,late=2,block_length=null"
 heavy="vanilla core flash_verify info_gain lopa"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
@@ -28,6 +33,14 @@ samplers() { # TABLE LIMIT SAMPLER…
   for one in "${@:3}"; do flags+=(--sampler "$one"); done
   "$python" -m dlmdecode bench samplers --limit "$2" --batch-size 20 "${flags[@]}" --output "$1"
   "$python" -m dlmdecode eval report "$1.run" --output "${1%.md}.report"
+}
+frontier() { # LIMIT SAMPLER…
+  local flags=() one
+  for one in "${@:2}"; do flags+=(--sampler "$one"); done
+  "$python" -m dlmdecode eval frontier arithmetic --limit "$1" --batch-size 20 --max-new-tokens 128 \
+    "${flags[@]}" --output "$folder/frontier"
+  mkdir -p "$results/frontier"
+  cp "$folder"/frontier/frontier.* "$results/frontier"
 }
 caches() { # MODEL PROBLEMS
   "$python" benchmarks/caches.py --model "$1" --samplers threshold --problems "$2" --batch 20 \
@@ -55,6 +68,7 @@ measure() {
     samplers) samplers "$folder/samplers.md" 500 $fast ;;
     samplers-slow) samplers "$folder/samplers-slow.md" 60 $slow ;;
     samplers-heavy) samplers "$folder/samplers-heavy.md" 20 $heavy ;;
+    frontier) frontier 200 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
     caches-tiny) caches tiny 500 ;;
     caches-tiny-dream) caches tiny-dream 200 ;;
@@ -81,7 +95,7 @@ measure() {
 
 all="tiny tiny-ar tiny-dream tiny-block tiny-phrasing tiny-ar-phrasing tiny-dream-phrasing
   tiny-block-phrasing spec spec-batch spec-frequent spec-step overlap samplers caches-tiny
-  caches-tiny-dream block-cache functions oracle bounds suffix infill convergence quantization
+  caches-tiny-dream frontier block-cache functions oracle bounds suffix infill convergence quantization
   samplers-slow samplers-heavy spec-bfloat16"
 # shellcheck disable=SC2086
 for name in ${*:-$all}; do
