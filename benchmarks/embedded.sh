@@ -15,14 +15,17 @@ shift
 
 fast="vanilla adablock credit dawn dcd dsb entropy_bound factor frechet hierarchy klass learn2pd localleap
   polestar slowfast streaming threshold wino threshold,threshold=0.3 threshold,threshold=0.5
-  threshold,threshold=0.7 threshold,threshold=0.98 credit+prophet localleap+prophet adablock+credit
+  threshold,threshold=0.7 threshold,threshold=0.98 threshold,threshold=0.99 threshold,threshold=0.995
+  credit+prophet localleap+prophet adablock+credit
   adablock+credit+localleap"
 slow="vanilla ccd certainty dream eoser pc_sampler prophet sched t2m edit ass acfg saber freedave"
 swept="threshold localleap credit hierarchy factor entropy_bound frechet threshold,block_length=null
+  threshold,threshold=0.99 threshold,threshold=0.99,block_length=null
   prophet+hierarchy,threshold=0.98,low_threshold=0.5,early=2,mid=1.5,late=1,block_length=null
   prophet+hierarchy,threshold=0.98,low_threshold=0.9,early=2.5,mid=2,late=1.5,block_length=null
   prophet+threshold,threshold=0.98,early=2,mid=1.5,late=1,block_length=null
   prophet+threshold,threshold=0.98,early=4,mid=3,late=2,block_length=null"
+order="vanilla certainty pc_sampler"
 heavy="vanilla core flash_verify info_gain lopa"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
@@ -44,7 +47,8 @@ frontier() { # LIMIT SAMPLER…
 }
 caches() { # MODEL PROBLEMS
   "$python" benchmarks/caches.py --model "$1" --samplers threshold --problems "$2" --batch 20 \
-    --output "$results/caches-$1"
+    --output "$folder/caches-$1"
+  cp "$folder/caches-$1/caches.md" "$results/caches-$1"
 }
 functions() { # SAMPLER…
   local flags=() one
@@ -67,26 +71,41 @@ measure() {
     tiny-block-phrasing) accuracy tiny-block 1000 200 --split phrasing ;;
     samplers) samplers "$folder/samplers.md" 500 $fast ;;
     samplers-slow) samplers "$folder/samplers-slow.md" 60 $slow ;;
+    samplers-order) samplers "$folder/samplers-order.md" 200 $order ;;
     samplers-heavy) samplers "$folder/samplers-heavy.md" 20 $heavy ;;
-    frontier) frontier 200 $swept ;;
+    frontier) frontier 160 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
     caches-tiny) caches tiny 500 ;;
     caches-tiny-dream) caches tiny-dream 200 ;;
     block-cache)
       "$python" benchmarks/block_cache.py --problems 48 --output "$results/block-cache.md" ;;
-    oracle) "$python" benchmarks/oracle.py --limit 24 --batch-size 24 ;;
-    bounds) "$python" benchmarks/bounds.py --limit 48 ;;
+    oracle)
+      "$python" benchmarks/oracle.py --limit 24 --batch-size 24 >"$folder/oracle.json"
+      "$python" -m json.tool --indent 1 "$folder/oracle.json" "$results/oracle.json" ;;
+    bounds) "$python" benchmarks/bounds.py --limit 48 >"$results/bounds.json" ;;
     suffix)
-      "$python" benchmarks/suffix.py --problems 100 --whole 40 --lengths 128 512 --windows none 0 32 ;;
-    infill) "$python" benchmarks/infill.py --allow-code-execution ;;
-    convergence) "$python" benchmarks/convergence.py --count 40 --batch 20 ;;
-    quantization) "$python" benchmarks/quantization.py --models tiny tiny-ar ;;
+      "$python" benchmarks/suffix.py --problems 100 --whole 40 --lengths 128 512 --windows none 0 32 \
+        --output "$results/suffix-lengths.json" ;;
+    infill)
+      "$python" benchmarks/infill.py --allow-code-execution --json "$results/infill-tiny.json" ;;
+    convergence) "$python" benchmarks/convergence.py --model tiny --count 40 --batch 20 ;;
+    quantization)
+      "$python" benchmarks/quantization.py --models tiny tiny-ar |
+        tee /dev/stderr | sed -n "/held-out/,\$p" >"$results/quantization.md" ;;
     spec) speculation --count 12 --ngram-texts 4000 --output "$results/speculation-tiny.json" ;;
-    spec-batch) speculation --count 8 --batch 8 --ngram-texts 2000 --max-new-tokens 96 ;;
+    spec-batch)
+      for batch in 8 1; do
+        speculation --count 8 --batch $batch --ngram-texts 2000 --max-new-tokens 96 \
+          --rows "+ adaptive length" suffix "lattice tree" "recycling + suffix"
+      done ;;
+    spec-long)
+      speculation --count 24 --ngram-texts 10 \
+        --rows "n-grams + recycling" "long n-grams + recycling (texts)" ;;
     spec-bfloat16) speculation --count 40 --dtype bfloat16 ;;
     spec-frequent)
       speculation --count 6 --ngram-texts 2000 --max-new-tokens 64 --draft-length 8 \
-        --frequent 1535 1024 512 256 128 --rows "the verifier, 256 ids" ;;
+        --frequent 1535 1024 512 256 128 \
+        --rows "the verifier, 1024 ids" "the verifier, 512 ids" "the verifier, 256 ids" ;;
     spec-step) "$python" benchmarks/speculation_step.py ;;
     overlap) "$python" benchmarks/overlap.py ;;
     *) echo "no measurement $1" >&2 && return 2 ;;
@@ -94,9 +113,9 @@ measure() {
 }
 
 all="tiny tiny-ar tiny-dream tiny-block tiny-phrasing tiny-ar-phrasing tiny-dream-phrasing
-  tiny-block-phrasing spec spec-batch spec-frequent spec-step overlap samplers caches-tiny
+  tiny-block-phrasing spec spec-long spec-batch spec-frequent spec-step overlap samplers caches-tiny
   caches-tiny-dream frontier block-cache functions oracle bounds suffix infill convergence quantization
-  samplers-slow samplers-heavy spec-bfloat16"
+  samplers-slow samplers-heavy samplers-order spec-bfloat16"
 # shellcheck disable=SC2086
 for name in ${*:-$all}; do
   [ -e "$folder/$name.txt" ] && continue

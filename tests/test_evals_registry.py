@@ -45,7 +45,8 @@ def test_the_tasks_of_this_package_are_listed_in_order():
         ("arithmetic", "--split {train,calibration,heldout,phrasing}"),
         ("functions", "--split {train,calibration,heldout,phrasing} --timeout "
          "--allow-code-execution --weak-isolation"),
-        ("gsm8k", "--data --shots --shots-data --data-revision --template {gsm8k,cot,boxed,question}"),
+        ("gsm8k", "--data --shots --shots-data --data-revision "
+         "--template {gsm8k,cot,boxed,question}"),
         ("humaneval", "--data --form {completion,instruct} --timeout --allow-code-execution "
          "--weak-isolation"),
     ],
