@@ -4,7 +4,7 @@
 #   benchmarks/embedded.sh runs/tables                  all of them: hours of one core
 #   benchmarks/embedded.sh runs/tables spec samplers    some, in this order (two may run side by side)
 #
-# What a command prints goes to FOLDER/NAME.txt. What is there is not measured again: runs go on.
+# What a command prints goes to FOLDER/NAME.txt, tables of samplers beside it, other files to benchmarks/results. What is there is not measured again: runs go on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -25,7 +25,6 @@ swept="threshold localleap credit hierarchy factor entropy_bound frechet thresho
   prophet+hierarchy,threshold=0.98,low_threshold=0.9,early=2.5,mid=2,late=1.5,block_length=null
   prophet+threshold,threshold=0.98,early=2,mid=1.5,late=1,block_length=null
   prophet+threshold,threshold=0.98,early=4,mid=3,late=2,block_length=null"
-order="vanilla certainty pc_sampler"
 heavy="vanilla core flash_verify info_gain lopa"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
@@ -71,7 +70,6 @@ measure() {
     tiny-block-phrasing) accuracy tiny-block 1000 200 --split phrasing ;;
     samplers) samplers "$folder/samplers.md" 500 $fast ;;
     samplers-slow) samplers "$folder/samplers-slow.md" 60 $slow ;;
-    samplers-order) samplers "$folder/samplers-order.md" 200 $order ;;
     samplers-heavy) samplers "$folder/samplers-heavy.md" 20 $heavy ;;
     frontier) frontier 160 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
@@ -115,7 +113,7 @@ measure() {
 all="tiny tiny-ar tiny-dream tiny-block tiny-phrasing tiny-ar-phrasing tiny-dream-phrasing
   tiny-block-phrasing spec spec-long spec-batch spec-frequent spec-step overlap samplers caches-tiny
   caches-tiny-dream frontier block-cache functions oracle bounds suffix infill convergence quantization
-  samplers-slow samplers-heavy samplers-order spec-bfloat16"
+  samplers-slow samplers-heavy spec-bfloat16"
 # shellcheck disable=SC2086
 for name in ${*:-$all}; do
   [ -e "$folder/$name.txt" ] && continue
