@@ -18,11 +18,14 @@ KNOWN = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 
 
 def rotary(position: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (N, 1, W, dim) of the "rotate half" position code, in float32."""
+    """Cosine and sine (N, 1, W, dim) of the "rotate half" position code, in float32.
+
+    The first half of the sine is negative, as `rotate` wants it.
+    """
     exponent = torch.arange(0, dim, 2, device=position.device, dtype=torch.float32) / dim
     angle = position[:, None, :, None].float() * theta**-exponent
-    angle = torch.cat([angle, angle], -1)
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -32,8 +35,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     dim = cos.shape[-1]
     turned = x[..., :dim].float()
-    left, right = turned.chunk(2, -1)
-    turned = (turned * cos + torch.cat([-right, left], -1) * sin).to(x.dtype)
+    turned = (turned * cos + turned.roll(dim // 2, -1) * sin).to(x.dtype)
     return turned if dim == x.shape[-1] else torch.cat([turned, x[..., dim:]], -1)
 
 
