@@ -20,8 +20,7 @@ import torch
 from measure import timed
 
 from dlmdecode.evals.arithmetic import problem
-from dlmdecode.speculation import load_verifier, speculate
-from dlmdecode.speculation.source import Source
+from dlmdecode.speculation import load_verifier, row, speculate
 from dlmdecode.speculation.verifier.cached_model import CachedModel
 
 DRAFTERS = ["tiny", "failfast,model=tiny", "threshold,model=tiny", "suffix"]
@@ -39,7 +38,7 @@ def main() -> None:
     verifier = load_verifier(arguments.verifier, "cpu", "float32")
     drafts: list[float] = []
     verified: list[float] = []
-    timed(Source, "draft", drafts.append)
+    timed(row, "drafted", drafts.append)
     timed(CachedModel, "__call__", verified.append)
     print(f"{'drafter':24} steps  drafted again  draft/verification  in turn (s)  overlapped  gain")
     for drafter in arguments.drafter:

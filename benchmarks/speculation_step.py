@@ -19,7 +19,7 @@ import torch
 from measure import timed
 
 from dlmdecode.evals.arithmetic import problem
-from dlmdecode.speculation import load_verifier, loop, speculate
+from dlmdecode.speculation import load_verifier, loop, row, speculate
 from dlmdecode.speculation.drafters import Observation
 from dlmdecode.speculation.source import Source
 from dlmdecode.speculation.verifier import cached_model
@@ -27,7 +27,7 @@ from dlmdecode.speculation.verifier import cached_model
 DRAFTERS = ["lookup", "suffix", "recycling", "ngram", "logitspec", "hierarchy"]
 DRAFTERS += ["fused,first=recycling,second=suffix"]
 PARTS = {
-    "draft": [(Source, "draft"), (Source, "observe")],
+    "draft": [(row, "drafted"), (Source, "observe")],
     "top": [(Observation, "best")],
     "mask": [(cached_model, "tree_inputs")],
     "move": [(cached_model, "move")],

@@ -72,8 +72,9 @@ class ByPosition(Recalling):
 class FirstChain(Combined):
     """The first chain of what a drafter drafts."""
 
-    def draft(self, prefix, length):
-        return self.read(self.ask(self.parts[0], prefix, length), prefix).first_chain()
+    def plan(self, prefix, length):
+        proposed = yield from self.ask(self.parts[0], prefix, length)
+        return self.read(proposed, prefix).first_chain()
 
 
 @cache

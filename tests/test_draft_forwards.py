@@ -46,7 +46,7 @@ class Told:
     """Instead of the model's forward: the confidence of each position, given what it sees."""
 
     def __init__(self, drafter, confidence, eos=()):
-        self.drafter, drafter.top, drafter.eos_ids = drafter, self, tuple(eos)
+        self.drafter, drafter.look, drafter.eos_ids = drafter, self, tuple(eos)
         drafter.model = micro("dream")
         self.confidence, self.calls = confidence, []
 
@@ -56,6 +56,7 @@ class Told:
         own, mask = self.confidence(len(prefix), canvas), micro("dream").mask_id
         ids = torch.arange(len(canvas)) + len(prefix)
         own = torch.where(canvas == mask, own, torch.ones(()))
+        yield from ()
         return TopM(ids[:, None], own.log()[:, None])
 
 

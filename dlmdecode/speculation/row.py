@@ -13,7 +13,7 @@ from torch import Tensor
 from dlmdecode.decoding.noise import uniform
 from dlmdecode.speculation.drafters import Observation
 from dlmdecode.speculation.result import Step
-from dlmdecode.speculation.source import Source
+from dlmdecode.speculation.source import Source, drafts_of
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.acceptance import TypicalAcceptance, TypicalChoices
 from dlmdecode.speculation.verifier.cached_model import CachedModel, Ending
@@ -43,6 +43,7 @@ class Row:
         self.rule = rule
         self.steps: list[Step] = []
         self.ended = False
+        self.length = self.generated = 0  # tokens asked for in a draft, and those before an EOS
         self.verify_seconds = 0.0
 
     def prepare(
@@ -61,12 +62,10 @@ class Row:
         self.ending = Ending(stopping_criteria, input_ids.device)
         return input_ids
 
-    def draft(self, room: float) -> Draft:
-        """A draft of at most `room` tokens."""
+    def limit(self, room: float) -> None:
+        """Draft as many tokens as the rule says, `room` at most."""
         left = min(room, self.ending.max_length - len(self.text) - 1)
         self.length = int(min(self.source.lengths.length, left))
-        draft, self.generated = self.source.draft(self.text, self.length)
-        return draft
 
     def walk(self, draft: Draft, scores: Tensor) -> Verdict:
         """What the verifier writes, given its scores after the text and each node."""
@@ -100,13 +99,24 @@ class Row:
             self.on_step(self.steps[-1])
 
 
+def drafted(rows: list[Row]) -> list[Draft]:
+    """The rows' drafts, made together."""
+    sources, texts = [row.source for row in rows], [row.text for row in rows]
+    found = drafts_of(sources, texts, [row.length for row in rows])
+    for row, (_, generated) in zip(rows, found, strict=True):
+        row.generated = generated
+    return [draft for draft, _ in found]
+
+
 @torch.no_grad()
 def write(rows: list[Row]) -> int:
     """Write the texts of rows, each step one forward of the verifier over all that go on; how many
     forwards that were."""
     cached = CachedModel(rows[0].model, len(rows))
     while rows:
-        drafts = [row.draft(cached.room(len(row.text))) for row in rows]
+        for row in rows:
+            row.limit(cached.room(len(row.text)))
+        drafts = drafted(rows)
         began = time.perf_counter()
         drafts = [cached.fits(at, len(rows[at].text), draft) for at, draft in enumerate(drafts)]
         before = 0 if cached.calls else rows[0].source.drafter.prompt_scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from dlmdecode.speculation.diffuspec.path_search import BestTokens, PathSearch, 
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
 from dlmdecode.speculation.draft_length import DraftLength
 from dlmdecode.speculation.drafters import Drafter, Observation, resolve_drafter
-from dlmdecode.speculation.drafters.base import Proposal
+from dlmdecode.speculation.drafters.plan import Proposal, together
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.verifier import Verifier
 from dlmdecode.speculation.vocabulary import SameIds, Vocabulary, match
@@ -47,22 +48,16 @@ class Source:
         return replace(self, drafter=drafter, lengths=self.lengths.start())
 
     def draft(self, text: list[int], length: int) -> tuple[Draft, int]:
-        """A draft of at most `length` verifier ids, and the tokens before its first EOS."""
-        self.last_seconds = 0.0
-        if length < 1:
-            return Draft.chain([]), 0
-        began = time.perf_counter()
-        prefix = self.vocabulary.to_drafter(text)
-        if not prefix:  # nothing of the text means anything to the drafter
-            return Draft.chain([]), 0
-        searched, forwards = self.search_seconds, self.drafter.forwards
-        proposed = self.drafter.draft(prefix, length)
-        self.forwards += self.drafter.forwards - forwards
+        """See `drafts_of`."""
+        return drafts_of([self], [text], [length])[0]
+
+    def take(
+        self, proposed: Proposal, prefix: list[int], text: list[int], length: int
+    ) -> tuple[Draft, int]:
+        """What was proposed after a text, `prefix` in the drafter's ids, as `drafts_of` has it."""
         draft = self.read(proposed, prefix)
         if self.lengths.cuts and draft.log_prob is not None:
             draft = self.lengths.cut(draft)
-        self.last_seconds = time.perf_counter() - began
-        self.draft_seconds += self.last_seconds - (self.search_seconds - searched)
         eos_ids = self.drafter.eos_ids
         if isinstance(proposed, TopM):
             generated = draft_end(proposed, eos_ids)
@@ -109,6 +104,33 @@ class Source:
     def finish(self, text: list[int]) -> None:
         """Tell the drafter the whole of a text."""
         self.drafter.finish(self.vocabulary.to_drafter(text))
+
+
+def drafts_of(
+    sources: Sequence[Source], texts: Sequence[list[int]], lengths: Sequence[int]
+) -> list[tuple[Draft, int]]:
+    """For each text a draft of at most its length in verifier ids, and the tokens before its first
+    EOS. What several drafters ask of one model is answered in one forward."""
+    began = time.perf_counter()
+    prefixes = [
+        source.vocabulary.to_drafter(text) if length > 0 else []
+        for source, text, length in zip(sources, texts, lengths, strict=True)
+    ]
+    found = [(Draft.chain([]), 0)] * len(sources)  # of a text that means nothing to the drafter
+    drafting = [at for at, prefix in enumerate(prefixes) if prefix]
+    before = [(source.search_seconds, source.drafter.forwards) for source in sources]
+    plans = [sources[at].drafter.plan(prefixes[at], lengths[at]) for at in drafting]
+    proposals = dict(zip(drafting, together(plans), strict=True))
+    share = (time.perf_counter() - began) / max(len(drafting), 1)
+    for at, source in enumerate(sources):
+        source.last_seconds = 0.0
+        if at in proposals:
+            began, (searched, forwards) = time.perf_counter(), before[at]
+            found[at] = source.take(proposals[at], prefixes[at], texts[at], lengths[at])
+            source.forwards += source.drafter.forwards - forwards
+            source.last_seconds = share + time.perf_counter() - began
+            source.draft_seconds += source.last_seconds - (source.search_seconds - searched)
+    return found
 
 
 def path_of(top: TopM, ids: list[int]) -> Draft:

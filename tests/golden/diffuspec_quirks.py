@@ -26,6 +26,7 @@ from dlmdecode.speculation.diffuspec.lattice import Lattice, TopM
 from dlmdecode.speculation.diffuspec.path_search import search
 from dlmdecode.speculation.draft_length import AdaptiveLength
 from dlmdecode.speculation.drafters import DiffusionDrafter
+from dlmdecode.speculation.drafters.plan import together
 from dlmdecode.speculation.tree import Draft
 from dlmdecode.speculation.verifier.cached_model import Ending
 from dlmdecode.speculation.verifier.verification import Choices, walk
@@ -104,7 +105,7 @@ def path_of(
 def redrafted(drafter: DiffusionDrafter, prefix: list[int], length: int, steps: int) -> TopM:
     top = drafter.draft(prefix, length)
     for _ in range(steps - 1):
-        top = drafter.top(prefix, top.ids[:, 0])
+        (top,) = together([drafter.look(prefix, top.ids[:, 0])])
     return top
 
 

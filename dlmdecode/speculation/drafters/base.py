@@ -22,9 +22,8 @@ from torch import Tensor
 from dlmdecode.checks import require
 from dlmdecode.ops.topm import run as topm
 from dlmdecode.speculation.diffuspec.lattice import FUSED, TopM
+from dlmdecode.speculation.drafters.plan import Plan, Proposal
 from dlmdecode.speculation.tree import Draft
-
-Proposal = TopM | list[int] | Draft
 
 
 class Observation(NamedTuple):
@@ -97,6 +96,12 @@ class Drafter(ABC):
             Token ids one after the other, a `Draft`, or, where `searched`, the `TopM` tokens
             (length, M) of each position.
         """
+
+    def plan(self, prefix: list[int], length: int) -> Plan:
+        """What `draft` returns, by a generator that yields each question to its model: rows that
+        are drafted at the same time have theirs answered in one forward. The loop asks this."""
+        yield from ()
+        return self.draft(prefix, length)
 
     def reset(self) -> None:  # noqa: B027  (a default, no demand)
         """A new text begins: forget what would make its drafts depend on the one before."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from dlmdecode.checks import Count, conform, require
 from dlmdecode.speculation.diffuspec.lattice import TopM
 from dlmdecode.speculation.diffuspec.path_search import PathSearch
-from dlmdecode.speculation.drafters.base import Drafter, Observation, Proposal
+from dlmdecode.speculation.drafters.base import Drafter, Observation
+from dlmdecode.speculation.drafters.plan import Plan, Proposal, together
 from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.drafters.resolve import resolve_drafter
 from dlmdecode.speculation.drafters.suffix import Suffix
@@ -74,10 +75,13 @@ class Combined(Drafter):
         for part in self.parts:
             part.finish(text)
 
-    def ask(self, part: Drafter, prefix: list[int], length: int) -> Proposal:
+    def draft(self, prefix: list[int], length: int) -> Proposal:
+        return together([self.plan(prefix, length)])[0]
+
+    def ask(self, part: Drafter, prefix: list[int], length: int) -> Plan:
         """What a part drafts; its model's forwards are counted."""
         before = part.forwards
-        proposed = part.draft(prefix, length)
+        proposed = yield from part.plan(prefix, length)
         self.forwards += part.forwards - before
         return proposed
 
@@ -97,8 +101,10 @@ class Fused(Combined):
         super().__init__(first, second)
         self.most: int = conform("most", most, Count)
 
-    def draft(self, prefix: list[int], length: int) -> Draft:
-        one, other = (self.ask(part, prefix, length) for part in self.parts)
+    def plan(self, prefix: list[int], length: int) -> Plan:
+        first, second = self.parts
+        one = yield from self.ask(first, prefix, length)
+        other = yield from self.ask(second, prefix, length)
         paths = self.read(other, prefix).paths()
         if isinstance(one, TopM):
             likely = set(one.ids[0].tolist())
@@ -123,13 +129,13 @@ class Switch(Combined):
         super().__init__(drafter, retrieval or Suffix())
         self.at_least: int = conform("at_least", at_least, Count)
 
-    def draft(self, prefix: list[int], length: int) -> Proposal:
+    def plan(self, prefix: list[int], length: int) -> Plan:
         drafter, retrieval = self.parts
         assert isinstance(retrieval, Suffix)
-        found = self.ask(retrieval, prefix, length)
+        found = retrieval.draft(prefix, length)
         if retrieval.matched >= self.at_least and found:
             return found
-        return self.ask(drafter, prefix, length)
+        return (yield from self.ask(drafter, prefix, length))
 
 
 def part(spec: str) -> Drafter:

@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Generator
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from dlmdecode.checks import Count, OneOf, conform, require
 from dlmdecode.models.loading import load
-from dlmdecode.models.protocol import Denoiser, KeyValueHook
+from dlmdecode.models.protocol import Denoiser
 from dlmdecode.models.quantize import KINDS
-from dlmdecode.speculation.diffuspec.lattice import TopM, entropy, top_m
-from dlmdecode.speculation.drafters.base import Drafter, num_shared, window
+from dlmdecode.speculation.diffuspec.lattice import TopM
+from dlmdecode.speculation.drafters.base import Drafter, window
+from dlmdecode.speculation.drafters.look import Eyes, Look, PrefixCache, Seen
+from dlmdecode.speculation.drafters.plan import Ask, Plan, Proposal, together
 from dlmdecode.speculation.drafters.registry import register_drafter
 
-
-class PrefixCache:
-    """Keys and values of text seen before, given back to a denoiser through its cache hook.
-
-    Where attention is bidirectional, what is kept was computed beside another future than the
-    present one: an approximation, which changes drafts and never the verified text. Of a model
-    whose attention is causal between blocks whole blocks are kept, which is exact.
-    """
-
-    def __init__(self, block: int | None = None) -> None:
-        self.block = block or 1
-        self.ids: list[int] = []
-        self.store: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> keys, values (1, H, T, D/H)
-
-    def reuse(self, prefix: list[int]) -> int:
-        """Keep what the text shares with the last one, all but its last token; how much that is."""
-        length = self.whole(num_shared(self.ids, prefix[:-1]))
-        self.store = {
-            layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self.store.items()
-        }
-        self.ids = prefix[:length]
-        return length
-
-    def whole(self, length: int) -> int:
-        """Positions in whole blocks among the first `length`."""
-        return length // self.block * self.block
-
-    def hook(self, length: int) -> KeyValueHook:
-        """The hook of one forward; of what it sees, the first `length` positions stay."""
-
-        def mix(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            if layer in self.store:
-                old = self.store[layer]
-                k, v = torch.cat([old[0], k], 2), torch.cat([old[1], v], 2)
-            self.store[layer] = k[:, :, :length], v[:, :, :length]
-            return k, v
-
-        return mix
+Looking = Generator[Ask, Any, TopM]
 
 
 class DiffusionDrafter(Drafter):
@@ -85,13 +50,12 @@ class DiffusionDrafter(Drafter):
         self.vocab_size = model.vocab_size
         cached = conform("prefix_cache", prefix_cache, bool) and model.supports_cache
         self.cache = PrefixCache(model.block_length) if cached else None
+        self.eyes = Eyes(model, self.num_candidates)  # which the copies for other rows share
         self.worth: Callable[[int, float], bool] | None = None
         self.entropy = torch.empty(0)  # (K,) nats, of the last draft, where it ends by them
-        self.allowed: Callable[[int], Tensor] | None = None
-        self.forbidden: Tensor | None = None  # (V,) bool, ids that no draft holds; of `allowed`
 
     def restrict(self, allowed: Callable[[int], Tensor]) -> None:
-        self.allowed, self.forbidden = allowed, None
+        self.eyes.restrict(allowed)
 
     def end_by(self, worth: Callable[[int, float], bool] | None) -> None:
         self.worth = worth
@@ -104,22 +68,24 @@ class DiffusionDrafter(Drafter):
         if self.cache is not None:
             self.cache = PrefixCache(self.model.block_length)
 
-    def draft(self, prefix: list[int], length: int) -> TopM:
+    def draft(self, prefix: list[int], length: int) -> Proposal:
+        return together([self.plan(prefix, length)])[0]
+
+    def plan(self, prefix: list[int], length: int) -> Plan:
         """The lattice (at most length, M) after `prefix`, of which the model sees what fits."""
-        top = self.lattice(prefix, length)
+        top = yield from self.lattice(prefix, length)
         if self.worth is None:
             return top
         pairs = enumerate(self.entropy.tolist())
         end = next((at for at, own in pairs if not self.worth(at, own)), length)
         return TopM(top.ids[:end], top.log_prob[:end])
 
-    @torch.inference_mode()
-    def lattice(self, prefix: list[int], length: int) -> TopM:
+    def lattice(self, prefix: list[int], length: int) -> Looking:
         """The best tokens of each position, and `entropy`, that of each one's distribution."""
         prefix = window(prefix, length, self.model.max_length)
         canvas = torch.full((length,), self.model.mask_id, device=self.model.device)
         open_ = torch.ones_like(canvas, dtype=torch.bool)
-        top = self.top(prefix, canvas)
+        top = yield from self.look(prefix, canvas)
         for left in range(min(self.steps, length), 1, -1):
             where = self.commits(top.log_prob[:, 0].masked_fill(~open_, -torch.inf), left)
             canvas[where] = top.ids[where, 0]
@@ -127,10 +93,19 @@ class DiffusionDrafter(Drafter):
             if self.whole(top, open_):
                 break
             before = self.entropy
-            top = blend(top, self.top(prefix, canvas), open_)
+            now = yield from self.look(prefix, canvas)
+            top = blend(top, now, open_)
             if self.worth is not None:
                 self.entropy = torch.where(open_, self.entropy, before)
         return top
+
+    def look(self, prefix: list[int], canvas: Tensor) -> Looking:
+        """One forward: the best tokens of each canvas position (K,), and `entropy`."""
+        asked = Look(prefix, canvas, self.cache, self.worth is not None)
+        seen: Seen = yield Ask(self.eyes, asked)
+        self.forwards += seen.forwards
+        self.entropy, self.seconds = seen.entropy, seen.seconds
+        return seen.top
 
     def commits(self, confidence: Tensor, left: int) -> Tensor:
         """Positions to commit, by their log probabilities (K,), -inf where nothing is open, with
@@ -142,36 +117,6 @@ class DiffusionDrafter(Drafter):
         """Whether no further forward has a say, given the open positions (K,)."""
         del top, open_
         return False
-
-    def top(self, prefix: list[int], canvas: Tensor) -> TopM:
-        """One forward: the best tokens of each canvas position (K,)."""
-        self.forwards += 1
-        model, shift = self.model, self.model.shift
-        start = self.cache.reuse(prefix) if self.cache else 0
-        tokens = torch.cat([torch.tensor(prefix[start:], device=model.device), canvas])
-        position = torch.arange(start, start + len(tokens), device=model.device)
-        kept = self.cache.whole(len(prefix)) if self.cache else 0
-        hook = self.cache.hook(kept) if self.cache else None
-        every = torch.arange(start + len(tokens), device=model.device)
-        attend = model.attention(position[None], every[None])
-        hidden = model.encode(tokens[None], position[None], attend, hook)[0]
-        if self.cache:
-            self.cache.ids = prefix[:kept]
-        first = len(tokens) - len(canvas) - shift
-        logits = model.head(hidden[first : first + len(canvas)]).float()
-        if self.forbidden is None:
-            self.forbidden = self.without_counterpart(logits.shape[-1]).to(logits.device)
-        logits = logits.masked_fill(self.forbidden, -torch.inf)
-        if self.worth is not None:
-            self.entropy = entropy(logits)
-        return top_m(logits, self.num_candidates)
-
-    def without_counterpart(self, size: int) -> Tensor:
-        """(size,) bool: the mask, and ids that the verifier does not have."""
-        every = torch.zeros(size, dtype=torch.bool, device="cpu")
-        forbidden = every if self.allowed is None else ~self.allowed(size)
-        forbidden[self.model.mask_id] = True
-        return forbidden
 
 
 def blend(old: TopM, new: TopM, where: Tensor) -> TopM:

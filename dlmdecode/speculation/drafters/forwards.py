@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import log
-from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from dlmdecode.models.loading import load
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.speculation.diffuspec.lattice import TopM, draft_end
 from dlmdecode.speculation.drafters.base import Observation
-from dlmdecode.speculation.drafters.diffusion import DiffusionDrafter
+from dlmdecode.speculation.drafters.diffusion import DiffusionDrafter, Looking
 from dlmdecode.speculation.drafters.registry import register_drafter
 
 
@@ -47,10 +46,9 @@ class ThresholdDrafter(DiffusionDrafter):
         self.dear: float = conform("dear", dear, NonNegative)
         self.cost = float("inf")  # seconds of a forward, the least seen
 
-    def draft(self, prefix: list[int], length: int) -> TopM:
-        before, began = self.forwards, perf_counter()
-        top = super().draft(prefix, length)
-        self.cost = min(self.cost, (perf_counter() - began) / (self.forwards - before))
+    def look(self, prefix: list[int], canvas: Tensor) -> Looking:
+        top = yield from super().look(prefix, canvas)
+        self.cost = min(self.cost, self.seconds)
         return top
 
     def check(self, longest: int) -> None:
@@ -95,12 +93,12 @@ class FailFast(DiffusionDrafter):
         self.block: int = conform("block", block, Count)
         self.low: float = conform("low", low, Probability)
 
-    def lattice(self, prefix: list[int], length: int) -> TopM:
+    def lattice(self, prefix: list[int], length: int) -> Looking:
         tops: list[TopM] = []
         entropies: list[Tensor] = []
         text, left = list(prefix), length
         while left > 0:
-            top = super().lattice(text, min(self.block, left))
+            top = yield from super().lattice(text, min(self.block, left))
             tops.append(top)
             entropies.append(self.entropy)
             end, size = draft_end(top, self.eos_ids), len(top.ids)
