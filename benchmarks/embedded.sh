@@ -94,7 +94,7 @@ measure() {
     spec-batch)
       for batch in 8 1; do
         speculation --count 8 --batch $batch --ngram-texts 2000 --max-new-tokens 96 \
-          --rows "+ adaptive length" suffix "lattice tree" "recycling + suffix"
+          --rows "+ adaptive length" FailFast "lattice tree" suffix "recycling + suffix"
       done ;;
     spec-long)
       speculation --count 24 --ngram-texts 10 \

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from dlmdecode.evals.arithmetic import problem
 from dlmdecode.models.loading import load
@@ -53,6 +54,7 @@ COUNTED += ("draft_seconds", "num_spec_steps", "num_draft_tokens", "num_accepted
 COUNTED += ("steps",)
 CPU = "cpu_seconds"
 ALONE = "verifier alone"
+TOGETHER = "verifier alone, all prompts at once"
 Prompts = list[torch.Tensor]
 Run = Callable[[Prompts], tuple[list[list[int]], dict[str, Any]]]
 
@@ -87,6 +89,30 @@ def plain(verifier: Any, length: int, **options: Any) -> Run:
     return run
 
 
+def padded(verifier: Any, length: int) -> Run:
+    """Transformers' own generate, all prompts at once, padded on the left."""
+    model, end = verifier.model, verifier.tokenizer.eos_token_id
+
+    def run(prompts: Prompts) -> tuple[list[list[int]], dict[str, Any]]:
+        calls: list[None] = []
+        hook = model.register_forward_pre_hook(lambda *_: calls.append(None))
+        began = time.perf_counter()
+        ids = pad_sequence(prompts, True, end, "left")
+        shown = pad_sequence([torch.ones_like(one) for one in prompts], True, 0, "left")
+        how = {"do_sample": False, "max_new_tokens": length, "pad_token_id": end}
+        rows = model.generate(ids, attention_mask=shown, **how).tolist()
+        seconds = time.perf_counter() - began
+        hook.remove()
+        texts = []
+        for row, prompt in zip(rows, prompts, strict=True):
+            new = row[ids.shape[1] :]
+            texts.append(prompt.tolist() + new[: new.index(end) + 1 if end in new else None])
+        new = sum(map(len, texts)) - sum(map(len, prompts))
+        return texts, {"new_tokens": new, "verifier_forwards": len(calls), "seconds": seconds}
+
+    return run
+
+
 def drafted(drafter: Any, verifier: Any, length: int, **options: Any) -> Run:
     def run(prompts: Prompts) -> tuple[list[list[int]], dict[str, Any]]:
         out = speculate(drafter, verifier, prompts, max_new_tokens=length, **options)
@@ -107,6 +133,8 @@ def rows(arguments: argparse.Namespace, drafter: Any, verifier: Any, proxy: NGra
     cps = common | {"proxy": proxy}
     adaptive = AdaptiveLength(arguments.k_min, arguments.k_max, arguments.delta)
     yield ALONE, plain(verifier, length)
+    if arguments.batch > 1:
+        yield TOGETHER, padded(verifier, length)
     yield "transformers' prompt lookup", plain(verifier, length, prompt_lookup_num_tokens=10)
     yield "prompt lookup, our loop", drafted(lookup, verifier, length, draft_length=10)
     how = common | {"path_search": "argmax", "draft_length": fixed}
@@ -181,7 +209,7 @@ def main() -> None:
     add("--k-min", type=int, default=20)
     add("--k-max", type=int, default=30)
     add("--delta", type=int, default=10)
-    add("--rows", nargs="+", metavar="NAME", help="of the table, beside the verifier alone; all")
+    add("--rows", nargs="+", metavar="NAME", help="of the table, beside the verifier's own; all")
     add("--threads", type=int, default=1)
     add("--output", type=Path, help="also write the table as JSON")
     arguments = parser.parse_args()
@@ -201,7 +229,7 @@ def main() -> None:
     unknown = set(arguments.rows or ()) - set(runs)
     if unknown:
         parser.error(f"--rows {sorted(unknown)}: the rows are {', '.join(runs)}")
-    wanted = {ALONE, *(arguments.rows or runs)}
+    wanted = {ALONE, TOGETHER, *(arguments.rows or runs)}
     chosen = {name: run for name, run in runs.items() if name in wanted}
     table = measure(chosen, ids, arguments.batch)
     report(table, arguments, len(prompts) - 1, str(verifier.model.dtype))
@@ -235,7 +263,7 @@ def report(
         f"{count} prompts, {platform.processor() or platform.machine()}, "
         f"torch {torch.__version__}, verifier in {dtype}"
     )
-    print(f"{'':32} speed  per forward  accepted  rate  verifier  drafter  different")
+    print(f"{'':35} speed  per forward  accepted  rate  verifier  drafter  different")
     alone = table[ALONE]
     base = alone["new_tokens"] / alone[CPU]
     for name, row in table.items():
@@ -245,7 +273,7 @@ def report(
         row["mean_accepted_tokens"] = row["num_accepted_draft_tokens"] / steps
         row["draft_acceptance_rate"] = row["num_accepted_draft_tokens"] / tokens
         print(
-            f"{name:32} {row['speed']:4.2f}x {row['tokens_per_forward']:12.2f} "
+            f"{name:35} {row['speed']:4.2f}x {row['tokens_per_forward']:12.2f} "
             f"{row['mean_accepted_tokens']:9.2f} "
             f"{row['draft_acceptance_rate']:5.2f} {row['verifier_forwards']:9.0f} "
             f"{row['drafter_forwards']:8.0f} {row['different']:10.0f}"
@@ -264,8 +292,6 @@ def report(
             print(f"{name}: {row['steps']:.0f} verifications in {forwards:.0f} forwards")
         if row["different"]:
             print(f"{name}: {row['different']:.0f} of {count} texts differ from the verifier's own")
-    if arguments.verifier == "tiny-ar":
-        print("SmolLM2 was not at hand; --verifier FILE --vocabulary retokenize takes it")
     if arguments.output:
         settings = {key: str(value) for key, value in vars(arguments).items()}
         arguments.output.write_text(json.dumps({"settings": settings, "rows": table}, indent=1))

@@ -16,6 +16,7 @@ from dlmdecode.speculation import (
 )
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.drafters import resolve_drafter
+from dlmdecode.speculation.drafters.plan import Ask, together
 
 PROMPT = torch.tensor([5, 90, 33, 7, 61, 5, 12])
 
@@ -40,6 +41,45 @@ def test_the_text_is_the_verifiers(spec, monkeypatch):
     assert torch.equal(out.sequences, Verifier(model).generate(PROMPT, 20).sequences)
     assert out.stats["drafter_forwards"] > 0
     assert out.trace[0].length == 19  # theirs is the length, up to the end of the text
+
+
+def test_plans_that_ask_the_same_are_answered_in_one_call():
+    calls = []
+
+    def double(numbers):
+        calls.append(list(numbers))
+        return [2 * number for number in numbers]
+
+    def negate(numbers):
+        return [-number for number in numbers]
+
+    def plan(start, times, of=double):
+        for _ in range(times):
+            start = yield Ask(of, start)
+        return [start]
+
+    plans = [plan(1, 3), plan(5, 0), plan(2, 1), plan(3, 2, negate), plan(4, 2)]
+    assert together(plans) == [[8], [5], [4], [3], [16]]
+    assert calls == [[1, 2, 4], [2, 8], [4]]
+    assert together([]) == []
+
+
+@pytest.mark.parametrize("family", ["llada", "dream", "sdar"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_texts_drafted_together_have_the_drafts_of_each_alone(family, cached, monkeypatch):
+    monkeypatch.setattr("dlmdecode.speculation.drafters.look.LOGITS", 2000)  # in slices
+    first, ids = DiffusionDrafter(micro(family), 2, prefix_cache=cached), PROMPT.tolist() * 5
+    drafters = [first.copied() for _ in range(3)]
+    alone = [DiffusionDrafter(micro(family), 2, prefix_cache=cached) for _ in range(3)]
+    for drafter in drafters:
+        drafter.reset()
+    for ends in ((3, 20, 9), (6, 22, 9), (4, 30, 35)):  # they grow, and are cut back
+        plans = [d.plan(ids[:end], 6 + end % 3) for d, end in zip(drafters, ends, strict=True)]
+        for own, end, top in zip(alone, ends, together(plans), strict=True):
+            wanted = own.draft(ids[:end], 6 + end % 3)
+            assert torch.equal(top.ids[:, 0], wanted.ids[:, 0])
+            torch.testing.assert_close(top.log_prob, wanted.log_prob, atol=1e-4, rtol=0)
+    assert [drafter.forwards for drafter in drafters] == [6, 0, 0]
 
 
 class Told:
