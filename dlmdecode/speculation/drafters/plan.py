@@ -19,7 +19,7 @@ class Ask(NamedTuple):
 
 
 Plan = Generator[Ask, Any, Proposal]
-"""A draft that is being made: it yields what it asks, is sent the answer, and returns a proposal."""
+"""A draft in the making: it yields what it asks, is sent the answer, and returns a proposal."""
 
 
 def together(plans: Sequence[Plan]) -> list[Proposal]:
