@@ -88,39 +88,42 @@ class Eyes:
 
     @torch.inference_mode()
     def __call__(self, looks: list[Look]) -> list[Seen]:
-        """One forward over the texts of all looks, what their caches keep left out."""
+        """What the looks see, in one forward."""
         began = perf_counter()
+        states = self.states(looks)
+        best, entropies = self.read(torch.cat(states), any(look.measured for look in looks))
+        each, seconds = [len(one) for one in states], (perf_counter() - began) / len(looks)
+        tops = zip(*(part.split(each) for part in best), strict=True)
+        own = entropies.split(each) if len(entropies) else [entropies] * len(looks)
+        return [
+            Seen(TopM(*top), measured, int(i == 0), seconds)
+            for i, (top, measured) in enumerate(zip(tops, own, strict=True))
+        ]
+
+    def states(self, looks: list[Look]) -> list[Tensor]:
+        """States (K, D) that predict each canvas; what a cache keeps of a text is not computed."""
         model, device = self.model, self.model.device
         starts = [look.cache.reuse(look.prefix) if look.cache else 0 for look in looks]
         fresh = [
             torch.cat([torch.tensor(look.prefix[start:], device=device), look.canvas])
             for look, start in zip(looks, starts, strict=True)
         ]
-        start, end = torch.tensor(
-            [starts, [one + len(new) for one, new in zip(starts, fresh, strict=True)]],
-            device=device,
-        )[..., None]
+        widths = [len(new) for new in fresh]
+        stops = [start + width for start, width in zip(starts, widths, strict=True)]
+        start, stop = torch.tensor([starts, stops], device=device)[..., None]
         tokens = pad_sequence(fresh, batch_first=True, padding_value=model.mask_id)
-        position = start + torch.arange(tokens.shape[1], device=device)
-        every = torch.arange(int(end.max()), device=device).expand(len(looks), -1)
-        shown = None if int(end.min()) == every.shape[1] else (every < end)[:, None, None]
-        hook = joined(looks, [len(new) for new in fresh])
-        hidden = model.encode(tokens, position, model.attention(position, every, shown), hook)
+        position = start + torch.arange(max(widths), device=device)
+        every = torch.arange(max(stops), device=device).expand(len(looks), -1)
+        shown = None if min(stops) == max(stops) else (every < stop)[:, None, None]
+        attend = model.attention(position, every, shown)
+        hidden = model.encode(tokens, position, attend, joined(looks, widths))
         for look in looks:
             if look.cache:
                 look.cache.ids = look.prefix[: look.cache.whole(len(look.prefix))]
-        ends = [len(new) - model.shift for new in fresh]
-        states = [
-            row[last - len(look.canvas) : last]
-            for row, last, look in zip(hidden, ends, looks, strict=True)
-        ]
-        best, entropies = self.read(torch.cat(states), any(look.measured for look in looks))
-        seconds, each = (perf_counter() - began) / len(looks), [len(one) for one in states]
-        tops = zip(*(part.split(each) for part in best), strict=True)
-        flat = entropies.split(each) if len(entropies) else [entropies] * len(looks)
+        ends = [width - model.shift for width in widths]
         return [
-            Seen(TopM(*top), own, int(i == 0), seconds)
-            for i, (top, own) in enumerate(zip(tops, flat, strict=True))
+            row[end - len(look.canvas) : end]
+            for row, end, look in zip(hidden, ends, looks, strict=True)
         ]
 
     def read(self, hidden: Tensor, measured: bool) -> tuple[TopM, Tensor]:
