@@ -31,7 +31,9 @@ TIMING = (
 )
 PACKAGES = ("dlmdecode", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 HOW = ("dtype", "device", "device_map", "quantize")  # how a model was loaded
-FREE = ("started", "finished", "command", "stages")  # what a resumed run may differ in
+# what a resumed run may differ in; of the code the hash counts, so that documents may change
+FREE = ("started", "finished", "command", "stages", "environment.commit")
+FREE_FROM = tuple(f"{name}." for name in FREE)
 DERIVED = ("task.data", "task.subset")  # from how many problems there are
 
 
@@ -98,6 +100,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if cuda else None,
         "commit": commit(),
+        "code_sha256": hash_files(modules()),
         "versions": {name: installed(name) for name in PACKAGES},
     }
 
@@ -107,6 +110,14 @@ def installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def modules() -> list[Path]:
+    """The package's Python files."""
+    import dlmdecode.samplers
+
+    homes = [*dlmdecode.__path__, *dlmdecode.samplers.__path__, Path(__file__).parent]
+    return sorted({path.resolve() for home in homes for path in Path(home).rglob("*.py")})
 
 
 def commit() -> str | None:
@@ -139,11 +150,9 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What two records say differently, `FREE` keys aside: "key: value there, value now"."""
-    before, after = (
-        flat({key: value for key, value in record.items() if key not in FREE})
-        for record in (old, json.loads(json.dumps(new)))
-    )
-    changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    before, after = (flat(record) for record in (old, json.loads(json.dumps(new))))
+    keys = (k for k in before.keys() | after.keys() if not f"{k}.".startswith(FREE_FROM))
+    changed = sorted(k for k in keys if before.get(k) != after.get(k))
     if "task.problems" in changed:
         changed = [key for key in changed if key not in DERIVED]
     return [f"{k}: {brief(before.get(k))} there, {brief(after.get(k))} now" for k in changed]

@@ -18,7 +18,7 @@ from toy import ScriptedEngine
 
 from dlmdecode.evals.arithmetic_task import Arithmetic
 from dlmdecode.evals.plan import Contender, plan
-from dlmdecode.evals.record import differences
+from dlmdecode.evals.record import differences, modules
 from dlmdecode.evals.results import Results, line_of, read_rows
 from dlmdecode.evals.runner import Worker, evaluate
 from dlmdecode.evals.summary import Run
@@ -382,6 +382,15 @@ def test_the_record_says_what_is_needed_to_repeat_the_run(tmp_path):
         assert record[key]
     assert {"python", "versions", "commit", "processor"} <= set(record["environment"])
     assert differences(record, {**record, "started": "later", "command": []}) == []
+    at = record["environment"]
+    assert differences(record, {**record, "environment": {**at, "commit": "another"}}) == []
+    (changed,) = differences(record, {**record, "environment": {**at, "code_sha256": "another"}})
+    assert changed.startswith("environment.code_sha256: ")
+
+
+def test_the_hash_of_the_code_is_that_of_the_package_and_what_belongs_to_it():
+    names = {f"{path.parent.name}/{path.name}" for path in modules()}
+    assert {"samplers/threshold.py", "evals/record.py", "decoding/loop.py"} <= names
 
 
 def test_the_worker_warms_up_once_for_each_sampler():
