@@ -116,7 +116,8 @@ def modules() -> list[Path]:
     """The package's Python files."""
     import dlmdecode.samplers
 
-    homes = [*dlmdecode.__path__, *dlmdecode.samplers.__path__, Path(__file__).parent]
+    own = str(Path(__file__).parent)
+    homes = [*dlmdecode.__path__, *dlmdecode.samplers.__path__, own]
     return sorted({path.resolve() for home in homes for path in Path(home).rglob("*.py")})
 
 
