@@ -113,12 +113,13 @@ def installed(name: str) -> str | None:
 
 
 def modules() -> list[Path]:
-    """The package's Python files."""
+    """The package's Python files, and its extension if it was built."""
     import dlmdecode.samplers
 
     own = str(Path(__file__).parent)
     homes = [*dlmdecode.__path__, *dlmdecode.samplers.__path__, own]
-    return sorted({path.resolve() for home in homes for path in Path(home).rglob("*.py")})
+    found = (path for home in homes for path in Path(home).rglob("*"))
+    return sorted({path.resolve() for path in found if path.suffix in (".py", ".so", ".pyd")})
 
 
 def commit() -> str | None:
