@@ -167,7 +167,7 @@ def test_models_are_named_within_a_drafter(spec, folder):
     assert torch.equal(out.sequences, alone(llama(), max_new_tokens=12))
     assert out.stats["drafter_forwards"] > 0
     if isinstance(drafter, DiffusionDrafter):
-        assert (drafter.steps, drafter.num_candidates, drafter.cache) == (2, 4, None)
+        assert (drafter.steps, drafter.eyes.num_candidates, drafter.cache) == (2, 4, None)
 
 
 def test_a_drafters_name_wins_over_a_folders(tmp_path, monkeypatch):

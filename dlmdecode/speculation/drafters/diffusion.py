@@ -45,14 +45,15 @@ class DiffusionDrafter(Drafter):
     ):
         self.model = model
         self.steps: int = conform("steps", steps, Count)
-        self.num_candidates: int = conform("num_candidates", num_candidates, Count)
         self.tokenizer, self.eos_ids, self.mask_id = model.tokenizer, model.eos_ids, model.mask_id
         self.vocab_size = model.vocab_size
         cached = conform("prefix_cache", prefix_cache, bool) and model.supports_cache
         self.cache = PrefixCache(model.block_length) if cached else None
-        self.eyes = Eyes(model, self.num_candidates)  # which the copies for other rows share
+        most: int = conform("num_candidates", num_candidates, Count)
+        self.eyes = Eyes(model, most)  # which the copies for other rows share
         self.worth: Callable[[int, float], bool] | None = None
         self.entropy = torch.empty(0)  # (K,) nats, of the last draft, where it ends by them
+        self.seconds = 0.0  # of its last forward, its share where that was over several rows
 
     def restrict(self, allowed: Callable[[int], Tensor]) -> None:
         self.eyes.restrict(allowed)
