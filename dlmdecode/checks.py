@@ -11,7 +11,7 @@ import difflib
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, NoReturn, SupportsIndex, Union, get_args, get_origin
@@ -163,14 +163,20 @@ def fits(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
+@lru_cache(256)
+def limited(kind: type, limit: Between) -> Any:
+    """The annotation of a number within a limit; to make one takes longer than to check one."""
+    return Annotated[kind, limit]
+
+
 def number(name: str, value: Any, limit: Between | None = None) -> float:
     """`value` as a finite float within `limit`."""
-    return conform(name, value, Annotated[float, limit] if limit else float)
+    return conform(name, value, limited(float, limit) if limit else float)
 
 
 def whole(name: str, value: Any, low: int = 1) -> int:
     """`value` as an int of at least `low`."""
-    return conform(name, value, Annotated[int, Between(low)])
+    return conform(name, value, limited(int, Between(low)))
 
 
 def check_id(name: str, id: int, model: Any) -> None:

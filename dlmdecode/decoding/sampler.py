@@ -98,12 +98,12 @@ class Sampler:
         for part in parts:
             part.check(self)
 
-    @property
+    @cached_property
     def slots(self) -> dict[str, Any]:
         """What each slot holds: a part or None, or a tuple of parts."""
         return {name: getattr(self, name) for name in (*MANY, *ONE)}  # its fields, by name
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:
         """Every part, those of slots with room for several first."""
         slots = self.slots
