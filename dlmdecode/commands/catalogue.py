@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import combinations
 from typing import Any
 
@@ -15,7 +16,7 @@ from dlmdecode.settings import Settings
 from dlmdecode.tables import Table
 
 SLOT_NAMES = {"verify": "verification", "select": "selection"}
-CALL = Settings().facts
+CALL, EMPTY = Settings().facts, Sampler()
 
 
 def slots(entry: Registered) -> tuple[str, ...]:
@@ -24,8 +25,8 @@ def slots(entry: Registered) -> tuple[str, ...]:
         recipe = entry.build(None, CALL)
     except (ValueError, TypeError):
         return ()
-    empty = vars(Sampler())
-    filled = [name for name, value in vars(recipe).items() if value != empty[name]]
+    names = [field.name for field in fields(Sampler)]
+    filled = [name for name in names if getattr(recipe, name) != getattr(EMPTY, name)]
     return tuple(SLOT_NAMES.get(name, name) for name in filled)
 
 
