@@ -6,6 +6,7 @@ from dlmdecode.evals.stories.story import Clause, Story, Stuck
 from dlmdecode.evals.stories.words import FORMS
 
 SCENE_SHARE = {1: 0.4, 2: 0.35, 3: 0.25}
+SCENE_SHARE_IN_TRAINING = {1: 0.75, 2: 0.6, 3: 0.35, 4: 0.1}
 WEIGHTS = {
     "one": 8, "other": 2, "transfer": 1.5, "together": 2, "difference": 2, "each": 1.5,
     "price": 0.7, "need": 1,
@@ -21,7 +22,8 @@ class People(Story):
 
     def tell(self) -> None:
         """Write the problem; raises `Stuck` where the numbers have no way on."""
-        if self.random.random() < SCENE_SHARE.get(self.steps, 0) and self.scenes():
+        shares = SCENE_SHARE_IN_TRAINING if self.text.split == "train" else SCENE_SHARE
+        if self.random.random() < shares.get(self.steps, 0) and self.scenes():
             self.scene()
         elif self.random.random() < (0.15 if self.steps < 4 else 0.05):
             self.crowd()

@@ -21,7 +21,11 @@ MORE_LEADS = LEADS + (
 GLUE = ("and", "and then", ", then", "but", ", and then", "and later", ", and after that")
 TOLD_AS_ONE = (" and ", ", and ", ", ", " but ", "; ")
 MERGED = 0.12  # share of the neighbouring sentences of training problems that are told as one
+STRANGE = 0.2  # share of the training problems with a made-up word or two for common ones
 SCENES = {form.removeprefix("scene "): FORMS[form] for form in FORMS if form.startswith("scene ")}
+KNOWN = {int(form.split()[1]): FORMS[form] for form in FORMS if form.startswith("known ")}
+KNOWN_SHARE = 0.2  # of the training's scenes of one product
+PARTS = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 6: "a sixth", 10: "a tenth"}
 CROWDS = ("bus", "room", "pond")
 
 Clause = tuple[str, str]  # subject, empty where the text brings its own, and text
@@ -44,7 +48,8 @@ class Story:
             self.n = self.n // 10 * 10
 
     def question(self) -> str:
-        """The sentences as one text; in training some neighbours are told as one sentence."""
+        """The sentences as one text; in training some neighbours are told as one sentence, and
+        some words are ones that nobody has heard of."""
         told = self.sentences[:1]
         for sentence in self.sentences[1:-1]:
             merge = self.text.split == "train" and self.random.random() < MERGED
@@ -52,7 +57,9 @@ class Story:
                 told[-1] = told[-1][:-1] + self.text.pick(TOLD_AS_ONE) + self.text.lowered(sentence)
             else:
                 told.append(sentence)
-        return " ".join(told + self.sentences[1:][-1:])
+        text = " ".join(told + self.sentences[1:][-1:])
+        strange = self.text.split == "train" and self.random.random() < STRANGE
+        return self.text.with_strange_words(text) if strange else text
 
     def scenes(self) -> list[str]:
         """The signs of the scenes of as many steps that this split has a form for."""
@@ -63,6 +70,8 @@ class Story:
         self.text.be_somebody(roles=False)
         self.text.count_things(colors=False)
         signs = self.random.choice(self.scenes())
+        if signs == "*" and self.text.split == "train" and self.random.random() < KNOWN_SHARE:
+            return self.known()
         if signs[0] == "*":
             self.n = self.random.randint(2, 10)
         told = {"a": self.n}
@@ -73,11 +82,23 @@ class Story:
             "z": min(sum(told.values()) + self.random.randint(1, 9), self.largest),
             "c": self.random.randint(2, 9),
         }
-        self.say(SCENES[signs], **(unused | told))
-        if "o'clock" in self.text.forms[-1] and max(told["a"], self.n) > 12:
+        part = {"part": PARTS.get(told["b"], "")}
+        self.say(SCENES[signs], **(unused | part | told))
+        form = self.text.forms[-1]
+        if "o'clock" in form and max(told["a"], self.n) > 12:
+            raise Stuck
+        if "{part}" in form and told["b"] not in PARTS:
             raise Stuck
         # A form can tell it all: other numbers make another template.
         self.text.forms.append(" ".join(map(str, told.values())))
+
+    def known(self) -> None:
+        """A multiple of a number that everybody knows and nobody tells, such as a week's days."""
+        b = self.random.choice(list(KNOWN))
+        self.n = a = self.random.randint(2, max(2, self.largest // b))
+        self.work_out("*", b)
+        self.say(KNOWN[b], a=a)
+        self.text.forms.append(str(a))
 
     def crowd(self) -> None:
         """People on a bus, children in a park, birds in a tree."""

@@ -25,8 +25,27 @@ PAIRS = {
     ("kid", "kids"): ("friend", "child:children", "person:people", "kid", "student"),
     ("boys", "girls"): ("boys:girls", "girls:boys", "men:women", "adults:children"),
 }
+# Further ones, in training alone.
+MORE_PAIRS = {
+    "box": (
+        "crate", "tray", "carton", "shelf:shelves", "drawer", "bucket", "case", "vase", "cage",
+        "sack", "tin", "can", "truck", "wagon", "row", "folder", "album", "tub", "chest", "nest",
+    ),
+    "kid": (
+        "boy", "girl", "neighbor", "player", "guest", "cousin", "brother", "sister", "worker",
+        "teammate", "classmate", "visitor", "man:men", "woman:women", "pupil", "dog", "horse",
+    ),
+    "boys": ("women:men", "children:adults", "cats:dogs", "ducks:geese", "teachers:students"),
+}  # fmt: skip
+NUMBERS = frozenset(in_words(n) for n in range(1, 100))
 KINDS, PROPER = ("boys", "girls", "roles", "places", "food", "objects"), ("boys", "girls")
 MADE_UP = 0.3  # share of the lists of training problems whose words nobody has heard of
+# Words of four letters and more that a problem's sense may hang on.
+TELLING = frozenset(
+    "more fewer less each every twice times half third quarter left equally percent together total "
+    "difference many much than both some same evenly fairly double dozen another other rest week "
+    "others half needs need".split()
+)
 MARKS = {"train": ("", "+"), "phrasing": ("~",)}  # of the forms of a split; the others have none
 CHOICE = re.compile(r"\[([^][]*)\]")
 VERB = re.compile(r"<(=?)([^<>|]*)\|?([^<>]*)>")
@@ -54,13 +73,15 @@ class Text:
         self.forms: list[str] = []
         self.unit = Unit("", "")
         people = random_.sample(self.lists["boys"] + self.lists["girls"], 4)
-        item, item2 = map(plural, random_.sample(WORDS["items"], 2))
+        more = split == "train"
+        items = WORDS["items"] + WORDS["items train"] * more
+        item, item2 = map(plural, random_.sample(items, 2))
         self.words = dict(zip(("name", "other", "friend", "friend2"), people, strict=True))
         self.words["kin"] = self.pick(WORDS["kin he"] + WORDS["kin she"])
         self.words |= {"item": item[0], "items": item[1], "item2": item2[0], "items2": item2[1]}
         self.words["color"] = self.pick(WORDS["colors"])
         for (one, many), pairs in PAIRS.items():
-            self.words[one], self.words[many] = plural(self.pick(pairs))
+            self.words[one], self.words[many] = plural(self.pick(pairs + MORE_PAIRS[one] * more))
         self.is_me = False
         self.be(people[0], HE if people[0] in self.lists["boys"] else SHE)
 
@@ -178,6 +199,16 @@ class Text:
         if first is None or first[0] in names:
             return sentence
         return sentence[0].lower() + sentence[1:]
+
+    def with_strange_words(self, text: str) -> str:
+        """One or two of its longer words made up: a verb, a place."""
+        for _ in range(self.random.choice((1, 1, 2))):
+            words = [w for w in re.finditer(r"(?<![-\w'])[a-z]{4,}(?![-\w'])", text)]
+            words = [w for w in words if w[0] not in TELLING and w[0] not in NUMBERS]
+            if words:
+                word = self.pick(words)
+                text = text[: word.start()] + invented(self.random) + text[word.end() :]
+        return text
 
     def verb(self, found: re.Match[str]) -> str:
         """A verb in the story's tense; that of me or you without its s."""
