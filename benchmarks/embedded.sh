@@ -4,7 +4,8 @@
 #   benchmarks/embedded.sh runs/tables                  all of them: hours of one core
 #   benchmarks/embedded.sh runs/tables spec samplers    some, in this order (two may run side by side)
 #
-# What a command prints goes to FOLDER/NAME.txt, tables of samplers beside it, other files to benchmarks/results. What is there is not measured again: runs go on.
+# What a command prints goes to FOLDER/NAME.txt, other files to benchmarks/results, of which `python docs/tables.py` makes
+# the pages' tables. What is there is not measured again: runs go on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -30,11 +31,13 @@ heavy="vanilla core flash_verify info_gain lopa"
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
   "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
 }
-samplers() { # TABLE LIMIT SAMPLER…
-  local flags=() one
-  for one in "${@:3}"; do flags+=(--sampler "$one"); done
-  "$python" -m dlmdecode bench samplers --limit "$2" --batch-size 20 "${flags[@]}" --output "$1"
-  "$python" -m dlmdecode eval report "$1.run" --output "${1%.md}.report"
+samplers() { # NAME LIMIT RESULTS SAMPLER…
+  local table=$folder/$1.md flags=() one
+  for one in "${@:4}"; do flags+=(--sampler "$one"); done
+  "$python" -m dlmdecode bench samplers --limit "$2" --batch-size 20 "${flags[@]}" --output "$table"
+  "$python" -m dlmdecode eval report "$table.run" --output "$folder/$1.report"
+  mkdir -p "$results/$3"
+  cp "$folder/$1.report/report.md" "$table.run/run.json" "$results/$3"
 }
 frontier() { # LIMIT SAMPLER…
   local flags=() one
@@ -68,9 +71,12 @@ measure() {
     tiny-dream-phrasing) accuracy tiny-dream 1000 200 --split phrasing ;;
     tiny-block) accuracy tiny-block 1000 200 ;;
     tiny-block-phrasing) accuracy tiny-block 1000 200 --split phrasing ;;
-    samplers) samplers "$folder/samplers.md" 500 $fast ;;
-    samplers-slow) samplers "$folder/samplers-slow.md" 60 $slow ;;
-    samplers-heavy) samplers "$folder/samplers-heavy.md" 20 $heavy ;;
+    samplers)
+      samplers samplers 500 arithmetic $fast
+      cp "$folder"/samplers.report/report.{csv,png,svg} "$results/arithmetic"
+      cp "$folder/samplers.md" "$results" ;;
+    samplers-slow) samplers samplers-slow 60 arithmetic-slow $slow ;;
+    samplers-heavy) samplers samplers-heavy 20 arithmetic-heavy $heavy ;;
     frontier) frontier 160 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
     caches-tiny) caches tiny 500 ;;

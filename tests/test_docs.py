@@ -1,5 +1,6 @@
 """Every piece of Python in README and docs runs, and the site builds."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -20,6 +21,18 @@ SERVED = "127.0.0.1:8000"
 def blocks(page: Path, *languages: str) -> list[str]:
     found = FENCE.findall(page.read_text(encoding="utf-8"))
     return [body for language, body in found if language in languages]
+
+
+def test_tables_of_the_pages_are_those_of_the_results():
+    path = ROOT / "docs" / "tables.py"
+    spec = importlib.util.spec_from_file_location("tables", path)
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    told = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+    placed = [name for text in told.values() for _, name, _ in tables.PLACE.findall(text)]
+    assert sorted(placed) == sorted(tables.TABLES)
+    for name, text in told.items():
+        assert tables.renewed(text) == text, f"{name}: run python docs/tables.py"
 
 
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
