@@ -206,7 +206,7 @@ class Text:
             words = [w for w in re.finditer(r"(?<![-\w'])[a-z]{4,}(?![-\w'])", text)]
             words = [w for w in words if w[0] not in TELLING and w[0] not in NUMBERS]
             if words:
-                word = self.pick(words)
+                word = self.random.choice(words)
                 text = text[: word.start()] + invented(self.random) + text[word.end() :]
         return text
 
