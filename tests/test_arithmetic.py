@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, final_answer, problem, split_of
+from dlmdecode.evals.stories import story
 from dlmdecode.evals.stories.story import CROWDS, KNOWN, PARTS, SCENES
 from dlmdecode.evals.stories.text import CHOICE, Text
 from dlmdecode.evals.stories.words import FORMS, HE, SHE, UNITS, WORDS, in_words, plural
@@ -203,7 +204,15 @@ def test_some_forms_and_made_up_words_are_of_training_alone():
         assert {word for kind in LISTED for word in text.lists[kind]} <= listed()
 
 
-def test_training_alone_has_words_that_nobody_has_heard_of_in_the_place_of_others():
+def test_training_alone_has_strange_words_in_the_place_of_others(monkeypatch):
+    before = {split: [problem(seed, split).question for seed in range(40)] for split in SPLITS}
+    monkeypatch.setattr(story, "STRANGE", 1)
+    for split, told in before.items():
+        now = [problem(seed, split).question for seed in range(40)]
+        assert (now == told) == (split != "train")
+
+
+def test_a_strange_word_stands_for_one_that_tells_no_number():
     text = Text(random.Random(1), "train")
     told = "Twenty birds were sitting in a tree. Seven flew away. How many birds are left?"
     for _ in range(50):
