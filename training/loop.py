@@ -78,7 +78,8 @@ def optimizers(model: nn.Module, config: dict[str, Any]) -> list[torch.optim.Opt
 class Run:
     """A run in a folder: `log.jsonl`, `state.safetensors` with `state.json`, `best.safetensors`.
 
-    On a GPU the layers are compiled and run under bfloat16 autocast.
+    On a GPU the layers are compiled and run under bfloat16 autocast; `compile` in the configuration
+    compiles them on a CPU too, which needs a C++ compiler.
     """
 
     def __init__(self, objective: Any, config: dict[str, Any], tokenizer: Any, folder: Path):
@@ -88,7 +89,7 @@ class Run:
         model = objective.build().to(self.device)
         self.model = mixed_precision(model) if self.device == "cpu" else model
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        if self.device == "cuda":
+        if self.device == "cuda" or config.get("compile"):
             compiled(self.model)
         self.optimizers = optimizers(self.model, config)
         self.batches = Batches(
