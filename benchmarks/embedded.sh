@@ -27,6 +27,7 @@ swept="threshold localleap credit hierarchy factor entropy_bound frechet thresho
   prophet+threshold,threshold=0.98,early=2,mid=1.5,late=1,block_length=null
   prophet+threshold,threshold=0.98,early=4,mid=3,late=2,block_length=null"
 heavy="vanilla core flash_verify info_gain lopa"
+cached="adablock credit entropy_bound factor hierarchy klass localleap vanilla"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
   "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
@@ -47,10 +48,11 @@ frontier() { # LIMIT SAMPLER…
   mkdir -p "$results/frontier"
   cp "$folder"/frontier/frontier.* "$results/frontier"
 }
-caches() { # MODEL PROBLEMS
-  "$python" benchmarks/caches.py --model "$1" --samplers threshold --problems "$2" --batch 20 \
-    --output "$folder/caches-$1"
-  cp "$folder/caches-$1/caches.md" "$results/caches-$1"
+caches() { # RESULTS MODEL PROBLEMS SAMPLER…
+  "$python" benchmarks/caches.py --model "$2" --samplers "${@:4}" --problems "$3" --batch 20 \
+    --output "$folder/$1"
+  mkdir -p "$results/$1"
+  cp "$folder/$1/caches.md" "$results/$1"
 }
 functions() { # SAMPLER…
   local flags=() one
@@ -75,12 +77,13 @@ measure() {
       samplers samplers 500 arithmetic $fast
       cp "$folder"/samplers.report/report.{csv,png,svg} "$results/arithmetic"
       cp "$folder/samplers.md" "$results" ;;
-    samplers-slow) samplers samplers-slow 60 arithmetic-slow $slow ;;
-    samplers-heavy) samplers samplers-heavy 20 arithmetic-heavy $heavy ;;
+    samplers-slow) samplers samplers-slow 200 arithmetic-slow $slow ;;
+    samplers-heavy) samplers samplers-heavy 100 arithmetic-heavy $heavy ;;
     frontier) frontier 160 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
-    caches-tiny) caches tiny 500 ;;
-    caches-tiny-dream) caches tiny-dream 200 ;;
+    caches-tiny) caches caches-tiny tiny 500 threshold ;;
+    caches-tiny-dream) caches caches-tiny-dream tiny-dream 200 threshold ;;
+    caches-samplers) caches caches-samplers tiny 200 $cached ;;
     block-cache)
       "$python" benchmarks/block_cache.py --problems 48 --output "$results/block-cache.md" ;;
     oracle)
@@ -118,7 +121,7 @@ measure() {
 
 all="tiny tiny-ar tiny-dream tiny-block tiny-phrasing tiny-ar-phrasing tiny-dream-phrasing
   tiny-block-phrasing spec spec-long spec-batch spec-frequent spec-step overlap samplers caches-tiny
-  caches-tiny-dream frontier block-cache functions oracle bounds suffix infill convergence quantization
+  caches-tiny-dream caches-samplers frontier block-cache functions oracle bounds suffix infill convergence quantization
   samplers-slow samplers-heavy spec-bfloat16"
 # shellcheck disable=SC2086
 for name in ${*:-$all}; do

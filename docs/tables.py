@@ -60,13 +60,14 @@ def samplers(*folders: str, forwards_of_rows: bool = False) -> str:
     return rendered(head, rows)
 
 
-def caches(*models: str) -> str:
-    """Tables of `benchmarks/caches.py`."""
+def caches(*folders: str) -> str:
+    """Tables of `benchmarks/caches.py`, whose first line names the model."""
     head = ["model", "sampler", "cache", "right [95 % interval]", "difference", "p", "NFE",
             "positions a problem", "tokens per forward"]  # fmt: skip
     rows = []
-    for model in models:
-        for name, cache, right, more, p, nfe, places, rate in cells(f"caches-{model}/caches.md"):
+    for folder in folders:
+        model = (RESULTS / folder / "caches.md").read_text(encoding="utf-8").split(",")[0]
+        for name, cache, right, more, p, nfe, places, rate in cells(f"{folder}/caches.md"):
             more, p = ("", "") if cache == "none" else (more.replace("-", "−"), p)
             right = right.replace("%", "").replace(" [", " % [")
             row = [f"`{model}`", name, cache, right, more, p, nfe, f"{int(places):,}", rate]
@@ -104,7 +105,7 @@ def convergence(*models: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "samplers": lambda: samplers("arithmetic"),
     "samplers-slow": lambda: samplers("arithmetic-slow", "arithmetic-heavy", forwards_of_rows=True),
-    "caches": lambda: caches("tiny", "tiny-dream"),
+    "caches": lambda: caches("caches-tiny", "caches-tiny-dream"),
     "convergence": lambda: convergence("tiny", "tiny-dream"),
     "speculation": lambda: speculation("speculation-tiny.json"),
     "speculation-smollm2": lambda: speculation("speculation-smollm2.json"),
