@@ -27,7 +27,8 @@ swept="threshold localleap credit hierarchy factor entropy_bound frechet thresho
   prophet+threshold,threshold=0.98,early=2,mid=1.5,late=1,block_length=null
   prophet+threshold,threshold=0.98,early=4,mid=3,late=2,block_length=null"
 heavy="vanilla core flash_verify info_gain lopa"
-cached="adablock credit entropy_bound factor hierarchy klass localleap vanilla"
+cached="adablock credit entropy_bound factor frechet hierarchy klass learn2pd localleap polestar slowfast
+  streaming t2m wino threshold,threshold=0.99 vanilla"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
   "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
@@ -66,7 +67,7 @@ measure() {
   # shellcheck disable=SC2086
   case $1 in
     tiny) accuracy tiny 1000 200 ;;
-    tiny-phrasing) accuracy tiny 1000 200 --split phrasing ;;
+    tiny-phrasing) accuracy tiny 300 100 --split phrasing ;;
     tiny-ar) accuracy tiny-ar 1000 200 ;;
     tiny-ar-phrasing) accuracy tiny-ar 1000 200 --split phrasing ;;
     tiny-dream) accuracy tiny-dream 1000 200 ;;
@@ -77,8 +78,8 @@ measure() {
       samplers samplers 500 arithmetic $fast
       cp "$folder"/samplers.report/report.{csv,png,svg} "$results/arithmetic"
       cp "$folder/samplers.md" "$results" ;;
-    samplers-slow) samplers samplers-slow 200 arithmetic-slow $slow ;;
-    samplers-heavy) samplers samplers-heavy 100 arithmetic-heavy $heavy ;;
+    samplers-slow) samplers samplers-slow 60 arithmetic-slow $slow ;;
+    samplers-heavy) samplers samplers-heavy 20 arithmetic-heavy $heavy ;;
     frontier) frontier 160 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
     caches-tiny) caches caches-tiny tiny 500 threshold ;;

@@ -51,6 +51,17 @@ def test_vocabularies_that_differ_without_a_map():
     refuses("320 ids, the verifier 300", drafter=micro("llada"), verifier=llama(300, eos=(5,)))
 
 
+def test_vocabularies_that_agreed_are_compared_again_when_one_has_grown(monkeypatch):
+    drafter = with_tokenizer(micro("llada"), byte_level(300))
+    other = Verifier(llama(300, eos=(0,)), byte_level(300))
+    decode(drafter, other, "a", max_new_tokens=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(drafter.tokenizer), "get_vocab", lambda _: pytest.fail("read again"))
+        decode(drafter, other, "a", max_new_tokens=2)
+    drafter.tokenizer.add_tokens(["<new>"])
+    refuses("tokenizers differ: '<new>'", drafter=drafter, verifier=other, prompt="a")
+
+
 def test_maps_that_cannot_work():
     refuses("tokenizers of both", vocabulary="string_match")
     refuses("vocabulary='closest'", vocabulary="closest")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ FIX = (
     "a dict from drafter ids to verifier ids"
 )
 LOOKBEHIND = 8  # verifier tokens that a re-tokenised draft is joined to
+# A drafter's tokenizer, the verifier's that was found to agree with it, and their lengths then: to
+# compare two vocabularies takes longer than a forward.
+AGREED: WeakKeyDictionary[Any, tuple[ref[Any], tuple[int, int]]] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -186,6 +190,9 @@ def difference(drafter: Any, verifier: Any, sizes: SameIds) -> str | None:
         return None if sizes.drafter_size is None else "the drafter has no tokenizer"
     if verifier is None:
         return "the verifier has no tokenizer"
+    pair = (ref(verifier), (len(drafter), len(verifier)))
+    if AGREED.get(drafter) == pair:
+        return None
     special = set(drafter.all_special_tokens) | set(verifier.all_special_tokens)
     one, other = (
         {t: i for t, i in side.get_vocab().items() if t not in special}
@@ -193,6 +200,7 @@ def difference(drafter: Any, verifier: Any, sizes: SameIds) -> str | None:
     )
     token = next((t for t, i in one.items() if other.get(t) != i), None)
     if token is None:
+        AGREED[drafter] = pair
         return None
     return (
         f"the tokenizers differ: {token!r} is {one[token]} for the drafter and "
