@@ -21,7 +21,8 @@ fast="vanilla adablock credit dawn dcd dsb entropy_bound factor frechet hierarch
   adablock+credit+localleap"
 slow="vanilla ccd certainty dream eoser pc_sampler prophet sched t2m edit ass acfg saber freedave"
 swept="threshold localleap credit hierarchy factor entropy_bound frechet threshold,block_length=null
-  threshold,threshold=0.99 threshold,threshold=0.99,block_length=null
+  threshold,threshold=0.99 threshold,threshold=0.99,block_length=null threshold,block_length=8
+  threshold,threshold=0.99,block_length=8 threshold,block_length=4 threshold,block_length=16
   prophet+hierarchy,threshold=0.98,low_threshold=0.5,early=2,mid=1.5,late=1,block_length=null
   prophet+hierarchy,threshold=0.98,low_threshold=0.9,early=2.5,mid=2,late=1.5,block_length=null
   prophet+threshold,threshold=0.98,early=2,mid=1.5,late=1,block_length=null

@@ -43,6 +43,12 @@ def cells(file: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in body[:last]]
 
 
+def whole(file: str) -> str:
+    """The table of a Markdown file as it is."""
+    lines = (RESULTS / file).read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
 def samplers(*folders: str, forwards_of_rows: bool = False) -> str:
     """Reports of `dlmdecode eval report`; the baseline is that of the first folder."""
     head = ["sampler", "right [95 % interval]", "against vanilla (exact McNemar)",
@@ -106,6 +112,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "samplers": lambda: samplers("arithmetic"),
     "samplers-slow": lambda: samplers("arithmetic-slow", "arithmetic-heavy", forwards_of_rows=True),
     "caches": lambda: caches("caches-tiny", "caches-tiny-dream"),
+    "block-cache": lambda: whole("block-cache.md"),
+    "quantization": lambda: whole("quantization.md"),
     "convergence": lambda: convergence("tiny", "tiny-dream"),
     "speculation": lambda: speculation("speculation-tiny.json"),
     "speculation-smollm2": lambda: speculation("speculation-smollm2.json"),
