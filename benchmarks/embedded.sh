@@ -29,7 +29,7 @@ swept="threshold localleap credit hierarchy factor entropy_bound frechet thresho
   prophet+threshold,threshold=0.98,early=4,mid=3,late=2,block_length=null"
 heavy="vanilla core flash_verify info_gain lopa"
 cached="adablock credit entropy_bound factor frechet hierarchy klass learn2pd localleap polestar slowfast
-  streaming t2m wino threshold,threshold=0.99 vanilla"
+  streaming t2m wino threshold,threshold=0.99"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
   "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
@@ -81,7 +81,7 @@ measure() {
       cp "$folder/samplers.md" "$results" ;;
     samplers-slow) samplers samplers-slow 60 arithmetic-slow $slow ;;
     samplers-heavy) samplers samplers-heavy 20 arithmetic-heavy $heavy ;;
-    frontier) frontier 160 $swept ;;
+    frontier) frontier 80 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
     caches-tiny) caches caches-tiny tiny 500 threshold ;;
     caches-tiny-dream) caches caches-tiny-dream tiny-dream 200 threshold ;;
