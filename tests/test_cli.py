@@ -459,7 +459,7 @@ def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model():
 
 
 def tells_all(one):
-    """Whether a problem tells its numbers as such: the released models know no others."""
+    """Whether a problem tells its numbers as such: of others the embedded models are unsure."""
     forms = one.template.split(" | ")
     return "{part}" not in one.template and not any(forms[0] in known for known in KNOWN.values())
 

@@ -23,8 +23,8 @@ FIX = (
     "a dict from drafter ids to verifier ids"
 )
 LOOKBEHIND = 8  # verifier tokens that a re-tokenised draft is joined to
-# A drafter's tokenizer, the verifier's that was found to agree with it, and their lengths then: to
-# compare two vocabularies takes longer than a forward.
+# A drafter's tokenizer, the verifier's that was found to agree with it, and their lengths then:
+# large vocabularies are not read again for each text.
 AGREED: WeakKeyDictionary[Any, tuple[ref[Any], tuple[int, int]]] = WeakKeyDictionary()
 
 
