@@ -1,6 +1,8 @@
 """Training of the embedded models: tokenizer, objectives and resumable runs, on micro models."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -165,12 +167,24 @@ def test_block_masks_hide_everything_right_of_the_block_and_ask_for_the_block():
     start = torch.tensor([[3], [5], [2], [4]] * 8)
     place, stop = torch.arange(60), start + 30
     generator = torch.Generator().manual_seed(0)
-    masked, weight = masks.block_masks(place, start, stop, generator)
+    last = torch.rand(len(start), len(place), generator=generator) < 0.5
+    masked, weight = masks.block_masks(place, start, stop, last, generator)
     for hidden, weights in zip(masked, weight, strict=True):
         asked = weights.nonzero().flatten()
         lo, hi = asked[0], asked[-1] + 1
         assert hidden[hi:].all() and not hidden[:lo].any()
     assert not (masked & (place < start)).any()
+
+
+def test_what_is_written_last_is_masked_more_in_a_block_and_weighs_the_same_in_expectation():
+    start, place = torch.full((3000, 1), 2), torch.arange(40)
+    last = place.expand(3000, -1) % 2 == 0
+    generator = torch.Generator().manual_seed(0)
+    masked, weight = masks.block_masks(place, start, start + 30, last, generator)
+    inside = weight > 0
+    assert masked[inside & last].float().mean() > 1.7 * masked[inside & ~last].float().mean()
+    shares = [weight[masked & inside & kind].sum() for kind in (last, ~last)]
+    torch.testing.assert_close(shares[0], shares[1], rtol=0.15, atol=0.0)
 
 
 @pytest.mark.parametrize("shift", [0, 1])
@@ -271,6 +285,35 @@ def test_compiled_layers_train_as_the_others_do(name, micro, tokenizer):
             loss.backward()
     for mine, theirs in zip(plain.parameters(), traced.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_train_one_model(micro, tmp_path):
+    """What one alone trains differs; the budget must be said in steps, which both count alike."""
+    config = micro("tiny") | {"steps": 18, "check_every": 18}
+    given = tmp_path / "config.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["-m", "--", "training.dlm", "--config", str(given), "--threads", "1", "--run"]
+
+    def train(folder):
+        given.write_text(json.dumps(config))
+        root = CONFIGS.parent.parent
+        return subprocess.run([*command, tmp_path / folder], cwd=root, capture_output=True)
+
+    assert train("both").returncode == 0
+    [entry] = (tmp_path / "both" / "log.jsonl").read_text().splitlines()
+    assert json.loads(entry)["step"] == 18
+    Run(
+        dlm.MaskedDiffusion(
+            config, tokenizer := AutoTokenizer.from_pretrained(config["tokenizer"])
+        ),
+        config,
+        tokenizer,
+        tmp_path / "alone",
+    ).train()
+    alone, both = (load_file(tmp_path / f / "best.safetensors") for f in ("alone", "both"))
+    assert any(not torch.equal(alone[name], both[name]) for name in alone)
+    config["minutes"] = 1
+    assert b'say "steps"' in train("minutes").stderr
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -4,8 +4,8 @@
 
 Canvas steps follow LLaDA (arXiv 2502.09992): a share t of the answer and of its tail of end tokens
 is masked, every masked answer token weighs 1/t, the question is never masked. Each answer comes
-twice, with complementary masks; the other half of the batch masks one block partly and everything
-right of it, which is what decoding block by block meets.
+twice, with complementary masks. The other half of the batch masks one block partly, digits more
+than what stands around them, and everything right of it: what decoding block by block meets.
 
 Two-stream steps (arXiv 2503.09573) ask for nearly every token of an answer at once, each given the
 true text to its left. A random mask seldom hides the result of an equation and shows all of its
@@ -36,6 +36,8 @@ class MaskedDiffusion:
     def __init__(self, config: dict[str, Any], tokenizer: Any):
         self.end, self.mask = tokenizer.eos_token_id, tokenizer.mask_token_id
         self.config, self.seed, self.tokenizer = config, config["seed"], tokenizer
+        digits = [i for i in range(len(tokenizer)) if tokenizer.decode([i]).strip().isdigit()]
+        self.digits = torch.tensor(digits)
 
     def build(self) -> Transformer:
         """Random weights, or those of `initial`, a checkpoint with as many layers or fewer."""
@@ -92,7 +94,8 @@ class MaskedDiffusion:
         tokens, start, stop = canvases(rows, length, self.end)
         place, half = torch.arange(length), 2 * quarter
         uniform = uniform_masks(place, start[:half], generator)
-        blocks = block_masks(place, start[half:], stop[half:], generator)
+        last = torch.isin(tokens[half:], self.digits)
+        blocks = block_masks(place, start[half:], stop[half:], last, generator)
         masked, weight = (torch.cat(parts) for parts in zip(uniform, blocks, strict=True))
         weight = weight * torch.where(place >= stop, self.config["tail_weight"], 1.0)
         weight = weight / (stop - start) / len(rows)

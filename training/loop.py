@@ -5,6 +5,10 @@ An objective has `build() -> module`, `loss(module, batch, step) -> scalar` and
 whichever comes first, and the learning rate falls linearly to zero at that point. A run continues
 from its last checkpoint when it is started again. What is exported are the averaged weights: those
 of the end, where the learning rate is zero, or the best so far of a run that did not get there.
+
+Several processes train one model (`torchrun --nproc-per-node 2 -m -- training.dlm …`): each takes
+steps of its own on texts of its own, and every `AGREE` steps all go on from the mean of their
+weights (local SGD, arXiv 1805.09767). How long such a run is must be said in steps.
 """
 
 from __future__ import annotations
@@ -12,12 +16,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import re
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,6 +34,8 @@ from dlmdecode.evals.arithmetic import final_answer, problem
 from dlmdecode.evals.functions import exercise
 from training.data import Batches
 from training.muon import Muon
+
+AGREE = 16  # steps that each of several processes takes by itself
 
 
 class MixedLinear(nn.Linear):
@@ -96,6 +104,7 @@ class Run:
             tokenizer, config["batch"], config["seed"], curriculum=config["curriculum"]
         )
         self.step, self.seconds, self.best = 0, 0.0, -1.0
+        self.alone = not dist.is_initialized()
         self.folder.mkdir(parents=True, exist_ok=True)
         if (folder / "state.json").is_file():
             self.resume()
@@ -154,8 +163,12 @@ class Run:
         bar = tqdm(total=self.config["steps"], initial=self.step, mininterval=5)
         losses: list[float] = []
         while self.progress < 1:
+            if not self.alone and self.step % AGREE == 0:
+                agree(self.model)
             losses.append(self.train_step())
             bar.update()
+            if not self.alone and dist.get_rank() > 0:
+                continue
             if self.step % self.config["check_every"] == 0 or self.progress >= 1:
                 self.record(sum(losses) / len(losses))
                 bar.set_postfix(loss=sum(losses) / len(losses), best=self.best)
@@ -212,6 +225,16 @@ class Run:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
+def agree(model: nn.Module) -> None:
+    """Give the model the mean of its weights over all processes."""
+    weights = [weight.data for weight in model.parameters()]
+    whole = torch.cat([weight.flatten() for weight in weights])
+    dist.all_reduce(whole)
+    means = (whole / dist.get_world_size()).split([weight.numel() for weight in weights])
+    for weight, mean in zip(weights, means, strict=True):
+        weight.copy_(mean.view_as(weight))
+
+
 def until(text: str, end: str) -> str:
     """What stands before the first end token."""
     return text.split(end, 1)[0]
@@ -228,6 +251,11 @@ def main(objective: Any, description: str | None) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     config = json.loads(arguments.config.read_text())
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if config["minutes"]:
+            raise ValueError('"minutes" must be null where several processes train: say "steps"')
+        dist.init_process_group("gloo")
+        config["seed"] += dist.get_rank()  # texts and masks of its own
     tokenizer = PreTrainedTokenizerFast.from_pretrained(config["tokenizer"])
     Run(objective(config, tokenizer), config, tokenizer, arguments.run).train()
     print(

@@ -37,14 +37,24 @@ def uniform_masks(place: Tensor, start: Tensor, generator: torch.Generator) -> t
 
 
 def block_masks(
-    place: Tensor, start: Tensor, stop: Tensor, generator: torch.Generator, largest: int = 32
+    place: Tensor,
+    start: Tensor,
+    stop: Tensor,
+    last: Tensor,
+    generator: torch.Generator,
+    largest: int = 32,
 ) -> tuple[Tensor, ...]:
-    """Masks (B, L) that a block-by-block decoder meets, and weights that ask for the block only."""
+    """Masks (B, L) that a block-by-block decoder meets, and weights that ask for the block only.
+
+    A decoder writes what it is sure of first: tokens other than those of `last` (B, L) are open
+    less often, in each row by another factor from 0 to 1.
+    """
     rows = len(start)
     lo = start + (torch.rand(rows, 1, generator=generator) * (stop - start)).long()
     width = torch.randint(4, largest + 1, (rows, 1), generator=generator)
     t = (torch.arange(rows)[:, None] + torch.rand(1, 1, generator=generator)) / rows
-    t = t.clamp(0.05)[torch.randperm(rows, generator=generator)]
+    t = t[torch.randperm(rows, generator=generator)]
+    t = torch.where(last, t, t * torch.rand(rows, 1, generator=generator)).clamp(0.05)
     inside = (place >= lo) & (place < lo + width)
     masked = inside & (torch.rand(rows, len(place), generator=generator) < t)
     weight = inside * (1 / t) * ((stop - start) / width)
