@@ -2,7 +2,7 @@
 
 The bound (arXiv 2502.09992, eq. 6) is an average over random masks, so it carries noise.
 
-Shapes: **N** masks, **n** scored tokens, **V** vocabulary.
+Shapes: **N** masks, **n** scored tokens, **D** width, **V** vocabulary.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+POSITIONS = 512  # whose logits are in memory at once
 
 Work = TypeVar("Work")
 
@@ -75,22 +78,29 @@ class Likelihood:
         masked = (ranks < counts[:, None]).to(own.device)
 
         def total(masked: Tensor) -> float:
-            log_prob = self.log_probs(prompt, own.masked_fill(masked, self.model.mask_id))
-            log_prob = log_prob.gather(2, own.expand(len(masked), n)[..., None])[..., 0]
-            return float(((log_prob * masked).sum(1) * n / masked.sum(1)).sum())
+            hidden = self.hidden(prompt, own.masked_fill(masked, self.model.mask_id))[masked]
+            answers, share = own.expand_as(masked)[masked], (n / masked.sum(1))[:, None]
+            some = zip(hidden.split(POSITIONS), answers.split(POSITIONS), strict=True)
+            log_prob = torch.cat(
+                [-F.cross_entropy(self.logits(h), a, reduction="none") for h, a in some]
+            )
+            return float((log_prob * share.expand_as(masked)[masked]).sum())
 
         return sum(value for _, value in self.rows.run(total, masked)) / self.num_masks
 
-    def log_probs(self, prompt: Sequence[int], canvas: Tensor) -> Tensor:
-        """Log-probabilities (N, n, V), fp32, of the positions of `canvas` (N, n) after `prompt`."""
+    def hidden(self, prompt: Sequence[int], canvas: Tensor) -> Tensor:
+        """States (N, n, D) of the positions of `canvas` (N, n) after `prompt`."""
         rows, n = canvas.shape
         before = torch.tensor(prompt, dtype=torch.int64, device=canvas.device)
         tokens = torch.cat([before.expand(rows, -1), canvas], 1)
         place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         hidden = self.model.encode(tokens, place, self.model.attention(place, place))
         at = place[:, -n:] - self.model.shift
-        hidden = hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
-        return self.model.head(hidden).float().log_softmax(-1)
+        return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits (M, V), fp32, of states (M, D)."""
+        return self.model.head(hidden[None])[0].float()
 
     @torch.inference_mode()
     def is_greedy(self, prompt: Sequence[int], target: Sequence[int]) -> bool:
@@ -98,7 +108,9 @@ class Likelihood:
         own = torch.tensor(target, dtype=torch.int64, device=self.model.device)
         canvas = torch.full_like(own, self.model.mask_id)
         for _ in range(len(own)):
-            log_prob, token = self.log_probs(prompt, canvas[None])[0].max(-1)
+            log_prob, token = (
+                self.logits(self.hidden(prompt, canvas[None])[0]).log_softmax(-1).max(-1)
+            )
             log_prob[canvas != self.model.mask_id] = -torch.inf
             at = log_prob.argmax()
             if token[at] != own[at]:

@@ -58,8 +58,15 @@ def describe_run(
         "timing": TIMING,
         "environment": environment(),
         "started": now(),
-        "command": sys.argv,
+        "command": typed_command(),
     }
+
+
+def typed_command() -> list[str]:
+    """The words of this process's command, of its program the name without the folder."""
+    module = Path(sys.argv[0]).name == "__main__.py"  # python -m
+    program, *words = sys.orig_argv if module else sys.argv
+    return [Path(program).name, *words]
 
 
 def model_record(folder: Path, name: str, revision: str | None) -> dict[str, Any]:
