@@ -254,7 +254,9 @@ def main(objective: Any, description: str | None) -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         if config["minutes"]:
             raise ValueError('"minutes" must be null where several processes train: say "steps"')
-        dist.init_process_group("gloo")
+        dist.init_process_group()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         config["seed"] += dist.get_rank()  # texts and masks of its own
     tokenizer = PreTrainedTokenizerFast.from_pretrained(config["tokenizer"])
     Run(objective(config, tokenizer), config, tokenizer, arguments.run).train()
