@@ -326,7 +326,7 @@ def test_a_server_looks_auto_up_once(run, folder, monkeypatch):
     monkeypatch.setattr("dlmdecode.serve.server.serve", lambda *_: None)
     assert run("serve", "--model", folder, "--sampler", "auto", "--max-new-tokens", "8")[0] == 0
     assert made[0].sampler == "threshold"
-    assert made[0].options == {"threshold": 0.98, "max_new_tokens": 8}
+    assert made[0].options == {"threshold": 0.99, "max_new_tokens": 8}
 
 
 def test_an_empty_prompt_is_a_prompt(run, folder):
