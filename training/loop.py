@@ -252,7 +252,7 @@ def main(objective: Any, description: str | None) -> None:
         torch.set_num_threads(arguments.threads)
     config = json.loads(arguments.config.read_text())
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        if config["minutes"]:
+        if config.get("minutes"):
             raise ValueError('"minutes" must be null where several processes train: say "steps"')
         dist.init_process_group()
         if torch.cuda.is_available():
