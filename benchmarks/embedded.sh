@@ -79,8 +79,8 @@ measure() {
       samplers samplers 500 arithmetic $fast
       cp "$folder"/samplers.report/report.{csv,png,svg} "$results/arithmetic"
       cp "$folder/samplers.md" "$results" ;;
-    samplers-slow) samplers samplers-slow 60 arithmetic-slow $slow ;;
-    samplers-heavy) samplers samplers-heavy 20 arithmetic-heavy $heavy ;;
+    samplers-slow) samplers samplers-slow 500 arithmetic-slow $slow ;;
+    samplers-heavy) samplers samplers-heavy 500 arithmetic-heavy $heavy ;;
     frontier) frontier 80 $swept ;;
     functions) functions vanilla threshold threshold,threshold=0.3 ;;
     caches-tiny) caches caches-tiny tiny 500 threshold ;;

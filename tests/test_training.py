@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dlmdecode.evals.arithmetic import LARGEST, problem
 from dlmdecode.models import loading
-from training import ar, block, dlm, masks
+from training import ar, block, carry, dlm, masks
 from training.data import Batches, examples, texts
 from training.evaluate import MODELS, STRANGERS, answerer, grade, strangers
 from training.export import export
@@ -26,7 +26,14 @@ from training.muon import Muon
 from training.tokenizer import train_tokenizer
 
 CONFIGS = Path(__file__).parent.parent / "training" / "configs"
-MICRO = {"check_every": 100, "check_problems": 2, "batch": 8, "steps": 12, "minutes": None}
+MICRO = {
+    "check_every": 100,
+    "check_problems": 2,
+    "batch": 8,
+    "steps": 12,
+    "minutes": None,
+    "compile": False,
+}
 SIZES = {
     "tiny": {"d_model": 32, "n_heads": 2, "n_kv_heads": 2, "n_layers": 1, "mlp_hidden_size": 48},
     "tiny-ar": {
@@ -417,7 +424,9 @@ def test_a_noised_block_sees_itself_and_the_clean_blocks_before_it():
     tokens = torch.arange(24).repeat(16, 1) + 100
     start, stop = torch.tensor([[6], [9]] * 8), torch.tensor([[18], [15]] * 8)
     generator = torch.Generator().manual_seed(0)
-    shown, position, attend, weight = block.block_streams(tokens, start, stop, 1, 4, generator)
+    last = tokens % 3 == 0
+    streams = block.block_streams(tokens, start, stop, last, 1, 4, generator)
+    shown, position, attend, weight = streams
     assert position[0].tolist() == [*range(24), *range(4, 24)]
     for i in range(24):
         assert attend[0, 0, i].nonzero().flatten().tolist() == [*range(i // 4 * 4 + 4)]
@@ -431,6 +440,16 @@ def test_a_noised_block_sees_itself_and_the_clean_blocks_before_it():
     for row, at in (noised == 1).nonzero():
         assert start[row] <= 4 + at < (stop[row] + 3) // 4 * 4
     assert torch.equal(shown[:, :24], tokens)
+
+
+def test_a_block_model_sees_digits_masked_longest_too():
+    tokens, start = torch.arange(24).repeat(2000, 1) + 100, torch.full((2000, 1), 8)
+    last = tokens % 2 == 0
+    generator = torch.Generator().manual_seed(0)
+    weight = block.block_streams(tokens, start, start + 16, last, 1, 4, generator)[3]
+    last = last[:, 8:]
+    assert (weight[last] > 0).float().mean() > 1.4 * (weight[~last] > 0).float().mean()
+    torch.testing.assert_close(weight[last].mean(), weight[~last].mean(), rtol=0.05, atol=0.0)
 
 
 def test_the_weights_of_block_diffusion_average_to_one_per_token(micro, tokenizer):
@@ -454,7 +473,7 @@ def test_a_block_model_is_what_its_blocks_say_one_after_the_other(micro, tokeniz
     start, stop = torch.full((2, 1), width), torch.full((2, 1), 4 * width)
     generator = torch.Generator().manual_seed(1)
     shown, position, attend, _ = block.block_streams(
-        tokens, start, stop, objective.mask, width, generator
+        tokens, start, stop, tokens % 2 == 0, objective.mask, width, generator
     )
     with torch.inference_mode():
         both = model.head(model.encode(shown, position, attend))[:, 4 * width :]
@@ -480,6 +499,27 @@ def test_a_block_model_starts_with_the_weights_of_a_llada(micro, tokenizer, tmp_
         for new, old in zip(mine.qkv(x), other.qkv(x), strict=True):
             assert 0.8 < new.norm() / old.norm() < 1.25
             assert F.cosine_similarity(new.flatten(), old.flatten(), dim=0) > 0.9
+
+
+def test_a_descendant_takes_a_share_of_what_its_ancestor_has_learned(tmp_path):
+    """Weights that only the descendant has stay, and training can begin with what is written."""
+    folder = str(MODELS / "tiny-block")
+    onto, before = carry.weights_of(folder), carry.weights_of(str(MODELS / "tiny"))
+    after = {name: weight + 1 for name, weight in before.items()}
+    written = carry.carried(onto, before, after, 0.25)
+    for name, weight in onto.items():
+        torch.testing.assert_close(written[name], weight + 0.25 * (name in before))
+    assert {name.split(".")[-2] for name in onto.keys() - before.keys()} == {"q_norm", "k_norm"}
+    with pytest.raises(ValueError, match="--before and --after need the weights of one model"):
+        carry.carried(before, onto, onto, 0.5)
+    named = ["--onto", "tiny-block", "--before", "tiny", "--after", "tiny"]
+    command = [sys.executable, "-m", "training.carry", *named, "--output", str(tmp_path)]
+    subprocess.run(command, check=True)
+    theirs = json.loads((tmp_path / "config.json").read_text())
+    config = {"model": theirs, "initial": str(tmp_path), "seed": 0}
+    model = block.BlockDiffusion(config, AutoTokenizer.from_pretrained(tmp_path)).build()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, onto[name])
 
 
 def test_plain_decoding_fills_the_canvas_of_each_row_as_if_it_were_alone(micro, tokenizer):

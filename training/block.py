@@ -6,7 +6,7 @@ The objective is that of block diffusion (arXiv 2503.09573): the clean text is f
 copy of it, a noised block sees itself and the clean text of the blocks before it, and every masked
 token weighs 1/t, where t is the share of its block that is masked. Blocks are counted from the
 first position on, so that the one in which the answer begins ends the question too. What a block
-holds behind the end of an answer are end tokens.
+holds behind the end of an answer are end tokens. Digits stay masked longest, as for `training.dlm`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dlmdecode.models.sdar import SDAR
 from training.data import Example
 from training.initial import begin_with, initial_weights
 from training.loop import main
-from training.masks import canvases
+from training.masks import canvases, digit_ids
 
 # Where a LLaDA keeps what the Qwen3 network has under another name.
 FROM_LLADA = {
@@ -46,21 +46,29 @@ FROM_LLADA = {
 
 
 def block_streams(
-    tokens: Tensor, start: Tensor, stop: Tensor, mask: int, block: int, generator: torch.Generator
+    tokens: Tensor,
+    start: Tensor,
+    stop: Tensor,
+    last: Tensor,
+    mask: int,
+    block: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Clean text and a noised copy from the first block with an answer on.
 
     `tokens` (B, L), of whole blocks, hold answers from `start` to `stop` (B, 1), then end tokens.
-    Each block has its own share t of masks, at least one token in expectation. Returns tokens
-    and positions (B, S), who sees whom (B or 1, 1, S, S), and the weights (B, S - L) of the noised
-    tokens: 1/t where a token is masked, else 0.
+    Each block has its own share t of masks, at least one token in expectation; tokens other than
+    those of `last` (B, L) are masked less often, in each block by another factor from 0 to 1.
+    Returns tokens and positions (B, S), who sees whom (B or 1, 1, S, S), and the weights (B, S - L)
+    of the noised tokens: 1/t where a token is masked, else 0.
     """
     rows, length = tokens.shape
     first = int(start.min()) // block * block
     place = torch.arange(length)
     answer = (place >= start) & (place < block_end(stop, block))
-    t = torch.rand(rows, length // block, generator=generator).clamp(1 / block)
-    t = t.repeat_interleave(block, 1)
+    shares = torch.rand(2, rows, length // block, generator=generator)
+    t, factor = shares.repeat_interleave(block, -1)
+    t = torch.where(last, t, t * factor).clamp(1 / block)
     hidden = answer & (torch.rand(rows, length, generator=generator) < t)
     weight = (hidden / t)[:, first:]
     own = place[first:] // block
@@ -84,9 +92,10 @@ class BlockDiffusion:
         self.end, self.mask = tokenizer.eos_token_id, tokenizer.mask_token_id
         self.config, self.seed, self.tokenizer = config, config["seed"], tokenizer
         self.block = config["model"]["block_size"]
+        self.digits = digit_ids(tokenizer)
 
     def build(self) -> SDAR:
-        """Random weights, or those of `initial`, a LLaDA of the same shape."""
+        """Random weights, or those of `initial`, an SDAR or a LLaDA of the same shape."""
         torch.manual_seed(self.seed)
         model = SDAR(self.config["model"])
         for weight in model.parameters():
@@ -94,8 +103,8 @@ class BlockDiffusion:
                 torch.nn.init.normal_(weight, std=0.04)
         if "initial" in self.config:
             given = initial_weights(self.config["initial"], self.tokenizer)
-            begin_with(model, {qwen_name(name): weight for name, weight in given.items()})
-            keep_scores(model)
+            if begin_with(model, {qwen_name(name): weight for name, weight in given.items()}):
+                keep_scores(model)
         model.mask_id, model.eos_ids = self.mask, (self.end,)
         return model
 
@@ -104,7 +113,8 @@ class BlockDiffusion:
         generator = torch.Generator().manual_seed(self.seed * 10**9 + step)
         length = block_end(max(map(len, batch)), self.block)
         tokens, start, stop = canvases(batch, length, self.end)
-        streams = block_streams(tokens, start, stop, self.mask, self.block, generator)
+        last = torch.isin(tokens, self.digits)
+        streams = block_streams(tokens, start, stop, last, self.mask, self.block, generator)
         shown, position, attend, weight = (part.to(model.device) for part in streams)
         hidden = model.encode(shown, position, attend)[:, length:]
         asked = weight > 0
@@ -128,7 +138,9 @@ def load(folder: Path) -> SDAR:
 
 
 def qwen_name(name: str) -> str:
-    """A LLaDA's name of a weight as the Qwen3 network has it."""
+    """A LLaDA's name of a weight as the Qwen3 network has it, and a Qwen3's as it is."""
+    if "transformer." not in name:
+        return name
     for theirs, ours in FROM_LLADA.items():
         head, found, tail = name.rpartition(theirs + ".")
         if found and (not head or head.endswith(".")):

@@ -27,7 +27,7 @@ from dlmdecode.models.transformer import Transformer
 from training.data import Example
 from training.initial import begin_with, initial_weights
 from training.loop import main
-from training.masks import block_masks, canvases, two_streams, uniform_masks
+from training.masks import block_masks, canvases, digit_ids, two_streams, uniform_masks
 
 
 class MaskedDiffusion:
@@ -36,8 +36,7 @@ class MaskedDiffusion:
     def __init__(self, config: dict[str, Any], tokenizer: Any):
         self.end, self.mask = tokenizer.eos_token_id, tokenizer.mask_token_id
         self.config, self.seed, self.tokenizer = config, config["seed"], tokenizer
-        digits = [i for i in range(len(tokenizer)) if tokenizer.decode([i]).strip().isdigit()]
-        self.digits = torch.tensor(digits)
+        self.digits = digit_ids(tokenizer)
 
     def build(self) -> Transformer:
         """Random weights, or those of `initial`, a checkpoint with as many layers or fewer."""

@@ -6,6 +6,8 @@ Shapes: **B** rows, **L** canvas. `start` and `stop` (B, 1) say where an answer 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,12 @@ def canvases(batch: list[Example], length: int, end: int) -> tuple[Tensor, Tenso
     start = torch.tensor([[len(example.question)] for example in batch])
     stop = torch.tensor([[len(example)] for example in batch])
     return tokens, start, stop
+
+
+def digit_ids(tokenizer: Any) -> Tensor:
+    """The tokens that are digits, with or without a space: what an answer's structure waits for."""
+    ids = range(len(tokenizer))
+    return torch.tensor([i for i in ids if tokenizer.decode([i]).strip().isdigit()])
 
 
 def uniform_masks(place: Tensor, start: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
