@@ -30,6 +30,8 @@ swept="threshold localleap credit hierarchy factor entropy_bound frechet thresho
 heavy="vanilla core flash_verify info_gain lopa"
 cached="adablock credit entropy_bound factor frechet hierarchy klass learn2pd localleap polestar slowfast
   streaming t2m wino threshold,threshold=0.99"
+cached_slow="vanilla ccd certainty dream eoser pc_sampler prophet sched edit ass acfg saber freedave
+  core flash_verify info_gain lopa dawn"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
   "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
@@ -86,6 +88,7 @@ measure() {
     caches-tiny) caches caches-tiny tiny 500 threshold ;;
     caches-tiny-dream) caches caches-tiny-dream tiny-dream 200 threshold ;;
     caches-samplers) caches caches-samplers tiny 200 $cached ;;
+    caches-slow) caches caches-slow tiny 60 $cached_slow ;;
     block-cache)
       "$python" benchmarks/block_cache.py --problems 48 --output "$results/block-cache.md" ;;
     oracle)
@@ -124,7 +127,7 @@ measure() {
 all="tiny tiny-ar tiny-dream tiny-block tiny-phrasing tiny-ar-phrasing tiny-dream-phrasing
   tiny-block-phrasing spec spec-long spec-batch spec-frequent spec-step overlap samplers caches-tiny
   caches-tiny-dream caches-samplers frontier block-cache functions oracle bounds suffix infill convergence quantization
-  samplers-slow samplers-heavy spec-bfloat16"
+  samplers-slow samplers-heavy caches-slow spec-bfloat16"
 # shellcheck disable=SC2086
 for name in ${*:-$all}; do
   [ -e "$folder/$name.txt" ] && continue

@@ -206,8 +206,7 @@ def test_what_is_learnt_is_that_of_row_after_row():
         one: best for one, best in table.items() if one < size
     }
     assert recycling.best[size].tolist() == [-1] * 8
-    kept = {end: [token for token, _ in found] for end, found in ngrams.seen.items()}
-    assert kept == after
+    assert {end: tokens for end, (tokens, _) in ngrams.seen.items()} == after
 
 
 def test_recycling_grows_the_likeliest_tree_of_known_tokens():
@@ -218,7 +217,7 @@ def test_recycling_grows_the_likeliest_tree_of_known_tokens():
         drafter.observe(Observation([0], Draft.chain(range(1, 40)), scores, [], [0]))
 
         def after(path):
-            return list(zip(best[[3, *path][-1]], LOG.tolist(), strict=True))
+            return best[[3, *path][-1]], LOG.tolist()
 
         assert drafter.draft([3], 9) == best_first(after, depth, nodes)
 
@@ -287,7 +286,7 @@ def test_best_first_takes_the_subtree_of_the_highest_sum():
         key = tuple(path)
         if key not in table:
             shares = sorted((choice.random() for _ in range(2)), reverse=True)
-            table[key] = [(token, log(share)) for token, share in enumerate(shares)]
+            table[key] = range(2), [log(share) for share in shares]
         return table[key]
 
     for nodes in (1, 3, 5):
@@ -297,7 +296,7 @@ def test_best_first_takes_the_subtree_of_the_highest_sum():
             every += [(*path, t) for path in every for t in (0, 1) if (*path, t) not in every]
         score = {(): 1.0}
         for path in every[1:]:
-            score[path] = score[path[:-1]] * exp(after(list(path[:-1]))[path[-1]][1])
+            score[path] = score[path[:-1]] * exp(after(list(path[:-1]))[1][path[-1]])
         whole = [
             sum(score[path] for path in subset)
             for subset in combinations(every[1:], nodes)

@@ -12,6 +12,7 @@ from dlmdecode.speculation.drafters.registry import register_drafter
 from dlmdecode.speculation.retrieval.growing import Guesses, best_first
 from dlmdecode.speculation.tree import Draft, Nodes
 
+NOTHING: Guesses = (), ()
 BACKOFF = log(0.4)  # for each token that an n-gram is shorter (Brants et al. 2007)
 
 
@@ -65,15 +66,14 @@ class ObservedNGrams(Drafter):
             for known in range(len(ids) + 1):  # tokens that are left out
                 if (found := get(ids[known:])) is not None:
                     less = known * BACKOFF
-                    return [(one, own + less) for one, own in found] if known else found
-            return ()
+                    return (found[0], [own + less for own in found[1]]) if known else found
+            return NOTHING
 
         return best_first(after, min(length, self.depth), self.nodes)
 
     def observe(self, seen: Observation) -> None:
         top, text, longest = seen.best(self.candidates), seen.text, self.order - 1
-        pairs = zip(top.ids.numpy().tolist(), top.log_prob.numpy().tolist(), strict=True)
-        rows = [list(zip(*pair, strict=True)) for pair in pairs]
+        rows = list(zip(top.ids.numpy().tolist(), top.log_prob.numpy().tolist(), strict=True))
         first = len(text) + len(seen.draft) + 1 - len(rows)  # tokens before the first row
         ends = [tuple(text[max(0, at - longest) : at]) for at in range(first, len(text) + 1)]
         last = len(ends)

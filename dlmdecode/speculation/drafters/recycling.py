@@ -81,7 +81,7 @@ class Ranked(NamedTuple):
 @cache
 def ranked_tree(nodes: int, depth: int) -> Ranked:
     """The likeliest nodes where all tokens are known."""
-    guesses = list(enumerate(LOG.tolist()))
+    guesses = range(len(LOG)), LOG.tolist()
     likeliest = grown(lambda path: guesses, depth, nodes)
     order = likeliest.depth_first()
     tree = likeliest.only(order)

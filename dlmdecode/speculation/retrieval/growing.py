@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from itertools import count
 
 from dlmdecode.speculation.tree import Draft
 
-Guesses = Sequence[tuple[int, float]]  # tokens with their log probabilities, likeliest first
+Guesses = tuple[Sequence[int], Sequence[float]]  # tokens, likeliest first; log probabilities
 
 
 def best_first(after: Callable[[list[int]], Guesses], length: int, nodes: int) -> Draft:
     """The tree of the `nodes` likeliest tokens up to `length` from the text, depth first.
 
     Args:
-        after: what may follow a path from the text's end; equal scores go to the earlier found.
+        after: what may follow a path from the text's end, none or more tokens; equal scores go to
+            the earlier found.
     """
     tree = grown(after, length, nodes)
     return tree.only(tree.depth_first())
@@ -30,20 +32,23 @@ def grown(after: Callable[[list[int]], Guesses], length: int, nodes: int) -> Dra
     parent: list[int] = []
     log_prob: list[float] = []
     heap: list[tuple[float, int, int, int, list[int], Guesses]] = []
-    order = 0
-    if guesses := after([]):
-        heap.append((-guesses[0][1], order, -1, 0, [], guesses))
+
+    def wait(above: float, of: int, path: list[int]) -> None:
+        """For the turn of the best guess after a path, of node `of` and minus its score."""
+        if (guesses := after(path))[0]:
+            heappush(heap, (above - guesses[1][0], next(found), of, 0, path, guesses))
+
+    found = count()
+    wait(0.0, -1, [])
     while heap and len(token) < nodes:
         below, _, of, rank, path, guesses = heappop(heap)  # below: minus the node's score
-        one, own = guesses[rank]
-        token.append(one)
+        tokens, log_probs = guesses
+        token.append(tokens[rank])
         parent.append(of)
-        log_prob.append(own)
-        if rank + 1 < len(guesses):
-            order += 1
-            beside = below + own - guesses[rank + 1][1]
-            heappush(heap, (beside, order, of, rank + 1, path, guesses))
-        if len(path) + 1 < length and (guesses := after(longer := [*path, one])):
-            order += 1
-            heappush(heap, (below - guesses[0][1], order, len(token) - 1, 0, longer, guesses))
+        log_prob.append(log_probs[rank])
+        if rank + 1 < len(tokens):
+            beside = below + log_probs[rank] - log_probs[rank + 1]
+            heappush(heap, (beside, next(found), of, rank + 1, path, guesses))
+        if len(path) + 1 < length:
+            wait(below, len(token) - 1, [*path, tokens[rank]])
     return Draft.known(token, parent, log_prob)
