@@ -73,10 +73,10 @@ measure() {
     tiny-phrasing) accuracy tiny 300 100 --split phrasing ;;
     tiny-ar) accuracy tiny-ar 1000 200 ;;
     tiny-ar-phrasing) accuracy tiny-ar 1000 200 --split phrasing ;;
-    tiny-dream) accuracy tiny-dream 1000 200 ;;
-    tiny-dream-phrasing) accuracy tiny-dream 1000 200 --split phrasing ;;
+    tiny-dream) accuracy tiny-dream 1000 100 ;;
+    tiny-dream-phrasing) accuracy tiny-dream 300 100 --split phrasing ;;
     tiny-block) accuracy tiny-block 1000 200 ;;
-    tiny-block-phrasing) accuracy tiny-block 1000 200 --split phrasing ;;
+    tiny-block-phrasing) accuracy tiny-block 300 100 --split phrasing ;;
     samplers)
       samplers samplers 500 arithmetic $fast
       cp "$folder"/samplers.report/report.{csv,png,svg} "$results/arithmetic"
