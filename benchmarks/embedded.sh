@@ -30,8 +30,8 @@ swept="threshold localleap credit hierarchy factor entropy_bound frechet thresho
 heavy="vanilla core flash_verify info_gain lopa"
 cached="adablock credit entropy_bound factor frechet hierarchy klass learn2pd localleap polestar slowfast
   streaming t2m wino threshold,threshold=0.99"
-cached_slow="vanilla ccd certainty dream eoser pc_sampler prophet sched edit ass acfg saber freedave
-  core flash_verify info_gain lopa dawn"
+cached_slow="vanilla ccd certainty dream eoser pc_sampler prophet sched edit ass acfg saber freedave"
+cached_heavy="lopa core flash_verify dawn info_gain"
 
 accuracy() { # MODEL PROBLEMS FUNCTIONS [--split SPLIT]
   "$python" -m training.evaluate --model "$1" --n "$2" --functions "$3" "${@:4}"
@@ -73,8 +73,8 @@ measure() {
     tiny-phrasing) accuracy tiny 300 100 --split phrasing ;;
     tiny-ar) accuracy tiny-ar 1000 200 ;;
     tiny-ar-phrasing) accuracy tiny-ar 1000 200 --split phrasing ;;
-    tiny-dream) accuracy tiny-dream 1000 100 ;;
-    tiny-dream-phrasing) accuracy tiny-dream 300 100 --split phrasing ;;
+    tiny-dream) accuracy tiny-dream 300 100 ;;
+    tiny-dream-phrasing) accuracy tiny-dream 200 100 --split phrasing ;;
     tiny-block) accuracy tiny-block 1000 200 ;;
     tiny-block-phrasing) accuracy tiny-block 300 100 --split phrasing ;;
     samplers)
@@ -89,6 +89,7 @@ measure() {
     caches-tiny-dream) caches caches-tiny-dream tiny-dream 200 threshold ;;
     caches-samplers) caches caches-samplers tiny 200 $cached ;;
     caches-slow) caches caches-slow tiny 60 $cached_slow ;;
+    caches-heavy) caches caches-heavy tiny 60 $cached_heavy ;;
     block-cache)
       "$python" benchmarks/block_cache.py --problems 48 --output "$results/block-cache.md" ;;
     oracle)
@@ -101,6 +102,8 @@ measure() {
     infill)
       "$python" benchmarks/infill.py --allow-code-execution --json "$results/infill-tiny.json" ;;
     convergence) "$python" benchmarks/convergence.py --model tiny --count 40 --batch 20 ;;
+    convergence-dream)
+      "$python" benchmarks/convergence.py --model tiny-dream --count 40 --batch 20 ;;
     quantization)
       "$python" benchmarks/quantization.py --models tiny tiny-ar |
         tee /dev/stderr | sed -n "/held-out/,\$p" >"$results/quantization.md" ;;
@@ -126,8 +129,9 @@ measure() {
 
 all="tiny tiny-ar tiny-dream tiny-block tiny-phrasing tiny-ar-phrasing tiny-dream-phrasing
   tiny-block-phrasing spec spec-long spec-batch spec-frequent spec-step overlap samplers caches-tiny
-  caches-tiny-dream caches-samplers frontier block-cache functions oracle bounds suffix infill convergence quantization
-  samplers-slow samplers-heavy caches-slow spec-bfloat16"
+  caches-tiny-dream caches-samplers frontier block-cache functions oracle bounds suffix infill convergence
+  convergence-dream quantization
+  samplers-slow samplers-heavy caches-slow caches-heavy spec-bfloat16"
 # shellcheck disable=SC2086
 for name in ${*:-$all}; do
   [ -e "$folder/$name.txt" ] && continue

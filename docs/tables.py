@@ -112,7 +112,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "samplers": lambda: samplers("arithmetic"),
     "samplers-slow": lambda: samplers("arithmetic-slow", "arithmetic-heavy", forwards_of_rows=True),
     "caches": lambda: caches("caches-tiny", "caches-tiny-dream"),
-    "caches-samplers": lambda: caches("caches-samplers", "caches-slow"),
+    "caches-samplers": lambda: caches("caches-samplers", "caches-slow", "caches-heavy"),
     "block-cache": lambda: whole("block-cache.md"),
     "quantization": lambda: whole("quantization.md"),
     "convergence": lambda: convergence("tiny", "tiny-dream"),
