@@ -36,7 +36,8 @@ def carried(
     Raises:
         ValueError: the two checkpoints are not of one model, or not of an ancestor.
     """
-    if before.keys() != after.keys() or not before.keys() <= onto.keys():
+    first, second, whole = ({(n, w.shape) for n, w in of.items()} for of in (before, after, onto))
+    if first != second or not first <= whole:
         raise ValueError("--before and --after need the weights of one model, which --onto has too")
     learned = {name: share * (after[name] - before[name]) for name in before}
     return {name: weight + learned.get(name, 0.0) for name, weight in onto.items()}
