@@ -269,7 +269,8 @@ def test_the_loss_falls_and_a_resumed_run_equals_an_uninterrupted_one(
 
     whole, first = start("whole"), start("halves")
     losses = [whole.train_step() for _ in range(12)]
-    assert min(losses[-3:]) < losses[0]
+    again = whole.objective.loss(whole.model, whole.batches[0], 0)  # the same texts and masks
+    assert float(again.detach()) < losses[0]
     halves = [first.train_step() for _ in range(6)]
     first.save()
     second = start("halves")
