@@ -21,8 +21,8 @@ NUMBER = re.compile(
 )
 ASKED = re.compile(
     r"\bhow (many|much|old|far|long|warm|tall|big|large|high|heavy)\b"
-    r"|\bwhat (is|are|was|were|do|does|did|number|sum|amount|remains|separates)\b|\bwhen (do|does|did|is)\b"
-    r"|\b(find|give|tell me) the number\b",
+    r"|\bwhat (is|are|was|were|do|does|did|number|sum|amount|remains|separates)\b"
+    r"|\bwhen (do|does|did|is)\b|\b(find|give|tell me) the number\b",
     re.IGNORECASE,
 )
 FUNCTION = re.compile(r'def \w+\(\w+\):\n +""".*>>> ', re.DOTALL)
