@@ -123,6 +123,17 @@ def test_a_threshold_stops_where_nothing_is_open_before_the_end():
     assert len(told.calls) == 1
 
 
+def test_further_forwards_look_no_further_than_the_end_of_the_text():
+    drafter = ThresholdDrafter(micro("dream"), steps=9, threshold=0.8)
+    told = Told(
+        drafter, lambda _, canvas: torch.tensor([0.9, 0.5, 0.9, 0.9, 0.1])[: len(canvas)], [4]
+    )
+    top = drafter.draft([1, 2], 5)  # token 4, the end, is at position 2
+    mask = micro("dream").mask_id
+    assert [canvas for _, canvas in told.calls] == [[mask] * 5, [2, mask, 4, 5]]
+    assert top.ids[:, 0].tolist() == [2, 3, 4, 5]
+
+
 def test_a_draft_is_one_forward_where_forwards_are_dear():
     drafter = ThresholdDrafter(micro("dream"), steps=4, dear=0.5)
     drafter.cost = 1.0

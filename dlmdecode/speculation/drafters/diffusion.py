@@ -91,9 +91,11 @@ class DiffusionDrafter(Drafter):
             where = self.commits(top.log_prob[:, 0].masked_fill(~open_, -torch.inf), left)
             canvas[where] = top.ids[where, 0]
             open_[where] = False
-            if self.whole(top, open_):
+            seen = self.ahead(top, open_)
+            if seen == 0:
                 break
-            before = self.entropy
+            canvas, open_, before = canvas[:seen], open_[:seen], self.entropy[:seen]
+            top = TopM(top.ids[:seen], top.log_prob[:seen])
             now = yield from self.look(prefix, canvas)
             top = blend(top, now, open_)
             if self.worth is not None:
@@ -114,10 +116,11 @@ class DiffusionDrafter(Drafter):
         share = -(-int(confidence.isfinite().sum()) // left)
         return confidence.topk(share).indices
 
-    def whole(self, top: TopM, open_: Tensor) -> bool:
-        """Whether no further forward has a say, given the open positions (K,)."""
-        del top, open_
-        return False
+    def ahead(self, top: TopM, open_: Tensor) -> int:
+        """How many positions the next forward is over, given which are open (K,); 0: it has no
+        say."""
+        del top
+        return len(open_)
 
 
 def blend(old: TopM, new: TopM, where: Tensor) -> TopM:

@@ -18,7 +18,8 @@ from dlmdecode.speculation.drafters.registry import register_drafter
 
 class ThresholdDrafter(DiffusionDrafter):
     """Commits all tokens from a threshold up, and the most confident, until none is open before the
-    first EOS (Fast-dLLM's rule, arXiv 2505.22618, on the draft).
+    first EOS, behind which further forwards do not look (Fast-dLLM's rule, arXiv 2505.22618, on the
+    draft).
 
     Args:
         model: see `DiffusionDrafter`.
@@ -62,8 +63,9 @@ class ThresholdDrafter(DiffusionDrafter):
         sure[confidence.argmax()] = True
         return sure.nonzero()[:, 0]
 
-    def whole(self, top: TopM, open_: Tensor) -> bool:
-        return not open_[: draft_end(top, self.eos_ids)].any()
+    def ahead(self, top: TopM, open_: Tensor) -> int:
+        end = draft_end(top, self.eos_ids)
+        return end + 2 if open_[:end].any() else 0  # EOS, and that the text has one
 
     def observe(self, seen: Observation) -> None:
         cheap = self.cost <= self.dear * seen.seconds
