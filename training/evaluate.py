@@ -7,14 +7,17 @@
 Decoding is that of training (greedy, blocks of 32 or the model's own, a canvas of 128 tokens),
 independent of the package's loop. `--functions 200` adds Python functions, counted right where they
 are written as the generator writes them. `--strangers` names a file of problems that were written
-by hand and without the generator. `--show 3` prints the first problems with their answers.
+by hand and without the generator. `--typed` asks as people type: without the last mark, a sentence
+a line, among other words. `--show 3` prints the first problems with their answers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +26,7 @@ from transformers import AutoModelForCausalLM
 
 from dlmdecode.evals.arithmetic import LARGEST, SPLITS, STEPS, Problem, final_answer, problem
 from dlmdecode.evals.functions import exercise
+from dlmdecode.evals.stories.typed import typed
 from dlmdecode.models import loading
 from dlmdecode.models.config import Config
 from dlmdecode.models.families import find_family
@@ -75,6 +79,13 @@ def strangers(file: Path) -> list[Problem]:
     return [Problem(one["question"], "", int(one["answer"]), "", 0) for one in told]
 
 
+def as_typed(problems: list[Problem]) -> list[Problem]:
+    """The same problems, each in a way of its own."""
+    ways = map(random.Random, range(len(problems)))
+    pairs = zip(problems, ways, strict=True)
+    return [replace(p, question=typed(p.question, way)) for p, way in pairs]
+
+
 def report(name: str, graded: list[tuple[Problem, str, bool]], show: int) -> None:
     """Print the first answers and the share that is right, overall and by number of steps."""
     for p, text, right in graded[:show]:
@@ -96,6 +107,7 @@ def main() -> None:
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="functions as well")
     parser.add_argument("--split", default="heldout", choices=SPLITS)
     parser.add_argument("--strangers", type=Path, default=STRANGERS, metavar="FILE")
+    parser.add_argument("--typed", action="store_true", help="questions as people type them")
     parser.add_argument("--largest", type=int, default=LARGEST, help="largest number")
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--threads", type=int)
@@ -105,13 +117,12 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     seeds = range(arguments.n)
     problems = [problem(s, arguments.split, largest=arguments.largest) for s in seeds]
+    others = strangers(arguments.strangers)
+    if arguments.typed:
+        problems, others = as_typed(problems), as_typed(others)
     answer = answerer(arguments.model)
     report("all", grade(answer, problems, arguments.batch), arguments.show)
-    report(
-        "strangers",
-        grade(answer, strangers(arguments.strangers), arguments.batch),
-        arguments.show,
-    )
+    report("strangers", grade(answer, others, arguments.batch), arguments.show)
     exercises = [exercise(seed, arguments.split) for seed in range(arguments.functions)]
     if exercises:
         bodies = answer([one.question for one in exercises])

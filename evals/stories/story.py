@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from dlmdecode.evals.stories.text import Text, Unit, split_sentences
+from dlmdecode.evals.stories.typed import typed
 from dlmdecode.evals.stories.words import FORMS, plural
 
 SAID = {"+": "Add {b}", "-": "Take away {b}", "*": "Times {b}", "/": "Divide by {b}"}
@@ -23,14 +24,6 @@ TOLD_AS_ONE = (" and ", ", and ", ", ", " but ", "; ")
 MERGED = 0.12  # share of the neighbouring sentences of training problems that are told as one
 STRANGE = 0.2  # share of the training problems with a made-up word or two for common ones
 TYPED = 0.25  # share of the training problems that are not written as in a book
-AROUND = ("{}",) * 3 + (
-    "Question: {}", "Q: {}", "Question: {}\nAnswer:", "Q: {}\nA:", "Problem: {}", "Hi! {}",
-    "Hello. {}", "{} Thanks!", "{} Thank you.", "Hi! {} Thanks", "Please help me. {}", "Ok. {}",
-    "Please solve this: {}", "Solve: {}", "Solve this problem. {}", "Can you tell me? {}",
-    "I have a question. {}", "{} Explain.", "{} Show your work.", "{} Please show all steps.",
-    "{} Think step by step.", "{} Let's think step by step.", "{} Give the number.",
-    "Here is a riddle. {}", "{}\n", " {}", "{} ", "{}\n\n",
-)  # fmt: skip
 SCENES = {form.removeprefix("scene "): FORMS[form] for form in FORMS if form.startswith("scene ")}
 KNOWN = {int(form.split()[1]): FORMS[form] for form in FORMS if form.startswith("known ")}
 KNOWN_SHARE = 0.2  # of the training's scenes of one product
@@ -71,18 +64,7 @@ class Story:
             return text
         if self.random.random() < STRANGE:
             text = self.text.with_strange_words(text)
-        return self.as_typed(text) if self.random.random() < TYPED else text
-
-    def as_typed(self, text: str) -> str:
-        """Without capitals, a sentence a line, without its last mark, or among other words."""
-        draw = self.random.random
-        if draw() < 0.3:
-            text = text.lower()
-        if draw() < 0.3:
-            text = re.sub(r"(?<=[.?!]) ", "\n", text)
-        if draw() < 0.4:
-            text = text.rstrip("?.")
-        return self.text.pick(AROUND).format(text)
+        return typed(text, self.random) if self.random.random() < TYPED else text
 
     def scenes(self) -> list[str]:
         """The signs of the scenes of as many steps that this split has a form for; in training as
