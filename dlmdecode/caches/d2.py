@@ -71,9 +71,12 @@ class CertainCache(AttendedCache):
         block = place // wanted.count.clamp(min=1)[:, None]
         nearest = masks & (masks.cumsum(1) <= self.masks)
         last = block.masked_fill(~nearest, -1).amax(1, keepdim=True)
-        masks = masks & (block <= last)
+        return self.best(rows, masks & (block <= last), wanted.contains(rows.position))
+
+    def best(self, rows: Canvas, masks: Tensor, first: Tensor) -> Tensor:
+        """The best of the `masks` (N, L) bool, those that come `first` before all others."""
         score = self.confidence[rows.row, : masks.shape[1]] * certainty_density(rows, self.sigma)
-        score = score + 2 * wanted.contains(rows.position)  # it is 1 at most
+        score = score + 2 * first  # it is 1 at most
         best = score.masked_fill(~masks, -torch.inf).argsort(dim=1, descending=True, stable=True)
         return torch.zeros_like(masks).scatter(1, best[:, : self.masks], True) & masks
 

@@ -37,11 +37,20 @@ class ShiftedSlice(BlockCache):
 
 class FirstConfidences(CertainCache):
     """d²Cache writes the confidences of a step into a copy, so that those of the first stay; it has
-    no masks computed only because their block is opened."""
+    no masks computed only because their block is opened, and takes the masks that the block had at
+    the step before for the block itself, as if blocks of so many positions began with the text."""
 
     def chosen(self, rows: Canvas, wanted: Positions, seen: Tensor) -> Tensor:
+        self.block = self.asked[rows.row, : seen.shape[1]].clone()
         self.asked[:] = True
         return super().chosen(rows, wanted, seen)
+
+    def certain(self, rows: Canvas, wanted: Positions, seen: Tensor) -> Tensor:
+        masks, size = rows.masked & seen, self.block.sum(1, keepdim=True).clamp(min=1)
+        place = rows.position - rows.start[:, None]
+        nearest = masks & (masks.cumsum(1) <= self.masks)
+        last = place.masked_fill(~nearest, -1).amax(1, keepdim=True)
+        return self.best(rows, masks & (place < (last // size + 1) * size), self.block)
 
     def nucleus(self, rows: Canvas, others: Tensor) -> Tensor:
         """Where logits are shifted the last position of the prompt counts among them, and is left
