@@ -84,8 +84,8 @@ def test_no_form_is_left_unfilled_and_sentences_are_sentences(monkeypatch):
         assert not re.search(r"[][{}<>|~+]|  | [.,?]|[.?]{2}|another 1\b", p.question)
         assert re.fullmatch(r"([A-Z0-9$].*?[.?] ?)+", p.question), p.question
         assert p.question.count("?") == 1 or re.search(
-            r"([Ff]ind|Say|Please|I wonder|[Tt]ell me|Calculate|[Ww]ork out|Figure out|Determine|Give)"
-            r" [^.]*\.$",
+            r"([Ff]ind|Say|Please|I wonder|[Tt]ell me|Calculate|[Ww]ork out|Figure out"
+            r"|Determine|Give) [^.]*\.$",
             p.question,
         )
 
