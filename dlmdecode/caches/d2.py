@@ -17,7 +17,7 @@ from dlmdecode.models.protocol import Denoiser, KeyValueHook
 from dlmdecode.parts.density import certainty_density
 
 
-@register_cache("d2", paper="d²Cache (arXiv 2509.23094)")
+@register_cache("d2", paper="d²Cache (arXiv 2509.23094)", recorded=("d2-caches",))
 class CertainCache(AttendedCache):
     """Compute the masks that are nearly certain, and what is looked at most. Approximate.
 
