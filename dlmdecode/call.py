@@ -68,7 +68,9 @@ class Call:
         if sampler == AUTO:
             model = resolve_model(model)
             preset = preset_of(model)
-            sampler, options = preset.sampler, preset.options | dict(options)
+            given = {name.rpartition(".")[2] for name in options}
+            own = {name: value for name, value in preset.options.items() if name not in given}
+            sampler, options = preset.sampler, own | dict(options)
         composition, options = Composition.read(sampler, options)
         settings, options = Settings.of(options)
         model, length = resolve_model(model), settings.max_new_tokens

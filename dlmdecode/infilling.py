@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlmdecode.checks import Count, conform, require
+from dlmdecode.checks import Count, conform, plain, require
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.parts import Evaluation
 from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.models.protocol import Denoiser
-from dlmdecode.prompts import beginning, is_sequence, text_ids
+from dlmdecode.prompts import beginning, from_array, is_sequence, text_ids
 from dlmdecode.settings import Settings, resolve_aliases
 
 REFUSED = {
@@ -46,16 +46,16 @@ def row_of(pieces: Sequence[Any], model: Denoiser) -> Tensor:
     """The ids (P,) of one list of pieces."""
     fix = "this model has no tokenizer: give ids as tensors"
     found = []
-    for i, piece in enumerate(pieces):
+    for i, piece in enumerate(map(from_array, pieces)):
         if isinstance(piece, str):
             require(model.tokenizer is not None, "pieces", piece, fix)
             ids = text_ids(piece, model, begins=i == 0)
             found.append(torch.tensor(ids, dtype=torch.int64, device=model.device))
         elif isinstance(piece, Tensor) and piece.dim() == 1:
-            found.append(piece.to(model.device))
+            found.append(piece.to(model.device, None if piece.is_floating_point() else torch.int64))
         else:
             kind = "give texts, lengths of gaps (1 or more) or 1-D tensors of ids"
-            usable = not isinstance(piece, (Tensor, list, tuple, Mapping))
+            usable = isinstance(plain(piece), int)
             require(usable, "pieces", piece, kind)
             count = conform("pieces", piece, Count)
             start = [] if i else [beginning(model).to(model.device)]

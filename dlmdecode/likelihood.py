@@ -79,7 +79,7 @@ class Likelihood:
 
         def total(masked: Tensor) -> float:
             hidden = self.hidden(prompt, own.masked_fill(masked, self.model.mask_id))[masked]
-            answers, share = own.expand_as(masked)[masked], (n / masked.sum(1))[:, None]
+            answers, share = own.expand_as(masked)[masked], (n / masked.sum(1).float())[:, None]
             some = zip(hidden.split(POSITIONS), answers.split(POSITIONS), strict=True)
             log_prob = torch.cat(
                 [-F.cross_entropy(self.logits(h), a, reduction="none") for h, a in some]

@@ -73,7 +73,7 @@ def value_of(text: str) -> Any:
         with contextlib.suppress(ValueError):
             return kind(text)
     if text[:1] in ("[", "{", '"'):
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(json.JSONDecodeError, RecursionError):
             return hashable(json.loads(text))
     if "," in text:
         return tuple(value_of(part) for part in text.split(","))

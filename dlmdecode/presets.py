@@ -64,7 +64,7 @@ def read(path: Path) -> Preset:
     fix = f'{path} is no preset: write {{"sampler": "NAME", "options": {{…}}}}'
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(fix) from None
     known = isinstance(found, dict) and isinstance(found.get("sampler"), str)
     if not known or not isinstance(found.get("options", {}), dict):

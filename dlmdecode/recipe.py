@@ -115,7 +115,10 @@ def negative_rows(
     """The negative prompt of each row of `prompts`; None where there is none."""
     if settings.negative_prompt is None:
         return None
-    found = encode_prompts(settings.negative_prompt, None, model, may_be_empty=True)
+    try:
+        found = encode_prompts(settings.negative_prompt, None, model, may_be_empty=True)
+    except ValueError as error:  # which names a prompt
+        raise ValueError(f"negative_{error}") from error
     count = len(prompts) // settings.num_return_sequences
     fix = f"give one for all, or one for each of the {count} prompts"
     require(len(found) in (1, count), "negative_prompt", f"{len(found)} prompts", fix)

@@ -7,19 +7,28 @@ back are sums over all candidates.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlmdecode.call import resolve_model
+from dlmdecode.call import Call, resolve_model
 from dlmdecode.checks import Count, Positive, conform, require
 from dlmdecode.generation import generate, stream
 from dlmdecode.likelihood import Likelihood, Rows
 from dlmdecode.models.protocol import Denoiser
 from dlmdecode.result import Generation
-from dlmdecode.settings import DEFAULT_SAMPLER, Settings
+from dlmdecode.settings import DEFAULT_SAMPLER
 
 BLOCK_LENGTHS = (8, 16, 32, 64)
+OTHERS = (
+    "streamer",
+    "on_step",
+    "trace",
+    "attention_mask",
+    "batch_size",
+    "infill",
+    "logits_processor",
+)
 SHOWN = ("streamer", "on_step", "trace")  # options of `generate` that are none of `stream`
 
 
@@ -56,7 +65,7 @@ def vote(
     prompt: Any,
     sampler: Any = DEFAULT_SAMPLER,
     *,
-    block_lengths: Sequence[int] = BLOCK_LENGTHS,
+    block_lengths: Sequence[int] | None = None,
     num_samples: int = 1,
     answer: Callable[[str], Any] = whole,
     **options: Any,
@@ -69,7 +78,8 @@ def vote(
 
     Args:
         model, prompt, sampler, options: as those of `generate`.
-        block_lengths: one call of `generate` for each.
+        block_lengths: one call of `generate` for each; None takes those of 8, 16, 32 and 64 that a
+            text has room for.
         num_samples: texts under each of them; more than one needs a temperature.
         answer: what a text is counted as; None abstains. Where all abstain the first text is kept.
 
@@ -78,6 +88,11 @@ def vote(
     Raises:
         ValueError: as `generate`; a single candidate; `block_length` among the options.
     """
+    refuse_streamer(options)
+    model = speaking(model)
+    if block_lengths is None:
+        most = length_of(model, sampler, options)
+        block_lengths = [length for length in BLOCK_LENGTHS if length <= most] or [most]
     fix = "give at least two candidates, each block length once"
     require(isinstance(block_lengths, Sequence), "block_lengths", block_lengths, fix)
     lengths = tuple(block_lengths)
@@ -86,7 +101,6 @@ def vote(
     require("block_length" not in options, "block_length", options.get("block_length"),
             "voting has several: give block_lengths")  # fmt: skip
     require(callable(answer), "answer", answer, "give a function (text) -> answer")
-    model = speaking(model)
     options["num_return_sequences"] = num_samples
     steps = {name: value for name, value in options.items() if name not in SHOWN}
     for length in lengths:  # each is checked before the first is decoded
@@ -126,6 +140,7 @@ def best_of(
     Raises:
         ValueError: as `generate`; a single candidate; no temperature, since all would be the same.
     """
+    refuse_streamer(options)
     several = conform("num_samples", num_samples, Count) > 1
     require(several, "num_samples", num_samples, "give at least 2, of which one is kept")
     masks = conform("num_masks", num_masks, Count)
@@ -134,7 +149,7 @@ def best_of(
     fix = "gaps have text behind them, which is not scored: leave it out"
     require(not options.get("infill"), "infill", options.get("infill"), fix)
     options |= {"num_return_sequences": num_samples, "temperature": temperature}
-    most = options.get("max_new_tokens", Settings.max_new_tokens)
+    most = length_of(model, sampler, options)
     out = generate(model, prompt, sampler, **options)
     score = Likelihood(model, Rows(masks), masks)
 
@@ -143,6 +158,21 @@ def best_of(
         return values, values.index(max(values))
 
     return choose([out], num_samples, judge, masks)
+
+
+def refuse_streamer(options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a streamer, which takes one text; it is ended."""
+    streamer: Any = options.get("streamer")
+    if streamer is not None and hasattr(streamer, "end"):
+        streamer.end()
+    fix = "it takes one text, and several are written: leave it out"
+    require(streamer is None, "streamer", type(streamer).__name__, fix)
+
+
+def length_of(model: Any, sampler: Any, options: Mapping[str, Any]) -> int:
+    """`max_new_tokens` of a call, however it is given."""
+    settings = {name: value for name, value in options.items() if name not in OTHERS}
+    return Call.of(model, sampler, settings).settings.max_new_tokens
 
 
 def speaking(model: Any) -> Denoiser:

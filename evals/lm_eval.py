@@ -154,6 +154,9 @@ class DiffusionLM(ScoringModel):
         given = {**options, **self.options}
         parts = [given[n] for n in ("block_length", "steps") if isinstance(given.get(n), int)]
         given.setdefault("max_new_tokens", max([1, *parts]) if parts else 32)
+        copies = given.get("num_return_sequences", 1)
+        require(copies == 1, "num_return_sequences", copies, "a request has one text: leave it out")
+        require("seed" not in options, "seed", options.get("seed"), "it is a model argument")
         fitted, _ = fit(given, 1, self.max_length)
         dlmdecode.stream(self.model, [self.encoder.start], self.sampler, seed=self.seed, **fitted)
 
@@ -190,7 +193,9 @@ class DiffusionLM(ScoringModel):
             self.counts["cut max_gen_toks"] += length > options["max_new_tokens"]
             options["seed"] = self.seed + repeats[text, shown]
             repeats[text, shown] += 1
-            stops = () if self.escape_until else stops
+            own = options.get("stop_strings") or ()
+            own = (own,) if isinstance(own, str) else tuple(own)
+            stops = own if self.escape_until else (*stops, *own)
             calls.append(Call(self.encoder.shorten(ids, room), options, stops))
         return calls
 

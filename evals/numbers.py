@@ -30,11 +30,11 @@ WHOLE = (  # repeats have bounds: a text of numbers takes linear time
 POWER_OF = r"(?:\^|\*\*)(?P<{0}_brace>\{{)?(?P<{0}>[+-]?[0-9]{{1,2}})(?({0}_brace)\}}|(?![0-9]))"
 NUMBER = re.compile(
     r"(?P<sign>(?<![\w)}])-)?(?:[$] ?(?P<inner>-)?)?"  # a currency before or behind the sign
-    rf"(?<![\^0-9])(?<!\^\{{)(?P<whole>{WHOLE})"  # no exponent
+    rf"(?<![\^0-9])(?<!\^\{{)(?<!\^\{{-)(?P<whole>{WHOLE})"  # no exponent
     r"(?P<power>[eE][+-]?[0-9]{1,2}(?![0-9]))?"
     rf"(?: ?(?:\u00d7|\\times|\\cdot|\u00b7|\*|x) ?10{POWER_OF.format('ten')})?"
     rf"(?:{POWER_OF.format('exponent')})?"
-    r"(?:/(?P<under>[0-9]+)(?![0-9/.])| {1,2}(?P<part>[0-9]+/[0-9]+)(?![0-9/.]))?",
+    r"(?:/(?P<under>[0-9]+)(?![0-9/]|\.[0-9])| {1,2}(?P<part>[0-9]+/[0-9]+)(?![0-9/]|\.[0-9]))?",
     re.MULTILINE,
 )
 CONTINUED = re.compile(
@@ -43,11 +43,18 @@ CONTINUED = re.compile(
 LATEX = [  # (pattern, plain form)
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\([$%&#_])"), r"\1"),
-    (re.compile(r"(?<=[0-9])\\[,;: !](?=[0-9]{3})"), "\u00a0"),
+    (re.compile(r"\\(?:pounds|textdollar|euro)\b *"), "$"),
+    (re.compile(r"(?<=[0-9])(?:~|\\thinspace *)(?=[0-9]{3})"), "\u00a0"),
+    (re.compile(r"~"), " "),
+    (re.compile(r"(?<=[0-9])(?:\\[,;: !]|\{\\,\})(?=[0-9]{3})"), "\u00a0"),
     (re.compile(r"\\[,;:!]"), ""),
-    (re.compile(r"(?<=[0-9])[ \\]*\\[cdt]?frac *(?=[{0-9])"), r" \\frac"),
-    (re.compile(r"\\[cdt]?frac *\{ *(-?[0-9]+) *\} *\{ *([0-9]+) *\}"), r"\1/\2"),
-    (re.compile(r"\\[cdt]?frac *([0-9])([0-9])"), r"\1/\2"),
+    (re.compile(r"(?<=[0-9])[ \\]*\\[cdst]?frac *(?=[{0-9])"), r" \\frac"),
+    (re.compile(r"\\[cdst]?frac *\{ *(-?[0-9]+) *\} *\{ *([0-9]+) *\}"), r"\1/\2"),
+    (re.compile(r"\\[cdst]?frac *\{ *([0-9]+) *\} *\{ *-([0-9]+) *\}"), r"-\1/\2"),
+    (re.compile(r"\\[cdst]?frac *\{ *(-?[0-9]+) *\} *([0-9])"), r"\1/\2"),
+    (re.compile(r"\\[cdst]?frac *([0-9]) *\{ *([0-9]+) *\}"), r"\1/\2"),
+    (re.compile(r"\\[cdst]?frac *([0-9]) *([0-9])"), r"\1/\2"),
+    (re.compile(r"\{ *(-?[0-9]+) *\\over *([0-9]+) *\}"), r"\1/\2"),
 ]
 SAME = str.maketrans({
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\uff0d\ufe63", "-"),
@@ -58,13 +65,17 @@ SAME = str.maketrans({
 })  # fmt: skip
 SUPERSCRIPTS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b"
 RAISED = str.maketrans(SUPERSCRIPTS, "0123456789-")
+BARE = "\0"  # stands before a fraction that was one character
+HALF = re.compile(rf"(?<=[0-9]){BARE}")  # of a mixed number
+JOINERS = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff"))  # which nobody sees
 POWER = re.compile(rf"(?<=10)([{SUPERSCRIPTS}]+)")
 
 
 def plain(text: str) -> str:
     """Signs, digits, currencies and LaTeX of `text` in the one form that `NUMBER` knows."""
-    text = POWER.sub(lambda found: "^" + found[1].translate(RAISED), text.translate(SAME))
-    text = "".join(map(plain_character, text))
+    text = text.translate(SAME).translate(JOINERS)
+    text = POWER.sub(lambda found: "^" + found[1].translate(RAISED), text)
+    text = HALF.sub(" ", "".join(map(plain_character, text))).replace(BARE, "")
     for pattern, form in LATEX:
         text = pattern.sub(form, text)
     return text
@@ -80,7 +91,7 @@ def plain_character(character: str) -> str:
     fraction = unicodedata.decomposition(character)  # of ½: "<fraction> 0031 2044 0032"
     if fraction.startswith("<fraction>"):
         top, bottom = "".join(chr(int(code, 16)) for code in fraction.split()[1:]).split("\u2044")
-        return f" {top}/{bottom or 1}"
+        return f"{BARE}{top}/{bottom or 1}"
     return character
 
 

@@ -92,7 +92,9 @@ def local(make_worker: MakeWorker, jobs: Sequence[Job]) -> Iterator[Answered]:
     """The default engine: this process, one job after the other."""
     worker = make_worker()
     for job in jobs:
-        for i, answer in worker(job):
+        found: Any = worker(job)
+        pairs = zip(job.problems, found, strict=True) if isinstance(found, list) else found
+        for i, answer in pairs:
             yield job, i, answer
 
 
@@ -112,7 +114,8 @@ def evaluate(
 
     Args:
         output: the run's folder; what it already holds is not done again.
-        make_worker: gives the callable that answers a `Job`, such as `lambda: Worker(…)`.
+        make_worker: gives the callable that answers a `Job`, such as `lambda: Worker(…)`: it
+            yields each problem's number with its answer, or returns a list of all in order.
         arguments, model: recorded in `run.json`; `arguments` are those the worker has.
 
     Raises:

@@ -90,7 +90,9 @@ def cut(text: str, stops: Sequence[str]) -> str:
 def digest(content: Any) -> str:
     """SHA-256 of bytes, or of the JSON form of anything else."""
     if not isinstance(content, bytes):
-        content = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
+        content = json.dumps(content, sort_keys=True, ensure_ascii=False).encode(
+            errors="surrogatepass"
+        )
     return hashlib.sha256(content).hexdigest()
 
 

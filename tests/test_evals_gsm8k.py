@@ -338,3 +338,19 @@ def test_wrong_arguments_are_refused(task):
         task("no")
     with pytest.raises(ValueError, match="4 examples only"):
         task(shots=9)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("The answer is 1/2.", Fraction(1, 2)), ("He ate 4 1/2.", Fraction(9, 2)),
+        ("4½.", Fraction(9, 2)), ("It is -½", Fraction(-1, 2)), ("−½", Fraction(-1, 2)),
+        (r"\frac{3}{-4}", Fraction(-3, 4)), (r"\frac{3}4", Fraction(3, 4)),
+        (r"\frac3{4}", Fraction(3, 4)), (r"\frac 3 4", Fraction(3, 4)),
+        (r"\sfrac{3}{4}", Fraction(3, 4)), (r"{3 \over 4}", Fraction(3, 4)),
+        (r"3~\frac{3}{4}", Fraction(15, 4)), ("1~234", 1234), (r"1{\,}234", 1234),
+        (r"1\thinspace 234", 1234), ("1\u2060234", 1234), ("18 m^{-1}", 18),
+    ],
+)  # fmt: skip
+def test_fractions_end_sentences_and_groups_come_in_latex_too(text, value):
+    assert last_number(text) == value

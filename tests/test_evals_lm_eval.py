@@ -610,3 +610,17 @@ def test_the_command_line_knows_the_model():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip().endswith("DiffusionLM"), found.stderr
+
+
+def test_own_stop_strings_end_texts_and_what_has_no_effect_is_refused(tiny):
+    from dlmdecode.evals.lm_eval import DiffusionLM
+
+    asked = request("Tom has 12 apples. He buys 7 more. How many apples does Tom have?", {})
+    whole = DiffusionLM(tiny).generate_until([asked], disable_tqdm=True)[0]
+    stop = whole[len(whole) // 2 :][:3]
+    cut = DiffusionLM(tiny, stop_strings=stop).generate_until([asked], disable_tqdm=True)[0]
+    assert cut == whole[: whole.index(stop)]
+    with pytest.raises(ValueError, match="^num_return_sequences=2"):
+        DiffusionLM(tiny, num_return_sequences=2, temperature=1.0)
+    with pytest.raises(ValueError, match="^seed=3"):
+        DiffusionLM(tiny).generate_until([request("w1", {"seed": 3})], disable_tqdm=True)

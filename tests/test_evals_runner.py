@@ -462,3 +462,15 @@ def test_two_ray_workers_one_killed_give_what_one_process_gives(tmp_path, ray):
              batch_size=4, progress=False)  # fmt: skip
     assert marker.exists()
     assert without_seconds(tmp_path / "ray") == without_seconds(tmp_path / "local")
+
+
+def test_a_worker_may_give_its_answers_as_a_list_in_order(tmp_path):
+    def worker(job):
+        return [
+            {"text": "#### \ud800", "nfe": 1, "new_tokens": 1, "forward_rows": 1, "seconds": 0.1}
+            for _ in job.problems
+        ]
+
+    rows = evaluate(Arithmetic(3), [Contender("vanilla", "vanilla")], tmp_path / "run",
+                    lambda: worker, progress=False, batch_size=2)  # fmt: skip
+    assert [row["correct"] for row in rows] == [False] * 3

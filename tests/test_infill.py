@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -241,3 +242,13 @@ def test_texts_for_which_the_sampler_would_be_another_one_are_refused():
     with pytest.raises(ValueError, match="max_new_tokens=2.*all texts share it"):
         rows = [with_gaps(0, 2, 70, 3), with_gaps(1, 3, 2, 3)]
         dlmdecode.generate(micro("llada"), rows, "vanilla", steps=2, infill=True)
+
+
+def test_pieces_of_ids_come_in_any_kind():
+    ids = [5, 6, 7]
+    wanted = dlmdecode.infill(micro("llada"), [torch.tensor(ids), 4]).sequences
+    for kind in (np.array(ids), torch.tensor(ids, dtype=torch.uint16)):
+        assert torch.equal(dlmdecode.infill(micro("llada"), [kind, 4]).sequences, wanted)
+    for bad in (b"x", None, 1.5):
+        with pytest.raises(ValueError, match="^pieces=.*give texts, lengths of gaps"):
+            dlmdecode.infill(micro("llada"), [bad, 4])

@@ -129,7 +129,10 @@ def test_an_early_end_ends_the_text_whatever_the_rule_says():
 BAD = {
     "an unknown rule": ({"length": "rho"}, "length='rho'.*did you mean 'rho_eos'"),
     "an unknown option": ({"length": "daedal,uint=4"}, "did you mean 'unit'"),
-    "more than there is room for": ({"length": "rho_eos"}, "initial=64.*max_new_tokens=40"),
+    "more than there is room for": (
+        {"length": "rho_eos,initial=64"},
+        "initial=64.*max_new_tokens=40",
+    ),
     "bars that cross": ({"length": "rho_eos,initial=8,low=0.9"}, "low=0.9.*high=0.6"),
     "a cache": ({"length": RULES[0], "cache": "dual"}, "length=.*leave the cache out"),
     "a schedule": (
@@ -165,3 +168,9 @@ def test_a_block_causal_model_has_no_end_in_sight():
 def test_room_is_what_is_left_of_the_most():
     canvas = canvas_of()
     assert Room(24, 8).left(canvas).tolist() == [12, 12]
+
+
+@pytest.mark.parametrize("length", ["daedal", "rho_eos"])
+def test_a_short_text_begins_as_long_as_it_may_get(length):
+    out = dlmdecode.generate("tiny", "What is 2 + 3?", length=length, max_new_tokens=16)
+    assert len(out.texts[0]) > 0 or out.new_tokens == [0]

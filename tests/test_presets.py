@@ -57,3 +57,18 @@ def test_without_a_preset_auto_is_refused_before_any_forward(recorded):
         with pytest.raises(ValueError, match="family 'sdar' .there are: llada.*eval frontier"):
             dlmdecode.generate(micro("sdar"), prompts(4), "auto", **SHAPE)
     assert count.calls == 0
+
+
+def test_what_is_given_under_its_full_name_goes_before_the_presets_own():
+    how = {"max_new_tokens": 8}
+    out = dlmdecode.generate(
+        "tiny", "What is 2 + 3?", "auto", **how, **{"threshold.threshold": 0.5}
+    )
+    wanted = dlmdecode.generate("tiny", "What is 2 + 3?", "threshold", threshold=0.5, **how)
+    assert torch.equal(out.sequences, wanted.sequences)
+
+
+def test_a_preset_nested_too_deep_is_none(tmp_path):
+    (tmp_path / "preset.json").write_text("[" * 10**5)
+    with pytest.raises(ValueError, match="is no preset"):
+        presets.read(tmp_path / "preset.json")

@@ -245,3 +245,17 @@ def test_messages_for_a_tokenizer_without_chat_template_are_refused():
             dlmdecode.generate(talking(), CHAT)
     finally:
         tokenizer.chat_template = template
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_ids_are_ids(dtype):
+    wanted = dlmdecode.generate(micro("llada"), torch.tensor([5, 6, 7]), max_new_tokens=8)
+    out = dlmdecode.generate(micro("llada"), torch.tensor([5, 6, 7], dtype=dtype), max_new_tokens=8)
+    assert torch.equal(out.sequences, wanted.sequences)
+
+
+def test_a_negative_prompt_is_named_as_such():
+    with pytest.raises(ValueError, match="^negative_prompt=5"):
+        dlmdecode.generate(
+            micro("llada"), torch.tensor([5]), cfg_scale=1.0, negative_prompt=5, max_new_tokens=8
+        )

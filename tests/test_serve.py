@@ -20,9 +20,11 @@ import uvicorn  # noqa: E402
 from toy import EOS, fond_of, talking  # noqa: E402
 
 import dlmdecode  # noqa: E402
+from dlmdecode.engine import Engine  # noqa: E402
 from dlmdecode.serve.app import create_app  # noqa: E402
 from dlmdecode.serve.limits import Limits  # noqa: E402
 from dlmdecode.serve.reading import Served  # noqa: E402
+from dlmdecode.serve.reading import read as read_body  # noqa: E402
 from dlmdecode.serve.server import Server  # noqa: E402
 from dlmdecode.trace import read  # noqa: E402
 
@@ -389,3 +391,27 @@ def test_the_trace_in_a_stream_is_that_of_generate(server, tmp_path):
     assert timeless[0] == timeless[1] and own.vocabulary == alike.vocabulary
     assert own.header["rows"] == alike.header["rows"] and own.header["sampler"] == "wino"
     assert own.end["texts"] == single.texts and own.end["new_tokens"] == single.new_tokens
+
+
+@pytest.mark.parametrize(
+    ("sampler", "own", "body"),
+    [
+        ("threshold,threshold=0.8", {}, {"sampler": "vanilla"}),
+        ("threshold,threshold=0.8", {}, {"threshold": 0.5}),
+        ("threshold,threshold=0.8", {}, {"threshold.threshold": 0.5}),
+        ("threshold", {"block_length": 32, "suffix": 16}, {"max_tokens": 8}),
+        ("vanilla", {"steps": 32}, {"max_tokens": 8}),
+        ("threshold", {"temperature": 0.7, "top_p": 0.9}, {"temperature": 0}),
+        ("threshold", {"cfg_scale": 1.0, "negative_prompt": "w1"}, {"cfg_scale": 0}),
+    ],
+)
+def test_what_a_request_says_goes_before_the_servers_own(sampler, own, body):
+    served = Served("toy", True, sampler, {"max_new_tokens": 32} | own)
+    wanted = read_body({"model": "toy", "prompt": "w1"} | body, served, chat=False)
+    given = {name.rpartition(".")[2]: value for name, value in wanted.options.items()}
+    assert all(given[name] == body[name] for name in given.keys() & body.keys())
+    assert wanted.sampler == body.get("sampler", sampler.partition(",")[0])
+    left = {"threshold", "block_length", "suffix", "steps", "top_p", "negative_prompt"}
+    assert not (given.keys() & left) - {name.rpartition(".")[2] for name in body}
+    given = {name: value for name, value in wanted.options.items() if value is not None}
+    Engine(chatty(), wanted.sampler, max_new_tokens=wanted.length, **given)

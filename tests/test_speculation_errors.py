@@ -1,7 +1,11 @@
 """What cannot work is refused by name, with the way out, before any forward."""
 
+import json
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from speculation_toys import TEXT, byte_level, llama, micro, with_tokenizer
 from transformers import (
     BartConfig,
@@ -30,6 +34,7 @@ from dlmdecode.speculation import (
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.diffuspec.counting import build
 from dlmdecode.speculation.diffuspec.proxies import resolve_proxy
+from dlmdecode.speculation.verifier.verifier import EMBEDDED
 
 PROMPT = torch.arange(5)
 
@@ -287,3 +292,76 @@ def test_bad_proxies(tmp_path):
 def test_missing_verifiers():
     with pytest.raises(FileNotFoundError, match="tiny-ar"):
         load_verifier("./nowhere")
+
+
+def changed(folder, change):
+    """A copy of the embedded verifier, changed."""
+    shutil.copytree(EMBEDDED["tiny-ar"], folder)
+    change(folder)
+    return folder
+
+
+def without_a_tensor(folder):
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.layers.3.self_attn.q_proj.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def configured(**values):
+    def change(folder):
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return change
+
+
+def torn(name):
+    def change(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    {
+        "a tensor is missing": (without_a_tensor, "missing tensors: model.layers.3.self_attn.q"),
+        "layers are missing": (configured(num_hidden_layers=8), "missing tensors: model.layers.6"),
+        "layers are left over": (configured(num_hidden_layers=2), "model.layers.2.*left over"),
+        "other shapes": (configured(intermediate_size=641), "cannot be loaded as a verifier"),
+        "a number as a text": (configured(hidden_size="256"), "cannot be loaded as a verifier"),
+        "torn weights": (torn("model.safetensors"), "cannot be loaded as a verifier"),
+        "torn configuration": (torn("config.json"), "cannot be loaded as a verifier"),
+        "torn tokenizer": (torn("tokenizer.json"), "cannot be loaded as a verifier"),
+    }.values(),
+)
+def test_a_damaged_verifier_is_refused_by_its_folder(change, message, tmp_path):
+    with pytest.raises(ValueError, match=f"copy.*{message}"):
+        load_verifier(changed(tmp_path / "copy", change))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"dtype": "bf16"}, {"dtype": None}, {"revision": "main"}, {"device": "hpu"}]
+)
+def test_a_bad_argument_of_load_verifier_is_named(bad):
+    with pytest.raises(ValueError, match="^" + next(iter(bad))):
+        load_verifier("tiny-ar", **bad)
+    with pytest.raises(ValueError, match="^verifier=5"):
+        load_verifier(5)
+
+
+def test_a_verifier_writes_texts_alone_and_ids_that_there_are():
+    for name in ("return_dict_in_generate", "generation_config"):
+        with pytest.raises(ValueError, match=f"^{name}="):
+            Verifier(llama()).generate(PROMPT, 4, **{name: True})
+    model = llama()
+    for none in (-1, 10**6):
+        model.generation_config.pad_token_id = none
+        two = [PROMPT, PROMPT[:3]]
+        assert int(decode(PromptLookup(), model, two, max_new_tokens=4).sequences.min()) >= 0
+    for none in ("5", -1, [None]):
+        model.generation_config.eos_token_id = none
+        with pytest.raises(ValueError, match="^eos_token_id"):
+            Verifier(model)

@@ -10,15 +10,20 @@ from fuzz_drafters import KINDS, MODELS, SHAPES
 from fuzz_speculate import FAMILIES, setting, verifier
 from speculation_toys import TEXT, Recalling, byte_level, llama
 from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoConfig,
     Lfm2Config,
     Lfm2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     LogitsProcessor,
     LogitsProcessorList,
+    RobertaConfig,
     StoppingCriteria,
 )
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
-from dlmdecode.speculation import CausalDrafter, Draft, PromptLookup, Verifier
+from dlmdecode.speculation import CausalDrafter, Draft, PromptLookup, Recycling, Verifier
 from dlmdecode.speculation import speculate as decode
 from dlmdecode.speculation.verifier.cached_model import CachedModel
 from dlmdecode.speculation.verifier.caching import CACHE, can_rewind, step_inputs
@@ -281,3 +286,49 @@ def test_the_forward_is_called_by_the_names_of_the_installed_transformers():
     assert whole.shape == (1, 320)
     assert torch.allclose(again, direct, atol=1e-5)
     assert can_rewind(cached.cache)
+
+
+def random_model(config, kind=None):
+    """A model of a configuration with weights so large that its greedy text varies."""
+    torch.manual_seed(1)
+    model = (kind or AutoModelForCausalLM.from_config)(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3 if weight.dim() > 1 else 1)
+    return model
+
+
+LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+LAYERS |= {"num_attention_heads": 4, "max_position_embeddings": 128}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        # it counts from the padding's id on
+        RobertaConfig(vocab_size=97, pad_token_id=1, is_decoder=True, **LAYERS),
+        GPTNeoConfig(  # its window is no layer of the cache
+            vocab_size=97, hidden_size=32, num_layers=2, num_heads=4, window_size=8,
+            attention_types=[[["global", "local"], 1]], eos_token_id=0, bos_token_id=0,
+        ),
+    ],
+    ids=["positions of its own", "a window in a mask"],
+)  # fmt: skip
+@pytest.mark.parametrize("drafter", [Recycling, PromptLookup])
+def test_a_model_that_counts_or_looks_its_own_way_writes_its_own_text(config, drafter):
+    model = Verifier(random_model(config))
+    out = decode(drafter(), model, PROMPT, max_new_tokens=48)
+    assert torch.equal(out.sequences, model.generate(PROMPT, 48).sequences)
+
+
+class HandsOn(LlamaForCausalLM):
+    """A forward that names no argument."""
+
+    def forward(self, *args, **kwargs):
+        return super().forward(*args, **kwargs)
+
+
+def test_a_forward_that_hands_on_what_it_is_given_has_the_arguments_of_the_one_inside():
+    model = random_model(LlamaConfig(vocab_size=97, **LAYERS), HandsOn)
+    out = decode(PromptLookup(), model, PROMPT, max_new_tokens=24)
+    assert torch.equal(out.sequences, Verifier(model).generate(PROMPT, 24).sequences)

@@ -73,3 +73,27 @@ def test_what_is_no_streamer_or_has_two_prompts_is_refused():
             max_new_tokens=9,
             streamer=Listening(),
         )
+
+
+@pytest.mark.parametrize(
+    "bad", [{"prompt": b"x"}, {"temperature": -1}, {"drafter": "nope"}, {"on_step": 3}, {"no": 1}]
+)
+def test_a_streamer_is_ended_whatever_is_refused(bad):
+    ended = []
+
+    class Streamer:
+        def put(self, ids):
+            raise AssertionError("nothing is written")
+
+        def end(self):
+            ended.append(self)
+
+    given = {
+        "drafter": "lookup",
+        "verifier": verifier("llama"),
+        "prompt": PROMPT,
+        "streamer": Streamer(),
+    }
+    with pytest.raises((ValueError, TypeError, FileNotFoundError)):
+        decode(**given | bad)
+    assert len(ended) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from toy import counted_forwards, micro, prompts, talking
 
 import dlmdecode
@@ -107,3 +108,34 @@ def test_what_has_no_effect_is_refused_before_any_forward(call, bad, name):
 def test_a_model_without_a_tokenizer_has_no_text_to_judge():
     with pytest.raises(ValueError, match="no tokenizer"):
         vote(micro("llada"), prompts(5), **SHAPE)
+
+
+def test_a_short_text_is_voted_over_the_block_lengths_that_it_has_room_for():
+    found = vote(talking(), prompts(5)[0], max_new_tokens=16)
+    chosen = vote(talking(), prompts(5)[0], block_lengths=(8, 16), max_new_tokens=16)
+    assert found.candidates == chosen.candidates
+
+
+@pytest.mark.parametrize("call", [vote, best_of])
+def test_a_streamer_is_refused_and_ended(call):
+    ended = []
+
+    class Streamer:
+        def end(self):
+            ended.append(self)
+
+    with pytest.raises(ValueError, match="streamer='Streamer'"):
+        call(talking(), prompts(5)[0], streamer=Streamer(), **SHAPE)
+    assert len(ended) == 1
+
+
+def test_a_score_does_not_hang_on_how_the_length_is_spelled_nor_on_the_default_dtype():
+    how = dict(num_samples=2, num_masks=4, seed=1)
+    wanted = best_of(talking(), prompts(5)[0], max_new_tokens=8, **how).values
+    assert best_of(talking(), prompts(5)[0], gen_length=8, **how).values == wanted
+    assert best_of(talking(), prompts(5)[0], "threshold,max_new_tokens=8", **how).values == wanted
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert best_of(talking(), prompts(5)[0], max_new_tokens=8, **how).values == wanted
+    finally:
+        torch.set_default_dtype(torch.float32)

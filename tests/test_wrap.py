@@ -377,3 +377,10 @@ def test_a_module_around_a_shifted_model_has_to_say_whether_it_is_shifted():
             act(Around(micro("dream")))
     assert wrap(Around(micro("dream")), shift=True).shift == 1
     assert wrap(Around(micro("dream")), shift=False).shift == 0
+
+
+def test_an_end_may_be_a_scalar_and_a_tokenizer_is_one():
+    module = LogitsModule(micro("llada"))
+    assert wrap(module, mask_id=MASK, eos_ids=torch.tensor(EOS)).eos_ids == (EOS,)
+    with pytest.raises(ValueError, match="^tokenizer='tiny'"):
+        wrap(module, mask_id=MASK, eos_ids=EOS, tokenizer="tiny")

@@ -138,10 +138,13 @@ def read_prompts(path: Path) -> Iterator[Any]:
         ValueError: a line is none, named by its number.
         OSError: the file cannot be read.
     """
-    lines = path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--input {path}: it is not UTF-8: {error}") from error
     for number, line in enumerate(lines.split("\n") if lines else (), 1):  # not at U+2028
         value = None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(line)
         found = value.get("prompt") if isinstance(value, dict) else value
         usable = isinstance(found, (str, list)) and found != []

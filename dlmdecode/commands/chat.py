@@ -14,6 +14,7 @@ from dlmdecode.console import (
     given_settings,
     load_model,
     printable,
+    without_controls,
 )
 
 HELP = "/new forgets the turns, /undo the last one, Ctrl-D ends"
@@ -68,7 +69,7 @@ def answered(
     except ValueError as error:
         if len(turns) <= 1 + (arguments.system is not None):  # it is not for the turns' length
             raise
-        print(f"dlmdecode: {error}", file=sys.stderr)
+        print(f"dlmdecode: {without_controls(str(error))}", file=sys.stderr)
         return turns[:-1]
     text = out.texts[0].strip() if out.texts else ""
     print(printable(text, sys.stdout), flush=True)

@@ -49,7 +49,7 @@ def text_of(line: str) -> Any:
     """The `text` of a line of JSON, None where there is none."""
     try:
         record = json.loads(line)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return None
     text = record.get("text") if isinstance(record, dict) else None
     return text if isinstance(text, str) else None

@@ -74,8 +74,7 @@ def application(arguments: argparse.Namespace) -> Any:
     require(model.tokenizer is not None, "model", arguments.model, "it has no tokenizer")
     sampler = arguments.sampler
     if sampler == AUTO:
-        preset = preset_of(model)
-        sampler, options = preset.sampler, preset.options | options
+        sampler = str(preset_of(model))
     Engine(model, sampler, batch_size=batch_size, **options)  # refuses what is wrong
     has_template = getattr(model.tokenizer, "chat_template", None) is not None
     name = arguments.name or Path(arguments.model).name

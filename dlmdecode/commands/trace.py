@@ -8,8 +8,10 @@ dlmdecode trace plot run.jsonl --output plots
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from dlmdecode.console import printable
 from dlmdecode.trace import Run, read
 
 TOPICS = {
@@ -50,4 +52,4 @@ def plot(arguments: argparse.Namespace) -> None:
     from dlmdecode.trace.plot import figures
 
     for line in figures(runs_of(arguments), arguments.output, arguments.answer):
-        print(line)
+        print(printable(line, sys.stdout))

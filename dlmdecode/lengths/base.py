@@ -1,9 +1,9 @@
 """Rules by which a text grows or shrinks while it is written, by name.
 
     @LENGTHS.register("mine", paper="arXiv 2601.00001")
-    def mine(room: Room, initial: Count = 64) -> Sampler:
+    def mine(room: Room, initial: Count | None = None) -> Sampler:
         "One line of help."
-        return Sampler(openings=(InitialLength(initial),), revisions=(…,))
+        return Sampler(openings=(InitialLength(room.first(initial)),), revisions=(…,))
 
 A rule is a recipe for one call, to be merged with the sampler's. The parameters after the first are
 its options: `length="mine,initial=32"`. Packages offer rules by the entry points
@@ -24,6 +24,7 @@ from dlmdecode.decoding.sampler import Sampler
 from dlmdecode.parts.blocks import FixedBlocks, WholeCanvas
 from dlmdecode.plugins import Registry
 
+INITIAL = 64
 LENGTHS: Registry[Sampler] = Registry("length", "dlmdecode.lengths", given=1)
 
 
@@ -39,10 +40,16 @@ class Room:
     most: int
     block_length: int | None
 
-    def check(self, initial: int) -> None:
-        """Raise `ValueError` for an initial length that a text cannot have."""
+    def first(self, initial: int | None) -> int:
+        """The initial length; None is 64, or all there is room for.
+
+        Raises `ValueError` for one that a text cannot have.
+        """
+        if initial is None:
+            return min(INITIAL, self.most)
         fix = f"the text has at most max_new_tokens={self.most} tokens"
         require(initial <= self.most, "initial", initial, fix)
+        return initial
 
     def left(self, canvas: Canvas) -> Tensor:
         """By how many positions each row's text may grow, (B,)."""

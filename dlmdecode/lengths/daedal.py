@@ -74,7 +74,7 @@ class Expansion(Revision):
 @LENGTHS.register("daedal", paper="arXiv 2508.00819")
 def daedal(
     room: Room,
-    initial: Count = 64,
+    initial: Count | None = None,
     unit: Count = 8,
     window: Count = 32,
     enough: Probability = 0.5,
@@ -82,6 +82,5 @@ def daedal(
     unsure: Probability = 0.1,
 ) -> Sampler:
     """Find a length before the first token, then make room where a position is unsure."""
-    room.check(initial)
     rule = Expansion(room, unit, window, enough, expand, unsure)
-    return Sampler(openings=(InitialLength(initial),), revisions=(rule,))
+    return Sampler(openings=(InitialLength(room.first(initial)),), revisions=(rule,))

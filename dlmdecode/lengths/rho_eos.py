@@ -79,7 +79,7 @@ class EosDensity(Revision):
 @LENGTHS.register("rho_eos", paper="arXiv 2601.22527")
 def rho_eos(
     room: Room,
-    initial: Count = 64,
+    initial: Count | None = None,
     unit: Count = 8,
     low: Probability = 0.4,
     high: Probability = 0.6,
@@ -89,7 +89,6 @@ def rho_eos(
     steps: Count = 64,
 ) -> Sampler:
     """Grow while the end of the text is out of sight, shrink where it is long passed."""
-    room.check(initial)
     require(low <= high, "low", low, f"give at most high={high}")
     rule = EosDensity(room, unit, low, high, window, schedule, measure, steps)
-    return Sampler(openings=(InitialLength(initial),), revisions=(rule,))
+    return Sampler(openings=(InitialLength(room.first(initial)),), revisions=(rule,))

@@ -205,7 +205,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
         raise ValueError(f"device={str(device)!r} holds shapes and no values: {fix}")
     try:
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ValueError(f"device={str(device)!r} is not there: {fix}") from error
     return found
 
@@ -225,9 +225,15 @@ def pick_dtype(dtype: str | torch.dtype, config: Config) -> torch.dtype | None:
         name = stated.removeprefix("torch.")
         config.require(name in DTYPES, field, f"it must be one of {', '.join(DTYPES)}")
     else:
-        name = str(dtype).removeprefix("torch.")
-        if name not in DTYPES:
-            raise ValueError(f"dtype={dtype!r}: give 'auto' or one of {', '.join(DTYPES)}")
+        return named_dtype(dtype)
+    return DTYPES[name]
+
+
+def named_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The dtype of a name that is not "auto"."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}: give 'auto' or one of {', '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlmdecode.checks import require
+from dlmdecode.checks import plain, require
 from dlmdecode.models.modules import REQUIRED, facts_of, inputs_of, logits_of, unwrapped
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
@@ -127,11 +127,14 @@ def wrap(
     mask_id = facts.mask_id if mask_id is None else mask_id
     eos_ids = facts.eos_ids if eos_ids is None else eos_ids
     tokenizer = facts.tokenizer if tokenizer is None else tokenizer
+    speaks = tokenizer is None or hasattr(tokenizer, "decode")
+    require(speaks, "tokenizer", tokenizer, "give a tokenizer, as transformers loads it")
     require(mask_id is not None, "mask_id", mask_id, "name the id of the mask token")
     require(eos_ids is not None, "eos_ids", eos_ids, "name at least one end-of-sequence id")
     size = facts.vocab_size if vocab_size is None else whole("vocab_size", vocab_size)
     length = facts.max_length if max_length is None else whole("max_length", max_length)
     (mask,) = ids_of("mask_id", [mask_id], size)
+    eos_ids = plain(eos_ids)
     ends = ids_of("eos_ids", eos_ids if isinstance(eos_ids, Iterable) else [eos_ids], size)
     require(len(ends) > 0 and mask not in ends, "eos_ids", ends, "give ids other than the mask's")
     with contextlib.suppress(NotImplementedError):  # an exported module's mode is built in

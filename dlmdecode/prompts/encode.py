@@ -192,7 +192,7 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
     integral = not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
     require(integral, "prompt", f"row {index} of {row.dtype}", "give integer token ids")
     size = model.vocab_size
-    low, high = map(int, row.aminmax())
+    low, high = map(int, row.to(torch.int64).aminmax())
     inside = low >= 0 and (size is None or high < size)
     known = "0 or more" if size is None else f"0 to {size - 1}"
     require(inside, "prompt", f"row {index}: id {low if low < 0 else high}", f"ids are {known}")

@@ -114,6 +114,7 @@ def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
         default = own.pop("max_new_tokens", min(Settings.max_new_tokens, served.limits.tokens))
         length = text_length(rest, default, served.limits)
         seed = rest.pop("seed", own.pop("seed", None))
+        own = {name: value for name, value in own.items() if has_meaning(name, value, rest, length)}
         options = {name: listed(value) for name, value in {**own, **rest}.items()}
         check_options(sampler, options)
     except (ValueError, TypeError) as error:
@@ -126,12 +127,26 @@ def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
 def sampler_and_options(rest: Mapping[str, Any], served: Served) -> tuple[str, dict[str, Any]]:
     """The sampler's names alone, and all other fields with the options that its text has."""
     given = dict(rest)
+    served_one = "sampler" not in given
     text = conform("sampler", given.pop("sampler", served.sampler), str)
     names, written = split_options(text)
     given = resolve_aliases(given)
+    if served_one:  # a request's options go before the server's
+        named = {name.rpartition(".")[2] for name in given}
+        written = {name: value for name, value in written.items() if name not in named}
     for name, value in written.items():
         require(name not in given, name, given.get(name), f"{text!r} says {value!r}; give one")
     return names, resolve_aliases({**given, **written})
+
+
+def has_meaning(name: str, value: Any, rest: Mapping[str, Any], length: int) -> bool:
+    """Whether a default of the server's has one beside what a request says."""
+    if name in ("top_k", "top_p", "min_p"):
+        return rest.get("temperature") != 0
+    if name == "negative_prompt":
+        return rest.get("cfg_scale") != 0
+    fits = not isinstance(value, int) or value <= length
+    return fits or name not in ("block_length", "steps", "suffix")
 
 
 def check_model(given: Any, name: str) -> None:

@@ -106,45 +106,51 @@ def speculate(
             rewound; the message names it, its value and the fix.
         TypeError: unknown option, with the closest known name.
     """
-    temperature = conform("temperature", temperature, NonNegative)
-    check_temperature(temperature)
-    key = conform("seed", 0 if seed is None else seed, Seed)
-    shown = Streaming(streamer, on_step)
-    path = isinstance(trace, (str, os.PathLike, NoneType))
-    require(path, "trace", trace, "give a path; every step is in the result's trace in any case")
-    verifier = resolve_verifier(verifier, tokenizer)
-    config = verifier.model.generation_config
-    options = check_options(options, temperature, config, verifier.vocab_size)
-    prompts = encode_prompts(prompt, attention_mask, verifier)
-    max_new_tokens = conform("max_new_tokens", max_new_tokens, Count)
-    check_context(prompts, max_new_tokens, verifier)
-    drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
-    source = resolve_source(drafter, verifier, *drafting)
-    why = apart(source.drafter, verifier.model, options)
-    size = group_size(batch_size, prompts, why)
-    rule = resolve_acceptance(acceptance, source.lengths.longest)
-    options = text_options(options, config, verifier.tokenizer) | {"do_sample": temperature > 0}
-    if temperature > 0:
-        options["temperature"] = temperature
-    began = time.perf_counter()
-    generate = partial(verifier.model.generate, max_new_tokens=max_new_tokens, **options)
-    keys = list(streams(prompts, key)) if temperature > 0 else [None] * len(prompts)
-    named = {"drafter": type(source.drafter).__name__, "verifier": type(verifier.model).__name__}
-    with shown, SpeculationFile(trace, verifier.tokenizer, prompts, named, shown.step) as file:
-        shown.begin(prompts)
-        rows, forwards = written(source, generate, prompts, keys, size, rule, file.step)
-        stats = summary(rows, forwards, time.perf_counter() - began)
-        stats["lossless"] = rule is None
-        texts = [torch.tensor(row.text, device=verifier.device) for row in rows]
-        out = Speculation(
-            pad(texts, verifier, options),
-            verifier.decode(texts, prompts),
-            [len(text) - len(ids) for text, ids in zip(texts, prompts, strict=True)],
-            stats,
-            [step for row in rows for step in row.steps],
+    with Streaming(streamer, on_step) as shown:  # whose streamer is ended in any case
+        temperature = conform("temperature", temperature, NonNegative)
+        check_temperature(temperature)
+        key = conform("seed", 0 if seed is None else seed, Seed)
+        path = isinstance(trace, (str, os.PathLike, NoneType))
+        require(
+            path, "trace", trace, "give a path; every step is in the result's trace in any case"
         )
-        file.end(out)
-    return out
+        verifier = resolve_verifier(verifier, tokenizer)
+        config = verifier.model.generation_config
+        options = check_options(options, temperature, config, verifier.vocab_size)
+        prompts = encode_prompts(prompt, attention_mask, verifier)
+        max_new_tokens = conform("max_new_tokens", max_new_tokens, Count)
+        check_context(prompts, max_new_tokens, verifier)
+        shown.check(prompts)
+        drafting = (path_search, proxy, draft_length, draft_steps, vocabulary)
+        source = resolve_source(drafter, verifier, *drafting)
+        why = apart(source.drafter, verifier.model, options)
+        size = group_size(batch_size, prompts, why)
+        rule = resolve_acceptance(acceptance, source.lengths.longest)
+        options = text_options(options, config, verifier.tokenizer) | {"do_sample": temperature > 0}
+        if temperature > 0:
+            options["temperature"] = temperature
+        began = time.perf_counter()
+        generate = partial(verifier.model.generate, max_new_tokens=max_new_tokens, **options)
+        keys = list(streams(prompts, key)) if temperature > 0 else [None] * len(prompts)
+        named = {
+            "drafter": type(source.drafter).__name__,
+            "verifier": type(verifier.model).__name__,
+        }
+        with SpeculationFile(trace, verifier.tokenizer, prompts, named, shown.step) as file:
+            shown.begin(prompts)
+            rows, forwards = written(source, generate, prompts, keys, size, rule, file.step)
+            stats = summary(rows, forwards, time.perf_counter() - began)
+            stats["lossless"] = rule is None
+            texts = [torch.tensor(row.text, device=verifier.device) for row in rows]
+            out = Speculation(
+                pad(texts, verifier, options),
+                verifier.decode(texts, prompts),
+                [len(text) - len(ids) for text, ids in zip(texts, prompts, strict=True)],
+                stats,
+                [step for row in rows for step in row.steps],
+            )
+            file.end(out)
+        return out
 
 
 def written(

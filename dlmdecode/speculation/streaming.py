@@ -28,12 +28,6 @@ class Streaming:
         fits = callable(getattr(streamer, "put", None)) and callable(getattr(streamer, "end", None))
         fix = "give an object with put(ids) and end(), or None"
         require(streamer is None or fits, "streamer", streamer, fix)
-        require(
-            on_step is None or callable(on_step),
-            "on_step",
-            on_step,
-            "give a function that takes a Step",
-        )
         self.streamer, self.on_step = streamer, on_step
 
     def __enter__(self) -> Streaming:
@@ -43,12 +37,17 @@ class Streaming:
         if self.streamer is not None:
             self.streamer.end()
 
+    def check(self, prompts: Sequence[Tensor]) -> None:
+        """Raise `ValueError` for an `on_step` that is none, and for several prompts."""
+        fits, fix = self.on_step is None or callable(self.on_step), "give a function of a Step"
+        require(fits, "on_step", self.on_step, fix)
+        alone = self.streamer is None or len(prompts) == 1
+        require(alone, "streamer", self.streamer, "a streamer takes a single prompt")
+
     def begin(self, prompts: Sequence[Tensor]) -> None:
         """Put the prompt (P,)."""
-        if self.streamer is None:
-            return
-        require(len(prompts) == 1, "streamer", self.streamer, "a streamer takes a single prompt")
-        self.streamer.put(prompts[0][None].cpu())
+        if self.streamer is not None:
+            self.streamer.put(prompts[0][None].cpu())
 
     def step(self, step: Step) -> None:
         if self.streamer is not None:

@@ -116,7 +116,7 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     """What a line says; None where it is cut off, or something else."""
     try:
         record = json.loads(line)
-    except ValueError:  # of JSON and of UTF-8
+    except (ValueError, RecursionError):  # of JSON and of UTF-8
         return None
     known = isinstance(record, dict) and record.get("type") in ("run", "step", "end")
     return record if known else None

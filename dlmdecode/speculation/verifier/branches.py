@@ -108,6 +108,7 @@ def takes_trees(model: Any) -> bool:
     config = model.config.get_text_config(decoder=True)
     layers = DynamicCache(config=config).layers
     plain = all(type(layer) is DynamicLayer for layer in layers)
+    plain = plain and getattr(config, "attention_layers", None) is None  # GPT-Neo's windows
     known = "position_ids" in inspect.signature(model.forward).parameters
     if not (plain and known and model.config._attn_implementation in MASKED):
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -22,6 +21,7 @@ from dlmdecode.speculation.verifier.caching import (
     new_cache,
     rewind,
     step_inputs,
+    takes,
 )
 from dlmdecode.speculation.verifier.facts import switch_lengths
 
@@ -49,7 +49,7 @@ class CachedModel:
         self.model, self.role, self.far = model, role, far
         self.cache = new_cache(model, far)
         self.switches = switch_lengths(model)
-        self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.keeps_logits = takes(model, "logits_to_keep")
         self.lengths = [0] * texts  # tokens of each text in the cache
         self.columns = self.calls = 0
         self.blocks: list[Block] = []  # of the last forward

@@ -22,14 +22,38 @@ from dlmdecode.checks import require
 STEP = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
 CACHE = "cache" if "cache" in STEP else "past_key_values"
 RECORDS = hasattr(Cache, "activate_past_recording")  # from 5.16 on
+NUMBERS = "_prepare_position_ids_for_generation"  # which models of images have their own of
 UNFIT = "it has no key/value cache that can be rewound, which rejected drafts need"
 
 
 def check_cached(model: Any, role: str) -> None:
     """Refuse a transformers model whose forward takes no cache of keys and values."""
-    cached = CACHE in inspect.signature(model.forward).parameters and not model._is_stateful
+    cached = takes(model, CACHE) and not model._is_stateful
     cached = cached and model._supports_default_dynamic_cache()
     require(cached, role, type(model).__name__, UNFIT)
+
+
+def takes(model: Any, name: str) -> bool:
+    """Whether the forward of a transformers model has an argument of this name, also where it is
+    wrapped in one that hands on whatever it is given."""
+    kinds = [inspect.signature(model.forward), *map(inspect.signature, forwards(type(model)))]
+    for known in (signature.parameters for signature in kinds):
+        if name in known:
+            return True
+        if not any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in known.values()):
+            return False
+    return False
+
+
+def counts(model: Any) -> bool:
+    """Whether `generate` numbers the positions, from 0; a model may do otherwise by itself."""
+    known = "position_ids" in inspect.signature(model.forward).parameters
+    return known and getattr(type(model), NUMBERS, None) is getattr(GenerationMixin, NUMBERS, None)
+
+
+def forwards(kind: type) -> list[Any]:
+    """The forwards of a class and those that it inherits, its own first."""
+    return [vars(one)["forward"] for one in kind.__mro__ if "forward" in vars(one)]
 
 
 def new_cache(model: Any, far: bool = False) -> Any:
@@ -74,6 +98,8 @@ def step_inputs(model: Any, ids: Tensor, known: int, cache: Any, **more: Any) ->
         more["next_sequence_length"] = ids.shape[1] - known
     if "cache_position" in STEP:
         more["cache_position"] = torch.arange(known, ids.shape[1], device=ids.device)
+    if counts(model):
+        more["position_ids"] = torch.arange(ids.shape[1], device=ids.device)[None]
     first = known == 0
     return model.prepare_inputs_for_generation(
         ids, **{CACHE: cache}, use_cache=True, is_first_iteration=first, **more

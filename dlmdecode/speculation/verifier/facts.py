@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from dlmdecode.checks import require
+
 
 def causal_model(model: Any) -> Any:
     """The transformers model inside adapters and other wrappers; None if there is none."""
@@ -18,9 +20,16 @@ def causal_model(model: Any) -> Any:
 
 
 def eos_ids(model: Any) -> tuple[int, ...]:
-    """The end-of-sequence ids of a model's generation_config."""
+    """The end-of-sequence ids of a model's generation_config.
+
+    Raises `ValueError` for what is none.
+    """
     value = model.generation_config.eos_token_id
-    return () if value is None else (value,) if isinstance(value, int) else tuple(value)
+    ids = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    usable = all(type(one) is int and one >= 0 for one in ids)
+    fix = "the verifier's generation_config has it: give ids of 0 or more there, or None"
+    require(usable, "eos_token_id", value, fix)
+    return ids
 
 
 def max_positions(model: Any) -> int | None:

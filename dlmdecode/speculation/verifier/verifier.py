@@ -7,6 +7,7 @@ verifier.generate("Tom has 3 apples.", max_new_tokens=64).texts
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from dlmdecode import models
 from dlmdecode.checks import Count, conform, require
-from dlmdecode.models.loading import pick_device
+from dlmdecode.models.loading import named_dtype, pick_device
 from dlmdecode.models.modules import stated
 from dlmdecode.models.quantize import check_quantize, pack_linears
 from dlmdecode.prompts import check_context, encode_prompts
@@ -33,6 +34,16 @@ from dlmdecode.speculation.verifier.facts import (
 )
 from dlmdecode.speculation.verifier.options import check_mode, text_options
 
+MISFITS = {
+    "missing_keys": "missing tensors: {}",
+    "mismatched_keys": "tensors of another shape than the configuration says: {}",
+    "unexpected_keys": "tensors of layers that the configuration leaves out: {} are left over",
+}
+LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\.")
+NOT_HERE = {
+    "return_dict_in_generate": "what comes back is a Written: leave it out",
+    "generation_config": "give its options by their names",
+}
 EMBEDDED = {"tiny-ar": Path(models.__file__).parent / "tiny-ar"}
 
 
@@ -61,6 +72,7 @@ class Verifier:
     def __init__(self, model: Any, tokenizer: Any = None):
         check_causal(model)
         self.model, self.tokenizer = model.eval(), tokenizer
+        eos_ids(model)  # which have to be some
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +107,8 @@ class Verifier:
                 beams, that asks for anything but one text, token by token.
         """
         config = self.model.generation_config
+        for name, fix in NOT_HERE.items():
+            require(not options.get(name), name, options.get(name), fix)
         check_mode(options, config)
         prompts = encode_prompts(prompt, attention_mask, self)
         max_new_tokens = conform("max_new_tokens", max_new_tokens, Count)
@@ -123,8 +137,9 @@ class Verifier:
 
 def pad(rows: list[Tensor], verifier: Verifier, options: dict[str, Any]) -> Tensor:
     """Rows as one (B, L) tensor, padded on the right with the pad token, else EOS, else 0."""
-    fill = options.get("pad_token_id", verifier.model.generation_config.pad_token_id)
-    fill = fill if fill is not None else (*verifier.eos_ids, 0)[0]
+    given = options.get("pad_token_id", verifier.model.generation_config.pad_token_id)
+    known = (one for one in (given, *verifier.eos_ids) if one is not None)
+    fill = next((one for one in known if 0 <= one < verifier.vocab_size), 0)
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 
@@ -177,16 +192,23 @@ def load_verifier(
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: no causal LM, or one that cannot verify; `quantize` as for `dlmdecode.load`, or
+        ValueError: no causal LM, or one that cannot verify; damaged files, tensors that are missing
+            or have another shape than the configuration says; a revision beside a folder; a dtype
+            that is none; `quantize` as for `dlmdecode.load`, or
             of a checkpoint that is quantized already.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_quantize(quantize)
-    target = pick_device(device)
+    target, converted = pick_device(device), "auto" if dtype == "auto" else named_dtype(dtype)
+    named = isinstance(name_or_path, (str, os.PathLike))
+    require(named, "verifier", name_or_path, "give a name, a folder, a .gguf file or a hub id")
     name = os.fspath(name_or_path)
     folder = os.fspath(EMBEDDED.get(name, name))
+    local = f"{name} is on this machine; revisions are those of a hub id"
+    require(revision is None or not Path(folder).exists(), "revision", revision, local)
     source: dict[str, Any] = {"revision": revision} if revision else {}
+    read: Any = AutoModelForCausalLM.from_pretrained
     if folder.endswith(".gguf"):
         source["gguf_file"] = Path(folder).name
         folder = os.fspath(Path(folder).parent)
@@ -194,20 +216,37 @@ def load_verifier(
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **source)
         weights = {} if "gguf_file" in source else {"use_safetensors": True}
         with torch.device("cpu"):  # else they go to torch's default device, whatever that is
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, trust_remote_code=False, dtype=dtype, **weights, **source
+            model, loaded = read(
+                folder,
+                trust_remote_code=False,
+                dtype=converted,
+                output_loading_info=True,
+                **weights,
+                **source,
             )
-    except OSError as error:
+    except Exception as error:  # of whichever library finds a file damaged
+        if (Path(folder) / "config.json").is_file():
+            raise ValueError(f"{folder}: it cannot be loaded as a verifier: {error}") from error
         known = ", ".join(map(repr, EMBEDDED))
         raise FileNotFoundError(
             f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
         ) from error
+    check_loaded(folder, loaded)
     verifier = Verifier(model.to(target), tokenizer)
     if quantize is not None:
         packed = stated(model.config, "quantization_config") is not None
         require(not packed, "quantize", quantize, f"{name} is quantized already; leave it out")
         pack_linears(model, quantize, model.get_output_embeddings())
     return verifier
+
+
+def check_loaded(folder: str, loaded: dict[str, Any]) -> None:
+    """Refuse weights that are not those of the configuration; transformers would draw new ones."""
+    keys = {kind: sorted(str(key) for key in loaded[kind]) for kind in loaded if kind in MISFITS}
+    keys["unexpected_keys"] = list(filter(LAYER.search, keys["unexpected_keys"]))
+    for kind, some in keys.items():
+        if some:
+            raise ValueError(f"{folder}: {MISFITS[kind].format(', '.join(some[:8]))}")
 
 
 def resolve_verifier(verifier: Any, tokenizer: Any = None) -> Verifier:
