@@ -325,8 +325,8 @@ def test_a_server_looks_auto_up_once(run, folder, monkeypatch):
     monkeypatch.setattr("dlmdecode.serve.app.create_app", lambda *given, **_: made.append(given[1]))
     monkeypatch.setattr("dlmdecode.serve.server.serve", lambda *_: None)
     assert run("serve", "--model", folder, "--sampler", "auto", "--max-new-tokens", "8")[0] == 0
-    assert made[0].sampler == "threshold"
-    assert made[0].options == {"threshold": 0.99, "max_new_tokens": 8}
+    assert made[0].sampler == "threshold,threshold=0.99"
+    assert made[0].options == {"max_new_tokens": 8}
 
 
 def test_an_empty_prompt_is_a_prompt(run, folder):
@@ -455,7 +455,9 @@ def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model():
         told = [one for one in (problem(seed, split) for seed in range(300)) if tells_all(one)]
         assert len(told) > 270
         asked = [one.question for one in told + [exercise(seed, split) for seed in range(300)]]
-        assert not [question for question in asked if is_foreign(question)]
+        foreign = [question for question in asked if is_foreign(question)]
+        # bare sums and some requests came to training after the models
+        assert len(foreign) <= (len(asked) // 50 if split == "train" else 0)
 
 
 def tells_all(one):
