@@ -20,16 +20,8 @@ from dlmdecode.result import Generation
 from dlmdecode.settings import DEFAULT_SAMPLER
 
 BLOCK_LENGTHS = (8, 16, 32, 64)
-OTHERS = (
-    "streamer",
-    "on_step",
-    "trace",
-    "attention_mask",
-    "batch_size",
-    "infill",
-    "logits_processor",
-)
 SHOWN = ("streamer", "on_step", "trace")  # options of `generate` that are none of `stream`
+OTHERS = (*SHOWN, "attention_mask", "batch_size", "infill", "logits_processor")  # no settings
 
 
 @dataclass
