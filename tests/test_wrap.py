@@ -152,8 +152,15 @@ class Anything(Foreign):
         return self.logits(*inputs, **options)
 
 
+class Dropped(Foreign):
+    """Takes whatever it is given, as many research repositories' modules do, and uses no mask."""
+
+    def forward(self, input_ids, **options):
+        return self.logits(input_ids)
+
+
 @pytest.mark.parametrize(
-    "kind", [TokensOnly, MaskRequired, PositionsRequired, IdsLast, KeywordsOnly, Anything]
+    "kind", [TokensOnly, MaskRequired, PositionsRequired, IdsLast, KeywordsOnly, Anything, Dropped]
 )
 def test_a_ragged_batch_is_right_whatever_the_call_takes(kind):
     module, rows = kind(), prompts(4, 9, 9, 6)
@@ -167,6 +174,22 @@ def test_without_an_attention_mask_rows_of_one_length_are_called_together():
     module.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
     tokens(wrapped(module), prompts(4, 9, 9, 6), eos="ignore", sampler="vanilla")
     assert shapes == [(1, 20), (1, 22), (2, 25)] * 16
+
+
+def test_options_that_a_module_inside_takes_are_passed_on():
+    class Adapter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = micro("llada")
+
+        def forward(self, *inputs, **options):
+            shapes.append(tuple(inputs[0].shape))
+            return self.inner(*inputs, **options)
+
+    shapes, rows = [], prompts(4, 9, 9, 6)
+    native = tokens(micro("llada"), rows, eos="ignore", sampler="vanilla")
+    assert tokens(wrapped(Adapter()), rows, eos="ignore", sampler="vanilla") == native
+    assert shapes == [(4, 25)] * 16
 
 
 def test_a_call_that_needs_something_else_is_refused_by_its_name():
@@ -333,6 +356,23 @@ def test_a_parallel_model_is_called_as_one(family):
     model.register_forward_hook(lambda *_: called.append(1))
     assert tokens(model, prompts(6)) == tokens(micro(family), prompts(6))
     assert called
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("change", ["hook", "pre-hook", "forward"])
+def test_a_native_model_whose_call_was_changed_is_called(family, change):
+    model, called = copy.deepcopy(micro(family)), []
+    original = model.forward
+    if change == "hook":
+        model.register_forward_hook(lambda *_: called.append(1))
+    elif change == "pre-hook":
+        model.register_forward_pre_hook(lambda *_: called.append(1))
+    else:
+        model.forward = lambda *args, **kw: called.append(1) or original(*args, **kw)
+    assert tokens(model, prompts(6)) == tokens(micro(family), prompts(6))
+    assert called
+    with pytest.raises(ValueError, match="cache='dual'.*hooked"):
+        tokens(model, prompts(6), cache="dual")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

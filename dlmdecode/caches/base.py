@@ -19,7 +19,7 @@ from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
 def require_hook(model: Denoiser, cache: str) -> None:
     """Raise `ValueError` unless the model hands out keys and values, as this cache needs them."""
-    fix = "a wrapped module (or a compiled one) keeps no keys and values: use 'none'"
+    fix = "a wrapped module (or one compiled or hooked) keeps no keys and values: use 'none'"
     require(model.supports_cache, "cache", cache, fix)
 
 

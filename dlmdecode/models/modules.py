@@ -32,10 +32,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def inputs_of(module: nn.Module) -> dict[str, bool]:
     """Which of `INPUTS` a module's call takes, and whether it must be given them."""
-    try:
-        taken = list(inspect.signature(module.forward).parameters.values())
-    except ValueError:  # a traced module has none: it takes the tokens it was traced with
-        return {}
+    taken = parameters_of(module)
     named = [
         one for one in taken if one.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     ]
@@ -50,9 +47,20 @@ def inputs_of(module: nn.Module) -> dict[str, bool]:
             f"its call needs {name!r}, and a canvas has only tokens, attention_mask and "
             "position_ids: put a module around it that gives it",
         )
-    if len(named) < len(taken) and taken[-1].kind is Parameter.VAR_KEYWORD:
+    # **options reach a module inside that takes the mask, or are dropped
+    parts = [part for part in module.modules() if part is not module]
+    inside = any(one.name == "attention_mask" for part in parts for one in parameters_of(part))
+    if inside and taken and taken[-1].kind is Parameter.VAR_KEYWORD:
         inputs.setdefault("attention_mask", OPTIONAL)
     return {name: required for name, required in inputs.items() if name in INPUTS}
+
+
+def parameters_of(module: nn.Module) -> list[Parameter]:
+    """Those of a module's call; none for a traced one, which takes the tokens it was traced with."""
+    try:
+        return list(inspect.signature(module.forward).parameters.values())
+    except ValueError:
+        return []
 
 
 def logits_of(out: Any, tokens: Tensor, mask_id: int, name: str) -> Tensor:

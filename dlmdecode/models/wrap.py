@@ -159,11 +159,11 @@ def resolve_shift(module: nn.Module, shift: bool | None) -> int:
 def as_denoiser(model: Any) -> Denoiser | None:
     """What the loop calls for a model, or None for what has to be wrapped by name.
 
-    A native model that was compiled or made parallel is called as a whole, as its owner meant it:
-    `encode` and `head` alone would pass the compiled call by.
+    A native model that was compiled or made parallel, or whose call its owner hooked or replaced, is
+    called as a whole, as its owner meant it: `encode` and `head` alone would pass that by.
     """
     if isinstance(model, nn.Module):
-        around = unwrapped(model) is not model or model._compiled_call_impl is not None
+        around = unwrapped(model) is not model or changed(model)
         if around and isinstance(unwrapped(model), Denoiser):
             return wrap(model)
     if not isinstance(model, Denoiser):
@@ -171,6 +171,12 @@ def as_denoiser(model: Any) -> Denoiser | None:
     fix = "it names no mask token: load it, or set its mask_id and eos_ids"
     require(model.mask_id >= 0, "model", type(model).__name__, fix)
     return model
+
+
+def changed(model: nn.Module) -> bool:
+    """Whether a call of this very module is another than its class's."""
+    hooked = model._forward_pre_hooks or model._forward_hooks
+    return bool(hooked) or model._compiled_call_impl is not None or "forward" in vars(model)
 
 
 def ids_of(name: str, ids: Iterable[Any], size: int | None) -> tuple[int, ...]:
