@@ -15,25 +15,33 @@ OPENING = re.compile(r"(?P<lead>[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)*)(?P<fence>``
 AFTER_WORDS = re.compile(r"(?P<lead>).*?[^`](?P<fence>```+)[\w+-]*[ \t]*\Z")
 REOPENING = re.compile(r"(?P<fence>```+|~~~+)\w")
 INDENT = re.compile(r"[ \t>]*")
+SIGNATURE = re.compile(r':\s*(?:[rRuU]?("""|\'\'\')(?:(?!\1).)*\1)?\s*\Z', re.DOTALL)  # no body
 BODY = re.compile(r"\s*^(?: {2,}|\t)\S", re.MULTILINE)
 
 
 def code_of(text: str, defines: re.Pattern[str]) -> str:
-    """The code of an answer: the first block that `defines`, else the first one.
+    """The code of an answer: the first block that `defines`, one with a body before others.
 
-    Where no block does, text before the first fence counts as one if it defines too or is an
-    indented body: the answer went on from an opening fence that was in the prompt. Without a fence
-    the whole text is code.
+    Blocks inside a longer fence count too. Where none defines it is the first block; text before
+    the first fence counts as one if it defines too or is an indented body: the answer went on from
+    an opening fence that was in the prompt. Without a fence the whole text is code.
     """
     text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     before, found = blocks(text)
-    for code in [*found, before]:
-        for version in (code, textwrap.dedent(code)):
-            if defines.search(version):
-                return version
+    inside = [one for code in found for one in nested(code, defines)]
+    versions = [one for code in [*inside, before] for one in (code, textwrap.dedent(code))]
+    defining = [code for code in versions if defines.search(code)]
+    if defining:
+        return next((code for code in defining if not SIGNATURE.search(code)), defining[0])
     if BODY.match(before) or not found:
         return before
     return found[0]
+
+
+def nested(code: str, defines: re.Pattern[str]) -> list[str]:
+    """A block, after those in it where it is prose around them and not code that quotes fences."""
+    before, found = blocks(code)
+    return [code] if defines.search(before) else [*found, code]
 
 
 def blocks(text: str) -> tuple[str, list[str]]:

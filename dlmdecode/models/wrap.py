@@ -159,8 +159,8 @@ def resolve_shift(module: nn.Module, shift: bool | None) -> int:
 def as_denoiser(model: Any) -> Denoiser | None:
     """What the loop calls for a model, or None for what has to be wrapped by name.
 
-    A native model that was compiled or made parallel, or whose call its owner hooked or replaced, is
-    called as a whole, as its owner meant it: `encode` and `head` alone would pass that by.
+    A native model that was compiled or made parallel, or whose call its owner hooked or replaced,
+    is called as a whole, as its owner meant it: `encode` and `head` alone would pass that by.
     """
     if isinstance(model, nn.Module):
         around = unwrapped(model) is not model or changed(model)
