@@ -2,7 +2,8 @@
 
 *completion* gives the signature and docstring as they are, and the text is cut where the function
 ends, a repetition of the prompt left out; *instruct* asks for the whole function in a code block,
-which may replace the prompt's own. Of several blocks the first is taken that defines the function, with a body if one has it.
+which may replace the prompt's own. Of several blocks the first is taken that defines the function,
+with a body if one has it.
 """
 
 from __future__ import annotations
