@@ -7,7 +7,7 @@ sampler's factory may ask for are derived from `Settings`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from textwrap import fill
@@ -181,7 +181,7 @@ class Settings:
             given = vars(self)[name]
             if given is None:
                 continue
-            several = isinstance(given, (list, tuple, set, frozenset))
+            several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
             values = tuple(map(plain, given if several else [given]))
             usable = all(fits(value, kind) and value != "" for value in values)
             require(usable and len(values) > 0, name, given, fix)

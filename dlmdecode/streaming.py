@@ -29,8 +29,13 @@ class Streaming:
     """
 
     def __init__(self, streamer: Any):
-        known = streamer is None or isinstance(streamer, Streamer)
-        require(known, "streamer", streamer, "give an object with put(ids) and end(), or None")
+        known = isinstance(streamer, Streamer) and not isinstance(streamer, type)
+        require(
+            streamer is None or known,
+            "streamer",
+            streamer,
+            "give an object with put(ids) and end(), or None",
+        )
         self.streamer = streamer
 
     def __enter__(self) -> Streaming:

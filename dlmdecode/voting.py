@@ -7,12 +7,12 @@ back are sums over all candidates.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dlmdecode.call import Call, resolve_model
-from dlmdecode.checks import Count, Positive, conform, require
+from dlmdecode.checks import Count, Positive, conform, plain, require
 from dlmdecode.generation import generate, stream
 from dlmdecode.likelihood import Likelihood, Rows
 from dlmdecode.models.protocol import Denoiser
@@ -57,7 +57,7 @@ def vote(
     prompt: Any,
     sampler: Any = DEFAULT_SAMPLER,
     *,
-    block_lengths: Sequence[int] | None = None,
+    block_lengths: Iterable[int] | None = None,
     num_samples: int = 1,
     answer: Callable[[str], Any] = whole,
     **options: Any,
@@ -86,8 +86,9 @@ def vote(
         most = length_of(model, sampler, options)
         block_lengths = [length for length in BLOCK_LENGTHS if length <= most] or [most]
     fix = "give at least two candidates, each block length once"
-    require(isinstance(block_lengths, Sequence), "block_lengths", block_lengths, fix)
-    lengths = tuple(block_lengths)
+    several = isinstance(block_lengths, Iterable) and not isinstance(block_lengths, str)
+    require(several, "block_lengths", block_lengths, fix)
+    lengths = tuple(map(plain, block_lengths))
     several = len(lengths) * conform("num_samples", num_samples, Count) > 1
     require(several and len(set(lengths)) == len(lengths), "block_lengths", block_lengths, fix)
     require("block_length" not in options, "block_length", options.get("block_length"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from test_samplers import RECIPES, options
@@ -14,6 +15,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
+    TextStreamer,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
@@ -142,6 +144,14 @@ def test_a_processor_of_transformers_works_as_the_option_of_its_name(ours, their
     assert one == two == three != decoded(rows, model, cache=cache).texts
 
 
+def test_tokens_and_texts_come_in_any_sequence():
+    first = decoded("w5 w6 w7").sequences[0, 3].item()
+    for ids in (np.array([first]), torch.tensor([first]), range(first, first + 1), {first}):
+        assert decoded("w5 w6 w7", suppress_tokens=ids).sequences[0, 3] != first
+    texts = [decoded("w5 w6 w7", stop_strings=some).texts for some in (["w1"], np.array(["w1"]))]
+    assert texts[0] == texts[1]
+
+
 def test_suppressed_tokens_are_never_written():
     plain = decoded("w5 w6 w7").sequences[0, 3:].tolist()
     assert not set(decoded("w5 w6 w7", suppress_tokens=plain).sequences[0, 3:].tolist()) & set(
@@ -253,6 +263,9 @@ BAD = {
     "no stop string": ({"stop_strings": []}, "stop_strings="),
     "a stop that is no text": ({"stop_strings": 3}, "stop_strings=3"),
     "a token that there is not": ({"suppress_tokens": [VOCAB]}, "suppress_tokens=320"),
+    "tokens in two dimensions": ({"suppress_tokens": np.array([[1, 2]])}, "suppress_tokens=numpy"),
+    "tokens that are numbers": ({"suppress_tokens": torch.tensor([1.0])}, "suppress_tokens=torch"),
+    "a streamer's class": ({"streamer": TextStreamer}, "streamer=<class"),
     "a token that is none": ({"suppress_tokens": [1.5]}, "suppress_tokens="),
     "a processor that is none": ({"logits_processor": 3}, "logits_processor=3"),
     "no processor": ({"logits_processor": []}, "logits_processor="),

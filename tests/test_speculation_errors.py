@@ -189,7 +189,7 @@ def test_a_bad_temperature(temperature):
     refuses("temperature", temperature=temperature)
 
 
-@pytest.mark.parametrize("option", [{"top_k": -3}, {"top_p": -0.5}, {"min_p": 2.0}])
+@pytest.mark.parametrize("option", [{"top_k": -3}, {"top_p": -0.5}])
 def test_sampling_parameters_that_the_verifier_refuses(option):
     with pytest.raises(ValueError) as own:
         llama().generate(PROMPT[None], do_sample=True, max_new_tokens=8, **option)
@@ -252,6 +252,10 @@ def test_options_of_sampling_without_a_temperature(name):
         *[("eos_token_id", 320), ("eos_token_id", [5, -1]), ("suppress_tokens", [400])],
         *[("pad_token_id", 1.5), ("no_repeat_ngram_size", -1), ("min_new_tokens", 2.5)],
         *[("repetition_penalty", -1), ("max_time", 0), ("stop_strings", ""), ("stop_strings", [])],
+        *[("guidance_scale", value) for value in (float("nan"), True, "2")],
+        *[("negative_prompt_ids", [1, 2]), ("negative_prompt_attention_mask", torch.ones(3))],
+        *[("logits_processor", max), ("logits_processor", [3]), ("stopping_criteria", max)],
+        *[("prefix_allowed_tokens_fn", [1]), ("remove_invalid_values", 1)],
     ],
 )
 def test_options_out_of_range(name, value):
@@ -259,7 +263,7 @@ def test_options_out_of_range(name, value):
     refuses(f"^{name}=", verifier=verifier, vocabulary="identity", **{name: value})
 
 
-@pytest.mark.parametrize("name", ["top_p", "typical_p", "epsilon_cutoff", "eta_cutoff"])
+@pytest.mark.parametrize("name", ["top_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "min_p"])
 def test_shares_above_one_which_transformers_passes_over(name):
     refuses(f"^{name}=1.5.*at most 1", temperature=1.0, **{name: 1.5})
 

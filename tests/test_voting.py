@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from toy import counted_forwards, micro, prompts, talking
@@ -103,6 +104,14 @@ def test_what_has_no_effect_is_refused_before_any_forward(call, bad, name):
         with pytest.raises(ValueError, match=name):
             call(talking(), prompts(5), **bad, **SHAPE)
     assert count.calls == 0
+
+
+def test_block_lengths_come_in_any_sequence():
+    votes = [
+        vote(talking(), prompts(5), block_lengths=lengths, **SHAPE).texts
+        for lengths in ([8, 16], np.array([8, 16]), range(8, 17, 8))
+    ]
+    assert votes[0] == votes[1] == votes[2]
 
 
 def test_a_model_without_a_tokenizer_has_no_text_to_judge():

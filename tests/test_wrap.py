@@ -375,6 +375,13 @@ def test_a_native_model_whose_call_was_changed_is_called(family, change):
         tokens(model, prompts(6), cache="dual")
 
 
+def test_a_model_or_a_prompt_without_values_is_refused():
+    with pytest.raises(ValueError, match="model='LLaDA': it is on the meta device"):
+        generate(copy.deepcopy(micro("llada")).to("meta"), prompts(6))
+    with pytest.raises(ValueError, match="prompt='row 0 on meta'"):
+        generate(micro("llada"), torch.ones(1, 3, dtype=torch.int64, device="meta"))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_wrapped_native_model_brings_what_it_knows(family):
     native, model = micro(family), wrap(micro(family))

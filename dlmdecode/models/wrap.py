@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlmdecode.checks import plain, require
+from dlmdecode.checks import conform, plain, require
 from dlmdecode.models.modules import REQUIRED, facts_of, inputs_of, logits_of, unwrapped
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
@@ -144,6 +144,7 @@ def wrap(
 
 def resolve_shift(module: nn.Module, shift: bool | None) -> int:
     """0 or 1; a native model knows its own, and a module around one has to say."""
+    shift = conform("shift", shift, bool | int | None)
     require(shift in (None, False, True), "shift", shift, "give True or False")
     facts = facts_of(unwrapped(module))
     if facts.shift is not None:
@@ -170,6 +171,8 @@ def as_denoiser(model: Any) -> Denoiser | None:
         return None
     fix = "it names no mask token: load it, or set its mask_id and eos_ids"
     require(model.mask_id >= 0, "model", type(model).__name__, fix)
+    fix = "it is on the meta device, which holds no values: load its weights"
+    require(model.device.type != "meta", "model", type(model).__name__, fix)
     return model
 
 

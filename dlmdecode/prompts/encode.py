@@ -191,6 +191,8 @@ def check_ids(row: Tensor, index: int, model: Any) -> None:
     require(len(row) > 0, "prompt", f"row {index}", "it is empty; a prompt has at least one token")
     integral = not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
     require(integral, "prompt", f"row {index} of {row.dtype}", "give integer token ids")
+    fix = "give ids on a device that holds values"
+    require(row.device.type != "meta", "prompt", f"row {index} on meta", fix)
     size = model.vocab_size
     low, high = map(int, row.to(torch.int64).aminmax())
     inside = low >= 0 and (size is None or high < size)

@@ -8,10 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation.stopping_criteria import StopStringCriteria
 
-from dlmdecode.checks import Between, Natural, Penalty, Positive, closest, conform, require
+from dlmdecode.checks import (
+    Between,
+    Natural,
+    Penalty,
+    Positive,
+    Probability,
+    closest,
+    conform,
+    require,
+)
 
 ONE_TEXT = "speculation writes one text, token by token"
 OWN_CACHE = "speculation needs a cache that can be rewound"
@@ -34,7 +44,8 @@ CACHE_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
 OURS = ("generation_config", "max_length", "do_sample", "custom_generate", "assistant_model")
 AtMostOne = Annotated[float, Between(high=1)]
 SAMPLING: dict[str, Any] = {  # transformers checks them, but for shares above 1
-    **dict.fromkeys(("top_k", "min_p", "top_h")),
+    "top_k": int,
+    **dict.fromkeys(("min_p", "top_h"), Probability),
     **dict.fromkeys(
         ("top_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), Annotated[float, Between(high=1)]
     ),
@@ -46,11 +57,12 @@ TEXT: dict[str, Any] = {  # what changes the scores, or ends the text; None wher
     "encoder_no_repeat_ngram_size": Natural,
     "max_time": Positive,
     **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), Penalty),
-    **dict.fromkeys(("guidance_scale", "exponential_decay_length_penalty", "sequence_bias")),
-    **dict.fromkeys(("negative_prompt_ids", "negative_prompt_attention_mask", "bad_words_ids")),
-    **dict.fromkeys(("remove_invalid_values", "renormalize_logits", "watermarking_config")),
-    **dict.fromkeys(("logits_processor", "prefix_allowed_tokens_fn", "stopping_criteria")),
-    "stop_strings": None,
+    "guidance_scale": float,
+    **dict.fromkeys(("remove_invalid_values", "renormalize_logits"), bool),
+    **dict.fromkeys(("exponential_decay_length_penalty", "sequence_bias", "bad_words_ids")),
+    **dict.fromkeys(("watermarking_config", "stop_strings")),
+    **dict.fromkeys(("prefix_allowed_tokens_fn", "logits_processor", "stopping_criteria")),
+    **dict.fromkeys(("negative_prompt_ids", "negative_prompt_attention_mask")),
 }
 IDS = {"eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens"}
 IDS |= {"forced_bos_token_id", "forced_eos_token_id"}
@@ -92,6 +104,14 @@ def check_option(name: str, value: Any, temperature: float, vocab_size: int) -> 
     require(useful, name, value, "it has no effect on the verifier's text; leave it out")
     drawn = name not in SAMPLING or temperature > 0
     require(drawn, name, value, "it has no effect without sampling; give a temperature above 0")
+    if name in ("logits_processor", "stopping_criteria"):
+        several = isinstance(value, (list, tuple)) and all(map(callable, value))
+        require(several, name, value, "give a list of them")
+    elif name == "prefix_allowed_tokens_fn":
+        require(callable(value), name, value, "give a function (row, ids) -> ids")
+    elif name.startswith("negative_prompt"):
+        whole = isinstance(value, Tensor) and value.dim() == 2 and not value.is_floating_point()
+        require(whole, name, value, "give a tensor (B, L) of whole numbers")
     return conform(name, value, (TEXT | SAMPLING)[name])
 
 
