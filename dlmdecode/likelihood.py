@@ -2,7 +2,7 @@
 
 The bound (arXiv 2502.09992, eq. 6) is an average over random masks, so it carries noise.
 
-Shapes: **N** masks, **n** scored tokens, **D** width, **V** vocabulary.
+Shapes: **N** masks, **n** scored tokens, **C** contexts, **D** width, **V** vocabulary.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Scores token ids under `model`, with `num_masks` masks that `seed` draws."""
+    """Scores token ids under `model`, with `num_masks` masks that `seed` draws.
+
+    `cfg_scale` above 0 guides the logits away from those behind a masked prompt, as in `generate`.
+    """
 
     model: Any
     rows: Rows
     num_masks: int = 128
     seed: int = 0
+    cfg_scale: float = 0.0
 
     @torch.inference_mode()
     def bound(self, prompt: Sequence[int], target: Sequence[int]) -> float:
@@ -78,9 +82,9 @@ class Likelihood:
         masked = (ranks < counts[:, None]).to(own.device)
 
         def total(masked: Tensor) -> float:
-            hidden = self.hidden(prompt, own.masked_fill(masked, self.model.mask_id))[masked]
+            hidden = self.hidden(prompt, own.masked_fill(masked, self.model.mask_id))[:, masked]
             answers, share = own.expand_as(masked)[masked], (n / masked.sum(1).float())[:, None]
-            some = zip(hidden.split(POSITIONS), answers.split(POSITIONS), strict=True)
+            some = zip(hidden.split(POSITIONS, 1), answers.split(POSITIONS), strict=True)
             log_prob = torch.cat(
                 [-F.cross_entropy(self.logits(h), a, reduction="none") for h, a in some]
             )
@@ -89,9 +93,15 @@ class Likelihood:
         return sum(value for _, value in self.rows.run(total, masked)) / self.num_masks
 
     def hidden(self, prompt: Sequence[int], canvas: Tensor) -> Tensor:
-        """States (N, n, D) of the positions of `canvas` (N, n) after `prompt`."""
+        """States (C, N, n, D) of `canvas` (N, n) after the prompt, and after a masked one."""
+        contexts = [list(prompt)]
+        if self.cfg_scale > 0:
+            contexts.append([self.model.mask_id] * len(prompt))
+        return torch.stack([self.behind(context, canvas) for context in contexts])
+
+    def behind(self, context: list[int], canvas: Tensor) -> Tensor:
         rows, n = canvas.shape
-        before = torch.tensor(prompt, dtype=torch.int64, device=canvas.device)
+        before = torch.tensor(context, dtype=torch.int64, device=canvas.device)
         tokens = torch.cat([before.expand(rows, -1), canvas], 1)
         place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         hidden = self.model.encode(tokens, place, self.model.attention(place, place))
@@ -99,8 +109,9 @@ class Likelihood:
         return hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (M, V), fp32, of states (M, D)."""
-        return self.model.head(hidden[None])[0].float()
+        """Logits (M, V), fp32, of states (C, M, D)."""
+        given, *free = self.model.head(hidden).float()
+        return free[0] + (1 + self.cfg_scale) * (given - free[0]) if free else given
 
     @torch.inference_mode()
     def is_greedy(self, prompt: Sequence[int], target: Sequence[int]) -> bool:
@@ -109,7 +120,7 @@ class Likelihood:
         canvas = torch.full_like(own, self.model.mask_id)
         for _ in range(len(own)):
             log_prob, token = (
-                self.logits(self.hidden(prompt, canvas[None])[0]).log_softmax(-1).max(-1)
+                self.logits(self.hidden(prompt, canvas[None])[:, 0]).log_softmax(-1).max(-1)
             )
             log_prob[canvas != self.model.mask_id] = -torch.inf
             at = log_prob.argmax()

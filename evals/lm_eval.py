@@ -129,7 +129,8 @@ class DiffusionLM(ScoringModel):
         self.max_length = positions(self.model.max_length, max_length)
         self.sampler, self.options = read_model_arguments(sampler, options)
         self.encoder = Encoder(self.model, add_bos_token)
-        self.likelihood = Likelihood(self.model, self.rows, num_masks, self.seed)
+        guidance = self.options.get("cfg_scale", 0.0)
+        self.likelihood = Likelihood(self.model, self.rows, num_masks, self.seed, guidance)
         self.is_check_greedy, self.escape_until = is_check_greedy, escape_until
         self.counts: Counter[str] = Counter()
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
+from dlmdecode.checks import require
 from dlmdecode.evals.encoding import Ids
 from dlmdecode.evals.lm_eval_base import HarnessModel
 from dlmdecode.likelihood import Likelihood, windows
@@ -23,18 +24,21 @@ class ScoringModel(HarnessModel):
         likelihood: gives the bounds.
         max_length: positions to use; None where the model has no limit.
         is_check_greedy: whether to tell if a continuation is what greedy decoding gives.
+        options: arguments of `generate`; of these `cfg_scale` guides a likelihood, too.
         counts: how many texts were cut, by what was done to them.
     """
 
     likelihood: Likelihood
     max_length: int | None
     is_check_greedy: bool
+    options: dict[str, Any]
     counts: Counter[str]
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
         """Bound on log p(continuation | context), and whether greedy decoding gives it."""
+        self.check_guidance()
         answers = []
         for request in tqdm(requests, disable=disable_tqdm):
             context, target = self.encoder.pair(*request.args)
@@ -50,6 +54,7 @@ class ScoringModel(HarnessModel):
 
         (Requests of harness 0.4 are `(text,)`, those of 0.5 are `("", text)`.)
         """
+        self.check_guidance()
         answers: list[Any] = []
         for request in tqdm(requests, disable=disable_tqdm):
             context, target = self.encoder.pair("", request.args[-1])
@@ -58,6 +63,11 @@ class ScoringModel(HarnessModel):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answers[-1])
         self.warn()
         return answers
+
+    def check_guidance(self) -> None:
+        given = self.options.get("negative_prompt")
+        fix = "a likelihood is guided away from the masked prompt only: leave it out"
+        require(given is None, "negative_prompt", given, fix)
 
     def score(self, context: Ids, target: Ids, greedy: bool) -> tuple[float, bool]:
         """Bound and greediness of `target`, in windows where it is longer than the model."""

@@ -86,6 +86,21 @@ def test_the_likelihood_of_independent_tokens_is_exact(build):
     assert mixed == pytest.approx(2 * math.log(0.9) + wrong, rel=0.05)
 
 
+def test_the_likelihood_is_guided_as_generate_is(build):
+    """Behind "bcd" comes "efg", behind masks "def": each logit is u + (1 + scale)(z − u)."""
+    low, high = math.log(0.1 / 10), math.log(0.9)
+    scale, others = 0.5, len(VOCABULARY) - 2
+    right = low + (1 + scale) * (high - low)
+    wrong = high + (1 + scale) * (low - high)
+    expected = right - math.log(math.exp(right) + math.exp(wrong) + others * math.exp(low))
+    pair = [request("bcd", "efg")]
+    guided = build(cfg_scale=scale).loglikelihood(pair, disable_tqdm=True)
+    assert guided[0] == (pytest.approx(3 * expected, abs=1e-4), True)
+    assert guided[0][0] != pytest.approx(build().loglikelihood(pair, disable_tqdm=True)[0][0])
+    with pytest.raises(ValueError, match="negative_prompt='a': a likelihood"):
+        build(cfg_scale=scale, negative_prompt="a").loglikelihood(pair, disable_tqdm=True)
+
+
 def test_the_likelihood_does_not_depend_on_the_batch_size(build):
     values = [
         build(batch_size=n).loglikelihood([request("ab", "cdf")], disable_tqdm=True)[0][0]
