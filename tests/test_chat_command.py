@@ -38,6 +38,15 @@ def test_a_turn_sees_those_before_it(chat, folder):  # noqa: F811
     assert second != answer(folder, "w2")
 
 
+def test_a_byte_order_mark_before_the_first_line_is_no_text(chat, folder):  # noqa: F811
+    assert chat("\ufeffw1") == (0, [answer(folder, "w1")], "")
+
+
+def test_standard_input_is_one_piece(run, folder):  # noqa: F811
+    code, out, err = run("infill", "-", "3", "-", "--model", folder)
+    assert (code, out) == (2, "") and "PIECE='-': standard input is read once" in err
+
+
 def test_turns_can_be_forgotten(chat, folder):  # noqa: F811
     first, other = answer(folder, "w1"), answer(folder, "w2")
     assert chat("w1", "/new", "w2")[1] == [first, other]

@@ -176,6 +176,16 @@ def test_without_an_attention_mask_rows_of_one_length_are_called_together():
     assert shapes == [(1, 20), (1, 22), (2, 25)] * 16
 
 
+def test_ids_beyond_the_vocabulary_are_never_written():
+    class Padded(Foreign):
+        def forward(self, tokens):
+            logits = self.logits(tokens)
+            return torch.nn.functional.pad(logits, (0, 64), value=float(logits.max()) + 1)
+
+    rows = prompts(6)
+    assert tokens(wrapped(Padded(), vocab_size=VOCAB), rows) == tokens(micro("llada"), rows)
+
+
 def test_options_that_a_module_inside_takes_are_passed_on():
     class Adapter(nn.Module):
         def __init__(self):

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
 def read_line() -> str | None:
     """What was typed, None where the input has ended."""
     try:
-        return input("> " if sys.stdin.isatty() else "").strip()
+        return input("> " if sys.stdin.isatty() else "").lstrip("\ufeff").strip()
     except EOFError:
         return None
 

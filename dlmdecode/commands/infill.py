@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from dlmdecode.checks import require
 from dlmdecode.console import (
     add_model,
     add_sampler,
@@ -36,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
     from dlmdecode.commands.terminal import show_texts
 
     given = arguments.pieces
+    fix = "standard input is read once: give - for one piece only"
+    require(given.count("-") <= 1, "PIECE", "-", fix)
     pieces = [int(piece) if piece.isdecimal() else read_prompt(piece) for piece in given]
     model, options = load_model(arguments), given_settings(arguments)
     show_texts(

@@ -84,7 +84,8 @@ class Wrapped(Denoiser):
             out = self.module(input_ids=tokens, **given)
         else:
             out = self.module(tokens, **given)
-        return logits_of(out, tokens, self.mask_id, type(unwrapped(self.module)).__name__)
+        logits = logits_of(out, tokens, self.mask_id, type(unwrapped(self.module)).__name__)
+        return logits[..., : self.vocab_size]  # a padded head has more than there are ids
 
     def head(self, hidden: Tensor) -> Tensor:
         return hidden
