@@ -456,8 +456,8 @@ def test_no_problem_of_its_kind_is_foreign_to_the_embedded_model():
         assert len(told) > 270
         asked = [one.question for one in told + [exercise(seed, split) for seed in range(300)]]
         foreign = [question for question in asked if is_foreign(question)]
-        # bare sums and some requests came to training after the models
-        assert len(foreign) <= (len(asked) // 50 if split == "train" else 0)
+        # training has words that nobody has heard of, in requests too
+        assert len(foreign) <= (len(asked) // 100 if split == "train" else 0)
 
 
 def tells_all(one):

@@ -1,8 +1,8 @@
 """Whether a prompt is of the kind that the embedded models were trained on.
 
 They know arithmetic word problems and small Python functions, nothing else. A word problem tells
-two numbers or more, all of them small, and asks for one; a function has one argument and a
-docstring with an example.
+two numbers or more, all of them small (what everybody knows, as a dozen, counts), and asks for one;
+a function has one argument and a docstring with an example.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ KNOWN = (
 LARGEST = 100  # percentages too
 NUMBER = re.compile(
     r"\d+|\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty"
-    r"|forty|fifty|sixty|half|twice|doubl\w+)\b",
+    r"|forty|fifty|sixty|half|thirds?|quarters?|twice|doubl\w+|dozens?|pairs?|twins|weeks?|years?"
+    r"|feet)\b",
     re.IGNORECASE,
 )
 ASKED = re.compile(
-    r"\bhow (many|much|old|far|long|warm|tall|big|large|high|heavy)\b"
-    r"|\bwhat (is|are|was|were|do|does|did|number|sum|amount|remains|separates)\b"
-    r"|\bwhen (do|does|did|is)\b|\b(find|give|tell me) the number\b",
+    r"\bhow (many|much|old|far|long|warm|hot|cold|tall|big|large|high|heavy|deep|fast)\b"
+    r"|\bwhat('?s| is| are| was| were| do| does| did| will| must| number| sum| amount| remains"
+    r"| separates| percent| page| floor| height)\b"
+    r"|\bwhich (number|step|floor|page)\b|\b(when|where) (do|does|did|is|will)\b"
+    r"|\b(find|give|tell me|work out) (the|what|[a-z]+'s)\b|\b(calculate|compute|solve|add up)\b"
+    r"|[0-9a-z]+ *[-+*/x\u00d7\u00f7] *[0-9]+ *(=|\?|$)",  # 7 + 5 = ?
     re.IGNORECASE,
 )
 FUNCTION = re.compile(r'def \w+\(\w+\):\n +""".*>>> ', re.DOTALL)
