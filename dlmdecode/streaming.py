@@ -22,6 +22,13 @@ class Streamer(Protocol):
     def end(self) -> None: ...
 
 
+def check_streamer(streamer: Any) -> None:
+    """Raise `ValueError` for what is neither a streamer nor None, a streamer's class say."""
+    known = isinstance(streamer, Streamer) and not isinstance(streamer, type)
+    fix = "give an object with put(ids) and end(), or None"
+    require(streamer is None or known, "streamer", streamer, fix)
+
+
 class Streaming:
     """Feeds a streamer, or nobody if it is None. As a context it ends the streamer, come what may.
 
@@ -29,13 +36,7 @@ class Streaming:
     """
 
     def __init__(self, streamer: Any):
-        known = isinstance(streamer, Streamer) and not isinstance(streamer, type)
-        require(
-            streamer is None or known,
-            "streamer",
-            streamer,
-            "give an object with put(ids) and end(), or None",
-        )
+        check_streamer(streamer)
         self.streamer = streamer
 
     def __enter__(self) -> Streaming:

@@ -26,8 +26,7 @@ def code_of(text: str, defines: re.Pattern[str]) -> str:
     the first fence counts as one if it defines too or is an indented body: the answer went on from
     an opening fence that was in the prompt. Without a fence the whole text is code.
     """
-    text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    before, found = blocks(text)
+    before, found = blocks(unmarked(text))
     inside = [one for code in found for one in nested(code, defines)]
     versions = [one for code in [*inside, before] for one in (code, textwrap.dedent(code))]
     defining = [code for code in versions if defines.search(code)]
@@ -36,6 +35,11 @@ def code_of(text: str, defines: re.Pattern[str]) -> str:
     if BODY.match(before) or not found:
         return before
     return found[0]
+
+
+def unmarked(text: str) -> str:
+    """`text` without a byte order mark, its lines ended by line feeds."""
+    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def nested(code: str, defines: re.Pattern[str]) -> list[str]:

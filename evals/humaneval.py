@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from dlmdecode.checks import OneOf
 from dlmdecode.evals import sandbox
-from dlmdecode.evals.fences import code_of
+from dlmdecode.evals.fences import code_of, unmarked
 from dlmdecode.evals.registry import register_task
 from dlmdecode.evals.task import Prompt, Task, cut, digest, read_jsonl
 
@@ -116,8 +116,7 @@ class HumanEval(Task):
         if self.form == "instruct":
             completion = program_of(text, problem["entry_point"])
         else:
-            text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-            completion = cut(text.removeprefix(problem["prompt"]), STOPS)
+            completion = cut(unmarked(text).removeprefix(problem["prompt"]), STOPS)
         result = sandbox.check(problem, completion, self.timeout, self.isolation)
         return {"correct": result.passed, "reason": result.reason, "isolation": result.isolation}
 

@@ -3,6 +3,7 @@
 import pytest
 from fuzz_speculate import verifier
 from test_speculation_trees import PROMPT, Branching, plain
+from transformers import TextStreamer
 
 from dlmdecode.speculation import PromptLookup
 from dlmdecode.speculation import speculate as decode
@@ -65,6 +66,8 @@ def test_what_is_no_streamer_or_has_two_prompts_is_refused():
     one = verifier("llama")
     with pytest.raises(ValueError, match=r"streamer=3: give an object with put"):
         decode(PromptLookup(), one, PROMPT, max_new_tokens=9, streamer=3)
+    with pytest.raises(ValueError, match=r"streamer=<class .*: give an object with put"):
+        decode(PromptLookup(), one, PROMPT, max_new_tokens=9, streamer=TextStreamer)
     with pytest.raises(ValueError, match="a streamer takes a single prompt"):
         decode(
             PromptLookup(),

@@ -1,6 +1,7 @@
 """Wrapped modules: what they take and give, and the checks that native models have."""
 
 import copy
+import warnings
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -200,6 +201,37 @@ def test_options_that_a_module_inside_takes_are_passed_on():
     native = tokens(micro("llada"), rows, eos="ignore", sampler="vanilla")
     assert tokens(wrapped(Adapter()), rows, eos="ignore", sampler="vanilla") == native
     assert shapes == [(4, 25)] * 16
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_a_scripted_module_and_one_around_it_are_called(around):
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(VOCAB, 8)
+            self.layers = nn.ModuleList([nn.Linear(8, VOCAB)])
+
+        def forward(self, x: torch.Tensor):
+            x = self.embed(x)
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    class Around(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x, **options):
+            return self.inner(x)
+
+    plain = Plain()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and still used
+        scripted = torch.jit.script(plain)
+    rows = prompts(4, 9)
+    expected = tokens(wrapped(plain), rows)
+    assert tokens(wrapped(Around(scripted) if around else scripted), rows) == expected
 
 
 def test_a_call_that_needs_something_else_is_refused_by_its_name():

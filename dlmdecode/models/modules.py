@@ -47,18 +47,19 @@ def inputs_of(module: nn.Module) -> dict[str, bool]:
             f"its call needs {name!r}, and a canvas has only tokens, attention_mask and "
             "position_ids: put a module around it that gives it",
         )
-    # **options reach a module inside that takes the mask, or are dropped
-    parts = [part for part in module.modules() if part is not module]
-    inside = any(one.name == "attention_mask" for part in parts for one in parameters_of(part))
-    if inside and taken and taken[-1].kind is Parameter.VAR_KEYWORD:
-        inputs.setdefault("attention_mask", OPTIONAL)
+    if taken and taken[-1].kind is Parameter.VAR_KEYWORD:
+        # they reach a module inside that takes the mask, or are dropped
+        parts = [part for part in module.modules() if part is not module]
+        if any(one.name == "attention_mask" for part in parts for one in parameters_of(part)):
+            inputs.setdefault("attention_mask", OPTIONAL)
     return {name: required for name, required in inputs.items() if name in INPUTS}
 
 
 def parameters_of(module: nn.Module) -> list[Parameter]:
-    """Those of a module's call; none of a traced one, which takes what it was traced with."""
+    """Those of a module's call; none of a traced or scripted one, or where there is no call."""
+    forward = getattr(module, "forward", None)
     try:
-        return list(inspect.signature(module.forward).parameters.values())
+        return list(inspect.signature(forward).parameters.values()) if forward else []
     except ValueError:
         return []
 

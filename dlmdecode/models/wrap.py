@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Iterable
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlmdecode.checks import conform, plain, require
+from dlmdecode.checks import plain, require
 from dlmdecode.models.modules import REQUIRED, facts_of, inputs_of, logits_of, unwrapped
 from dlmdecode.models.protocol import Denoiser, KeyValueHook
 
@@ -145,8 +146,9 @@ def wrap(
 
 def resolve_shift(module: nn.Module, shift: bool | None) -> int:
     """0 or 1; a native model knows its own, and a module around one has to say."""
-    shift = conform("shift", shift, bool | int | None)
-    require(shift in (None, False, True), "shift", shift, "give True or False")
+    shift = plain(shift)
+    known = isinstance(shift, (int, NoneType)) and shift in (None, 0, 1)
+    require(known, "shift", shift, "give True or False")
     facts = facts_of(unwrapped(module))
     if facts.shift is not None:
         fix = f"{facts.family} has shift={bool(facts.shift)}"

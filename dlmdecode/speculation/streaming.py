@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlmdecode.checks import require
 from dlmdecode.speculation.result import Step
+from dlmdecode.streaming import check_streamer
 
 
 class Streaming:
@@ -25,9 +26,7 @@ class Streaming:
     """
 
     def __init__(self, streamer: Any, on_step: Callable[[Step], None] | None):
-        fits = callable(getattr(streamer, "put", None)) and callable(getattr(streamer, "end", None))
-        fix = "give an object with put(ids) and end(), or None"
-        require(streamer is None or fits, "streamer", streamer, fix)
+        check_streamer(streamer)
         self.streamer, self.on_step = streamer, on_step
 
     def __enter__(self) -> Streaming:
