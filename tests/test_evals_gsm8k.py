@@ -302,7 +302,9 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("cut.jsonl.gz", gzip.compress(b"{}" * 99)[:-9]), ("a.jsonl", b"\xff\n")]
+    ("name", "content"),
+    [("cut.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:-9]), ("a.jsonl", b"\xff\n")],
+    ids=["cut", "encoding"],
 )
 def test_damaged_files_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
