@@ -1,8 +1,9 @@
 r"""Numbers as models write them, read exactly.
 
-Read: signs (any dash but the long one), currency signs, digits of every script, groups of three
-(comma, apostrophe, underscore, `{,}`, no-break and thin spaces) and of two and three (1,00,000),
-1.234,5 and 1.234.567, fractions and mixed numbers (4 1/2, 4½, 4\frac{1}{2}), 1e3, 1.5 × 10^3.
+Read: signs (any dash but the long one), currencies ($5, US$5, USD 5, Rs. 5), digits of every
+script, groups of three (comma, apostrophe, underscore, `{,}`, no-break and thin spaces) and of two
+and three (1,00,000), 1.234,5 and 1.234.567, fractions and mixed numbers (4 1/2, 4½, 4\frac{1}{2}),
+1e3, 1.5 × 10^3.
 
 Not guessed: `3,5` is two numbers, `1.234` a decimal one; a plain space groups digits only where
 nothing more follows on the line (1 234) or a group begins with 0 (12 000 cups); `5–10` is a range,
@@ -44,6 +45,8 @@ LATEX = [  # (pattern, plain form)
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\([$%&#_])"), r"\1"),
     (re.compile(r"\\(?:pounds|textdollar|euro)\b *"), "$"),
+    (re.compile(r"(?<!\w)[A-Z]{1,3}(?=\$ ?-?[0-9])"), ""),  # US$18
+    (re.compile(r"(?<!\w)(?:[A-Z]{3}|Rs\.?)(?: ?(?=[0-9])| (?=-[0-9]))"), "$"),  # USD 18
     (re.compile(r"(?<=[0-9])(?:~|\\thinspace *)(?=[0-9]{3})"), "\u00a0"),
     (re.compile(r"~"), " "),
     (re.compile(r"(?<=[0-9])(?:\\[,;: !]|\{\\,\})(?=[0-9]{3})"), "\u00a0"),

@@ -336,6 +336,7 @@ def torn(name):
         "layers are left over": (configured(num_hidden_layers=2), "model.layers.2.*left over"),
         "other shapes": (configured(intermediate_size=641), "cannot be loaded as a verifier"),
         "a number as a text": (configured(hidden_size="256"), "cannot be loaded as a verifier"),
+        "no such activation": (configured(hidden_act="new"), "verifier: KeyError: "),
         "torn weights": (torn("model.safetensors"), "cannot be loaded as a verifier"),
         "torn configuration": (torn("config.json"), "cannot be loaded as a verifier"),
         "torn tokenizer": (torn("tokenizer.json"), "cannot be loaded as a verifier"),

@@ -226,7 +226,8 @@ def load_verifier(
             )
     except Exception as error:  # of whichever library finds a file damaged
         if (Path(folder) / "config.json").is_file():
-            raise ValueError(f"{folder}: it cannot be loaded as a verifier: {error}") from error
+            reason = f"{type(error).__name__}: {error}"  # a KeyError says a bare word
+            raise ValueError(f"{folder}: it cannot be loaded as a verifier: {reason}") from error
         known = ", ".join(map(repr, EMBEDDED))
         raise FileNotFoundError(
             f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
