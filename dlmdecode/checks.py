@@ -115,6 +115,13 @@ def plain(value: Any) -> Any:
     return float(value) if isinstance(value, Real) else value
 
 
+def as_numbers(value: Any) -> Any:
+    """A number, or a list of them, as Python's."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.tolist()
+    return list(map(plain, value)) if isinstance(value, (list, tuple)) else plain(value)
+
+
 def conform(name: str, value: Any, hint: Any) -> Any:
     """`value` as its annotation `hint` wants it, numbers of any library as Python's.
 
@@ -184,6 +191,11 @@ def check_id(name: str, id: int, model: Any) -> None:
     size = model.vocab_size
     require(id >= 0, name, id, "token ids are 0 or more")
     require(size is None or id < size, name, id, f"token ids are 0 to {(size or 0) - 1}")
+
+
+def is_function(value: Any) -> bool:
+    """Whether it can be called; a class, which could be, is given by mistake."""
+    return callable(value) and not isinstance(value, type)
 
 
 def closest(name: str, known: Iterable[str]) -> str:

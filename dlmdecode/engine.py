@@ -42,6 +42,7 @@ class Engine:
     @takes_settings
     def __init__(
         self,
+        /,  # an option may have any name
         model: Any,
         sampler: Any = DEFAULT_SAMPLER,
         *,

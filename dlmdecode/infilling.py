@@ -44,11 +44,11 @@ def encode_pieces(pieces: Any, model: Denoiser) -> list[Tensor]:
 
 def row_of(pieces: Sequence[Any], model: Denoiser) -> Tensor:
     """The ids (P,) of one list of pieces."""
-    fix = "this model has no tokenizer: give ids as tensors"
+    lacks = "this model has no tokenizer: give ids as tensors"
     found = []
     for i, piece in enumerate(map(from_array, pieces)):
         if isinstance(piece, str):
-            require(model.tokenizer is not None, "pieces", piece, fix)
+            require(model.tokenizer is not None, "pieces", piece, lacks)
             ids = text_ids(piece, model, begins=i == 0)
             found.append(torch.tensor(ids, dtype=torch.int64, device=model.device))
         elif isinstance(piece, Tensor) and piece.dim() == 1:
@@ -57,7 +57,9 @@ def row_of(pieces: Sequence[Any], model: Denoiser) -> Tensor:
             kind = "give texts, lengths of gaps (1 or more) or 1-D tensors of ids"
             usable = isinstance(plain(piece), int)
             require(usable, "pieces", piece, kind)
-            count = conform("pieces", piece, Count)
+            count, limit = conform("pieces", piece, Count), model.max_length
+            fix = f"the model addresses {limit} positions"
+            require(limit is None or count <= limit, "pieces", count, fix)
             start = [] if i else [beginning(model).to(model.device)]
             found += [*start, torch.full((count,), model.mask_id, device=model.device)]
     return torch.cat(found) if found else torch.empty(0, dtype=torch.int64, device=model.device)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dlmdecode.checks import check_id, require
+from dlmdecode.checks import check_id, is_function, require
 from dlmdecode.composition import Composition
 from dlmdecode.decoding.parts import Processor
 from dlmdecode.decoding.sampler import Sampler
@@ -79,12 +79,15 @@ def penalties_of(
         ids = tuple(settings.suppress_tokens)  # type: ignore[arg-type]
         for id in ids:
             check_id("suppress_tokens", id, model)
+        size, banned = model.vocab_size, len({*ids, model.mask_id})
+        fix = "no token is left that could be written"
+        require(size is None or banned < size, "suppress_tokens", f"{len(ids)} ids", fix)
         found.append(SuppressTokens(ids))
     if logits_processor is not None:
         several = isinstance(logits_processor, (list, tuple))  # a LogitsProcessorList is a list
         functions = tuple(logits_processor) if several else (logits_processor,)
-        fix = "give a function (input_ids, scores) -> scores, or a list of these"
-        usable = bool(functions) and all(map(callable, functions))
+        fix = "give a function (input_ids, scores) -> scores, or a list of these; no class"
+        usable = bool(functions) and all(map(is_function, functions))
         require(usable, "logits_processor", logits_processor, fix)
         found.append(LogitsProcessors(functions))
     return tuple(found)

@@ -216,13 +216,12 @@ def resolve_aliases(options: Mapping[str, Any]) -> dict[str, Any]:
     resolved = dict(options)
     for f in fields(Settings):
         for alias in f.metadata["aliases"]:
-            value = plain(resolved.pop(alias, None))
-            if value is None:
+            if alias not in resolved:
                 continue
-            other = plain(resolved.get(f.name))
+            value = plain(resolved.pop(alias))
+            other = plain(resolved.setdefault(f.name, value))
             fix = f"{f.name}={other!r} says otherwise; give one"
-            require(other is None or other == value, alias, value, fix)
-            resolved[f.name] = value
+            require(other == value, alias, value, fix)
     return resolved
 
 

@@ -1,6 +1,7 @@
 """`dlmdecode generate --input FILE --output FILE`: a line a prompt, going on where it ended."""
 
 import json
+import os
 
 import pytest
 from test_cli import PROMPT, SMALL, folder, run  # noqa: F401
@@ -98,6 +99,23 @@ def test_a_prompt_that_cannot_be_decoded_is_a_line_and_the_others_go_on(decode, 
         file.write(json.dumps("w1 " * 20000) + "\n")
     code, _, _, records = decode()
     assert code == 0 and "text" in records[0] and "give at most" in records[3]["error"]
+
+
+@pytest.mark.parametrize("odd", [["a", "b"], {"prompt": [[5], [6]]}, [None], [{}], [1.5]])
+def test_a_line_that_is_no_single_prompt_is_its_own_error(decode, files, odd):
+    source, _ = files
+    with open(source, "a") as file:
+        file.write(json.dumps(odd) + "\n")
+    code, _, _, records = decode()
+    assert code == 0 and "prompt" in records[3]["error"]
+    assert all("text" in records[index] for index in range(3))
+
+
+def test_an_output_that_cannot_be_read_again_is_refused(run, folder, files):  # noqa: F811
+    pipe = files[0].with_name("pipe")
+    os.mkfifo(pipe)
+    code, _, err = run("generate", "--input", files[0], "--output", pipe, "--model", folder)
+    assert code == 2 and "--output" in err and "give a regular file" in err
 
 
 def test_a_prompt_may_hold_other_separators_than_line_feeds(tmp_path):

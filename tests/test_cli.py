@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -410,6 +411,26 @@ def test_a_reader_that_has_left_is_no_error(argv):
     assert process.stderr.read() == ""
     assert process.wait(60) == 0
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["samplers", ">&-"], 0),
+        (["samplers", "nothing", ">&-", "2>&-"], 2),
+        (["generate", "-", "<&-"], 0),
+        (["chat", "<&-"], 0),
+        (["generate", "-", "<&-", ">&-", "2>&-"], 0),
+    ],
+)
+def test_a_stream_that_is_closed_is_an_empty_one(folder, argv, code):
+    *words, last = argv
+    given = [*words, "--model", folder, *SMALL] if words[0] in ("generate", "chat") else words
+    given = [word for word in given if "&-" not in word]
+    closed = [word for word in argv if "&-" in word]
+    line = " ".join([shlex.join([sys.executable, "-m", "dlmdecode", *given]), *closed])
+    process = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert process.returncode == code and "Traceback" not in process.stderr
 
 
 def test_the_module_is_the_command():

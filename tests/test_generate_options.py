@@ -266,6 +266,12 @@ BAD = {
     "tokens in two dimensions": ({"suppress_tokens": np.array([[1, 2]])}, "suppress_tokens=numpy"),
     "tokens that are numbers": ({"suppress_tokens": torch.tensor([1.0])}, "suppress_tokens=torch"),
     "a streamer's class": ({"streamer": TextStreamer}, "streamer=<class"),
+    "every token": ({"suppress_tokens": range(VOCAB)}, "suppress_tokens='320 ids'.*no token is"),
+    "every token but the mask": ({"suppress_tokens": range(MASK)}, "suppress_tokens='319 ids'"),
+    "a processor's class": (
+        {"logits_processor": SuppressTokensLogitsProcessor},
+        "logits_processor=<class.*no class",
+    ),
     "a token that is none": ({"suppress_tokens": [1.5]}, "suppress_tokens="),
     "a processor that is none": ({"logits_processor": 3}, "logits_processor=3"),
     "no processor": ({"logits_processor": []}, "logits_processor="),

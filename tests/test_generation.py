@@ -209,6 +209,19 @@ def test_an_alias_means_its_name(alias, name, value):
     assert by_alias.sequences.tolist() == by_name.sequences.tolist() == both.sequences.tolist()
 
 
+def test_an_alias_says_none_as_its_name_does():
+    def blocks(**how):
+        steps = dlmdecode.stream(micro("llada"), prompts(5), max_new_tokens=64, **how)
+        return {(int(step.lo[0]), int(step.hi[0])) for step in steps}
+
+    assert blocks(block_size=None) == blocks(block_length=None) == {(5, 69)}
+    for how in ({"block_length": 16, "block_size": None}, {"block_length": None, "block_size": 16}):
+        with pytest.raises(ValueError, match="block_size=.*block_length=.* says otherwise"):
+            blocks(**how)
+    with pytest.raises(ValueError, match="max_new_tokens=None"):
+        dlmdecode.generate(micro("llada"), prompts(5), gen_length=None)
+
+
 def test_diffusion_steps_are_steps():
     out = dlmdecode.generate(
         micro("llada"), prompts(5), "vanilla", diffusion_steps=4, eos="ignore", **SMALL

@@ -213,7 +213,9 @@ def test_what_does_not_go_together_with_gaps_is_refused(more, says):
         (["w5", [1, 2], 3], "pieces=.*1-D tensors"),
         (["w5", {"role": "user"}, 3], "pieces="),
         ([["w5", 2], ["w5"]], "row 1"),
-        (["w5", 3000, "w6"], "row 0='3002 tokens'"),
+        (["w5", 3000, "w6"], "pieces=3000: the model addresses"),
+        ([10**15], f"pieces={10**15}: the model addresses"),
+        (["w5", *[400] * 7, "w6"], "row 0='2802 tokens'"),
     ],
 )
 def test_pieces_that_are_none_are_refused_with_the_fix(pieces, says):

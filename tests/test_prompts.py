@@ -151,6 +151,8 @@ BAD = {
     "a number": (3, {}, "prompt=3"),
     "a batch without mask": (BATCH, {}, "attention_mask="),
     "a mask of another shape": (BATCH, {"attention_mask": BATCH_MASK[:, :2]}, r"\(2, 2\)"),
+    "a mask with an empty row": (BATCH, {"attention_mask": [[1, 1, 1], []]}, r"\(2, 3\)"),
+    "a mask of no row": (IDS, {"attention_mask": []}, r"attention_mask=\(1, 0\)"),
     "a mask with a hole": (
         BATCH,
         {"attention_mask": torch.tensor([[1, 0, 1], [1, 1, 0]])},

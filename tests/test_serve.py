@@ -23,7 +23,7 @@ import dlmdecode  # noqa: E402
 from dlmdecode.engine import Engine  # noqa: E402
 from dlmdecode.serve.app import create_app  # noqa: E402
 from dlmdecode.serve.limits import Limits  # noqa: E402
-from dlmdecode.serve.reading import Served  # noqa: E402
+from dlmdecode.serve.reading import Served, refused  # noqa: E402
 from dlmdecode.serve.reading import read as read_body  # noqa: E402
 from dlmdecode.serve.server import Server  # noqa: E402
 from dlmdecode.trace import read  # noqa: E402
@@ -265,7 +265,11 @@ def test_200_malformed_requests_each_get_a_4xx_and_the_server_lives(server):
         ({"n": 2}, 400, "n", "temperature"),
         ({"trace": "/tmp/run.jsonl", "stream": True}, 400, "trace", "give True or False"),
         ({"trace": True}, 400, "trace", "send stream, too"),
-        ({"sampler": "thresold"}, 400, None, "did you mean 'threshold'"),
+        ({"sampler": "thresold"}, 400, "sampler", "did you mean 'threshold'"),
+        ({"ignore_eos": True}, 400, "ignore_eos", "unknown option"),
+        ({"self": 1}, 400, "self", "unknown option"),
+        ({"a.b": 1}, 400, "a.b", "unknown"),
+        ({"max_tokens": 64, "block_length": 65}, 400, "block_length", "give at most"),
         ({"threshold": 7}, 400, "threshold", "at most 2"),
         ({"presence_penalty": 1}, 400, "presence_penalty", "not served"),
         ({"prompt": "w1 " * 2000}, 413, None, "larger than 4096 bytes"),
@@ -277,6 +281,15 @@ def test_what_is_wrong_or_too_much_is_named(server, body, status, param, message
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, param)
     assert message in error["message"] and error["type"] == "invalid_request_error"
+
+
+def test_an_argument_has_the_name_that_the_client_gave_it(server):
+    messages = [{"role": "user"}]
+    response = server.http.post("/v1/chat/completions", json={"model": "toy", "messages": messages})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+    late = ValueError("max_new_tokens=8: the longest prompt has 600 tokens")
+    body = {"model": "toy", "prompt": "w1", "max_completion_tokens": 8}
+    assert refused(late, read_body(body, Served("toy"), chat=False).names).param in body
 
 
 def test_errors_are_those_of_the_openai_client(server):

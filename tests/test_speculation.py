@@ -174,6 +174,7 @@ def test_stop_strings_cut_in_the_middle_of_an_accepted_draft():
         {"repetition_penalty": 1.7},
         {"no_repeat_ngram_size": 2},
         {"suppress_tokens": [7, 8, 9]},
+        {"eos_token_id": torch.tensor([3, 4])},
         {"min_new_tokens": 20},
         {"forced_eos_token_id": 318},
     ],

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -366,6 +367,9 @@ def test_a_verifier_writes_texts_alone_and_ids_that_there_are():
         model.generation_config.pad_token_id = none
         two = [PROMPT, PROMPT[:3]]
         assert int(decode(PromptLookup(), model, two, max_new_tokens=4).sequences.min()) >= 0
+    for usable in (np.int64(7), torch.tensor([3, 7]), np.array([3, 7]), [np.int32(3), 7]):
+        model.generation_config.eos_token_id = usable
+        assert 7 in Verifier(model).eos_ids
     for none in ("5", -1, [None]):
         model.generation_config.eos_token_id = none
         with pytest.raises(ValueError, match="^eos_token_id"):

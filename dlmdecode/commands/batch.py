@@ -90,7 +90,7 @@ def decoded(
         if template and isinstance(prompt, str):
             prompt = [{"role": "user", "content": prompt}]
         try:
-            engine.call.requests(prompt)
+            engine.call.requests([prompt])
         except (ValueError, TypeError) as error:
             if index in lacking:
                 yield index, {"error": str(error)}
@@ -160,6 +160,8 @@ def finished(path: Path, count: int) -> set[int]:
     """
     if not path.exists():
         return set()
+    fix = "give a regular file: what it has is read, to go on where it ended"
+    require(path.is_file(), "--output", str(path), fix)
     whole = path.read_bytes()
     kept = whole[: whole.rfind(b"\n") + 1]
     done = set()

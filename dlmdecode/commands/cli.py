@@ -48,6 +48,9 @@ python -m dlmdecode.evals.lm_eval is EleutherAI's lm-evaluation-harness with the
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns 0, or 2 for a user's error, or 130 after Ctrl-C."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed: nothing comes from it, or is read there
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):  # no text fails for want of a character
         sys.stdout.reconfigure(errors="replace")
     try:

@@ -164,7 +164,7 @@ def masked_rows(prompt: Any, attention_mask: Any) -> list[Tensor]:
     tensors = [row if isinstance(row, Tensor) else listed(row) for row in rows]
     masks = nested(attention_mask)
     masks = masks if isinstance(masks, list) and masks and isinstance(masks[0], list) else [masks]
-    widths = [mask and len(mask) if isinstance(mask, list) else 0 for mask in masks]
+    widths = [len(mask) if isinstance(mask, list) else 0 for mask in masks]
     wanted = [row.shape[0] if row.dim() == 1 else -1 for row in tensors]
     fix = f"give the shape of prompt, ({len(wanted)}, {max(wanted)})"
     require(widths == wanted, "attention_mask", (len(widths), max(widths)), fix)
@@ -221,13 +221,15 @@ def check_context(prompts: list[Tensor], length: int, model: Any) -> None:
     """Refuse texts of `length` tokens after prompts (P,) that `model.max_length` has no room for.
 
     Raises:
-        ValueError: the longest prompt and its text are longer.
+        ValueError: the longest prompt, or it and its text, are longer.
     """
     longest, limit = max(map(len, prompts)), model.max_length
+    fix = f"the model addresses {limit} positions: give at most {(limit or 0) - 1}"
+    require(limit is None or longest < limit, "prompt", f"{longest} tokens", fix)
     require(
         limit is None or longest + length <= limit,
         "max_new_tokens",
         length,
         f"the longest prompt has {longest} tokens and the model addresses {limit} positions; "
-        f"give at most {max((limit or 0) - longest, 0)}",
+        f"give at most {(limit or 0) - longest}",
     )

@@ -37,6 +37,7 @@ NEUTRAL: dict[str, Any] = {  # fields of OpenAI's that can only say what is done
 }
 OWN = ("batch_size", "logits_processor", "num_return_sequences")  # the server's, or n here
 MOST_STOPS = 16
+WRONG = re.compile(r"unknown option '([^']+)'|unknown (sampler) |([a-z_.]+)(?:=|, message )")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Wanted:
     with_usage: bool  # at the end of a stream
     canvas: bool  # the canvas of every step, too
     trace: bool  # the lines of a trace, too
+    names: Mapping[str, str]  # what the body calls arguments that have other names here
 
 
 def parse(content: bytes) -> dict[str, Any]:
@@ -82,10 +84,11 @@ def parse(content: bytes) -> dict[str, Any]:
     return body
 
 
-def refused(error: Exception) -> Refused:
+def refused(error: Exception, names: Mapping[str, str] = {}) -> Refused:  # noqa: B006
     """An error of the library's, which begins with the argument that is wrong."""
-    named = re.match(r"([a-z_.]+)=", str(error))
-    return Refused(str(error), named and named[1])
+    named = WRONG.match(str(error))
+    name = named and next(filter(None, named.groups()))
+    return Refused(str(error), name and names.get(name, name))
 
 
 def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
@@ -112,6 +115,7 @@ def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
         stops = tuple(own.pop("stop_strings", ()))
         stops = stop_strings(rest.pop("stop", None), rest.pop("stop_strings", None)) or stops
         default = own.pop("max_new_tokens", min(Settings.max_new_tokens, served.limits.tokens))
+        own_names = {"prompt": name, "max_new_tokens": next(filter(rest.get, LENGTHS), LENGTHS[0])}
         length = text_length(rest, default, served.limits)
         seed = rest.pop("seed", own.pop("seed", None))
         own = {name: value for name, value in own.items() if has_meaning(name, value, rest, length)}
@@ -120,7 +124,17 @@ def read(body: Mapping[str, Any], served: Served, *, chat: bool) -> Wanted:
     except (ValueError, TypeError) as error:
         raise refused(error) from None
     return Wanted(
-        prompts, sampler, options, length, seed, num_texts, stops, stream, with_usage, **looks
+        prompts,
+        sampler,
+        options,
+        length,
+        seed,
+        num_texts,
+        stops,
+        stream,
+        with_usage,
+        **looks,
+        names=own_names,
     )
 
 

@@ -47,7 +47,7 @@ class Session:
             prompts = [prompt for prompt in wanted.prompts for _ in range(wanted.num_texts)]
             requests = engine.prepare(prompts, seed=wanted.seed, max_new_tokens=wanted.length)
         except (ValueError, TypeError, OverflowError) as error:
-            raise refused(error) from None
+            raise refused(error, wanted.names) from None
         for index, request in enumerate(requests):
             choice = Choice(index, request, engine.call, wanted.stops, self.tell)
             if wanted.stream or wanted.stops:

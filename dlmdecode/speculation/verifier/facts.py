@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from dlmdecode.checks import require
+from dlmdecode.checks import as_numbers, require
 
 
 def causal_model(model: Any) -> Any:
@@ -24,7 +24,7 @@ def eos_ids(model: Any) -> tuple[int, ...]:
 
     Raises `ValueError` for what is none.
     """
-    value = model.generation_config.eos_token_id
+    value = as_numbers(model.generation_config.eos_token_id)
     ids = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     usable = all(type(one) is int and one >= 0 for one in ids)
     fix = "the verifier's generation_config has it: give ids of 0 or more there, or None"

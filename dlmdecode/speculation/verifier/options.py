@@ -18,8 +18,10 @@ from dlmdecode.checks import (
     Penalty,
     Positive,
     Probability,
+    as_numbers,
     closest,
     conform,
+    is_function,
     require,
 )
 
@@ -95,7 +97,8 @@ def check_options(
 def check_option(name: str, value: Any, temperature: float, vocab_size: int) -> Any:
     """An option's value, numbers as Python's; refuses what transformers passes over in silence."""
     if name in IDS:
-        several = isinstance(value, (list, tuple))
+        value = as_numbers(value)
+        several = isinstance(value, list)
         ids = [conform(name, one, int) for one in (value if several else [value])]
         fits = all(0 <= one < vocab_size for one in ids)
         require(fits, name, value, f"the verifier's ids are 0..{vocab_size - 1}")
@@ -105,8 +108,8 @@ def check_option(name: str, value: Any, temperature: float, vocab_size: int) -> 
     drawn = name not in SAMPLING or temperature > 0
     require(drawn, name, value, "it has no effect without sampling; give a temperature above 0")
     if name in ("logits_processor", "stopping_criteria"):
-        several = isinstance(value, (list, tuple)) and all(map(callable, value))
-        require(several, name, value, "give a list of them")
+        several = isinstance(value, (list, tuple)) and all(map(is_function, value))
+        require(several, name, value, "give a list of them, no classes")
     elif name == "prefix_allowed_tokens_fn":
         require(callable(value), name, value, "give a function (row, ids) -> ids")
     elif name.startswith("negative_prompt"):
