@@ -1,9 +1,9 @@
 """Code blocks in a model's answer: CommonMark's fences, and what models make of them.
 
 A fence is three or more backticks or tildes, in a list or a quotation too, with any info string; it
-may follow words on its line. It closes at a fence of the same character, as long or longer and not
-indented four columns deeper (that one belongs to a docstring), also behind code on its line, or at
-the end of the text; one with a language opens the next block, too.
+may follow words on its line, or hold one line of code. It closes at a fence of the same character,
+as long or longer and not indented four columns deeper (that one belongs to a docstring), also
+behind code on its line, or at the end of the text; one with a language opens the next block, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ OPENING = re.compile(r"(?P<lead>[ \t>]*(?:(?:[-*+]|\d+[.)])[ \t]+)*)(?P<fence>``
 AFTER_WORDS = re.compile(r"(?P<lead>).*?[^`](?P<fence>```+)[\w+-]*[ \t]*\Z")
 REOPENING = re.compile(r"(?P<fence>```+|~~~+)\w")
 INDENT = re.compile(r"[ \t>]*")
-SIGNATURE = re.compile(r':\s*(?:[rRuU]?("""|\'\'\')(?:(?!\1).)*\1)?\s*\Z', re.DOTALL)  # no body
+ONE_LINE = re.compile(
+    r"(?P<lead>[ \t>]*)(?P<fence>```+)(?:(?:python|py)\b)?[ \t]*(?P<code>[^`]+)(?P=fence)[ \t]*\Z"
+)
+STUB = re.compile(  # no body, or one that says that it is to be written
+    r"(?:def +\w+\s*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|class +\w+)[^:\n]*:\s*"
+    r'(?:[rRuU]?("""|\'\'\')(?:(?!\1).)*\1\s*)?'
+    r"(?:(?:\.\.\.|pass\b|raise NotImplementedError\b[^\n]*|#[^\n]*)\s*)*\Z",
+    re.DOTALL,
+)
 BODY = re.compile(r"\s*^(?: {2,}|\t)\S", re.MULTILINE)
 
 
@@ -31,7 +39,7 @@ def code_of(text: str, defines: re.Pattern[str]) -> str:
     versions = [one for code in [*inside, before] for one in (code, textwrap.dedent(code))]
     defining = [code for code in versions if defines.search(code)]
     if defining:
-        return next((code for code in defining if not SIGNATURE.search(code)), defining[0])
+        return next((code for code in defining if not STUB.search(code)), defining[0])
     if BODY.match(before) or not found:
         return before
     return found[0]
@@ -67,6 +75,8 @@ def blocks(text: str) -> tuple[str, list[str]]:
                 fence = ""
             else:
                 found[-1].append(without(line, depth))
+        elif line_of_code := ONE_LINE.match(line):
+            found.append([line_of_code["code"]])
         elif opening := OPENING.match(line) or AFTER_WORDS.match(line):
             fence, depth = opening["fence"], len(opening["lead"])
             found.append([])

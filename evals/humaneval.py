@@ -113,7 +113,8 @@ class HumanEval(Task):
 
     def score(self, i: int, text: str) -> dict[str, Any]:
         problem = dict(self.problems[i])
-        if self.form == "instruct":
+        fenced = unmarked(text).lstrip().startswith(("```", "~~~"))  # as chat models answer
+        if self.form == "instruct" or fenced:
             completion = program_of(text, problem["entry_point"])
         else:
             completion = cut(unmarked(text).removeprefix(problem["prompt"]), STOPS)

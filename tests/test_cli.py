@@ -433,6 +433,11 @@ def test_a_stream_that_is_closed_is_an_empty_one(folder, argv, code):
     assert process.returncode == code and "Traceback" not in process.stderr
 
 
+def test_infill_without_a_gap_says_how_one_is_given(run, folder):
+    code, _, err = run("infill", "w1", "w2", "--model", folder)
+    assert code == 2 and "PIECE=" in err and "tokens of a gap" in err
+
+
 def test_the_module_is_the_command():
     process = command("--version")
     assert process.communicate(timeout=60) == (f"dlmdecode {dlmdecode.__version__}\n", "")

@@ -18,6 +18,42 @@ DOCUMENTED = '''def add(a, b):
 '''
 
 
+STUBS = [
+    "...",
+    "pass",
+    "raise NotImplementedError('add')",
+    "# your code here",
+    '"""Add."""\n    ...',
+]
+
+
+@pytest.mark.parametrize("stub", STUBS)
+def test_a_body_that_is_still_to_be_written_is_none(stub):
+    first = f"```python\ndef add(a: dict[str, int], b=(1, (2))) -> int:\n    {stub}\n```"
+    assert DEF in program_of(f"{first}\nthen\n```python\n{DEF}```", "add")
+    handled = "    try:\n        return a + b\n    except ValueError:\n        pass\n"
+    real = f"def add(a, b):\n{handled}"
+    assert handled in program_of(f"```\n{real}```\n```\n{DEF}```", "add")
+
+
+@pytest.mark.parametrize("opening", ["```", "```python ", "> ```py "])
+def test_a_fence_may_hold_one_line(opening):
+    one = "def add(a, b): return a + b"
+    assert one in program_of(f"So:\n\n{opening}{one}```\n\nIt adds.", "add")
+
+
+def test_a_chat_model_s_fence_is_none_of_the_code(tmp_path):
+    prompt, test = 'def add(a, b):\n    """Add."""\n', "def check(f):\n    assert f(1, 2) == 3\n"
+    row = {"task_id": "t/0", "prompt": prompt, "entry_point": "add", "test": test}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    how = {"allow_code_execution": True, "weak_isolation": True}
+    task = HumanEval(data=str(tmp_path / "a.jsonl"), form="completion", **how)
+    for code in (f"{prompt}    return a + b\n", "    return a + b\n", DEF):
+        for answer in (f"```python\n{code}```", f"\n~~~\n{code}~~~\nIt adds."):
+            assert task.score(0, answer)["correct"], answer
+    assert not task.score(0, "```python\n    return a - b\n```")["correct"]
+
+
 def indented(text, by):
     return "".join(f"{by}{line}" if line.strip() else line for line in text.splitlines(True))
 

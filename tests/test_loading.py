@@ -73,6 +73,38 @@ def test_sharded_weights_load_as_the_single_file_does(family, tmp_path):
     assert torch.equal(logits(load(folder, device="cpu")), logits(micro(family)))
 
 
+@torch.inference_mode()
+def test_a_single_file_counts_before_an_index_that_was_left_behind(tmp_path):
+    folder = copied("llada", tmp_path)
+    whole = (folder / "model.safetensors").read_bytes()
+    split_into_shards(folder)
+    first = folder / "model-00001-of-00002.safetensors"
+    save_file({name: torch.zeros_like(one) for name, one in load_file(first).items()}, first)
+    (folder / "model.safetensors").write_bytes(whole)
+    assert torch.equal(logits(load(folder, device="cpu")), logits(micro("llada")))
+    first.unlink()
+    assert torch.equal(logits(load(folder, device="cpu")), logits(micro("llada")))
+
+
+def test_a_tied_head_of_another_kind_of_number_is_refused_by_name(tmp_path):
+    folder = copied("dream", tmp_path)
+    rewrite(folder / "config.json", tie_word_embeddings=True)
+    stored = load_file(folder / "model.safetensors")
+    stored["lm_head.weight"] = stored["model.embed_tokens.weight"].to(torch.float8_e4m3fn)
+    save_file(stored, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="lm_head.weight.* stored as F8_E4M3"):
+        load(folder)
+
+
+def test_dtype_counts_before_its_old_name(tmp_path):
+    folder = copied("llada", tmp_path)
+    rewrite(folder / "config.json", dtype="float16", torch_dtype="float32")
+    assert load(folder).dtype == torch.float16
+    rewrite(folder / "config.json", dtype="rubbish", torch_dtype="float32")
+    with pytest.raises(ValueError, match="dtype"):
+        load(folder)
+
+
 def test_shards_are_numbered_from_one_to_their_total(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(MODELS / "llada-micro", folder)

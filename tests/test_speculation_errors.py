@@ -348,6 +348,13 @@ def test_a_damaged_verifier_is_refused_by_its_folder(change, message, tmp_path):
         load_verifier(changed(tmp_path / "copy", change))
 
 
+@pytest.mark.parametrize("name", ["bad.gguf", "BAD.GGUF"])
+def test_a_file_that_cannot_be_read_is_no_missing_verifier(name, tmp_path):
+    (tmp_path / name).write_bytes(b"GGUF, but no more of it")
+    with pytest.raises(ValueError, match=f"{name}: it cannot be loaded as a verifier"):
+        load_verifier(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "bad", [{"dtype": "bf16"}, {"dtype": None}, {"revision": "main"}, {"device": "hpu"}]
 )

@@ -62,6 +62,25 @@ def test_no_cache_and_no_guidance_depends_on_them(cache):
         )
 
 
+KEPT = [("llada", "threshold", cache) for cache in ("d2", "dkv", "dllm", "flash", "sparse")]
+KEPT += [("sdar", "threshold", "block"), ("llada", "dsb", "dsb"), ("llada", "dcd", "dcd")]
+
+
+@pytest.mark.parametrize(("family", "sampler", "cache"), KEPT)
+def test_what_a_cache_keeps_does_not_depend_on_them(family, sampler, cache):
+    how = {"sampler": sampler, "cache": cache, "max_new_tokens": 16, "block_length": 8}
+    model, rows = micro(family), prompts(5, 2)
+    same_whatever_the_defaults(lambda: dlmdecode.generate(model, rows, **how).sequences.tolist())
+
+
+@pytest.mark.parametrize(("family", "sampler", "cache"), KEPT)
+def test_a_cache_keeps_what_autocast_gives(family, sampler, cache):
+    how = {"sampler": sampler, "cache": cache, "max_new_tokens": 16, "block_length": 8}
+    with torch.autocast("cpu", torch.bfloat16):
+        out = dlmdecode.generate(micro(family), prompts(5, 2), **how)
+    assert MASK not in out.sequences[:, 5:].tolist()[0]
+
+
 @pytest.mark.parametrize("family", ["llada", "dream"])
 def test_a_model_loads_with_its_own_dtype_and_on_its_own_device(family):
     def act():

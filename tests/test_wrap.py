@@ -473,3 +473,13 @@ def test_an_end_may_be_a_scalar_and_a_tokenizer_is_one():
     assert wrap(module, mask_id=MASK, eos_ids=torch.tensor(EOS)).eos_ids == (EOS,)
     with pytest.raises(ValueError, match="^tokenizer='tiny'"):
         wrap(module, mask_id=MASK, eos_ids=EOS, tokenizer="tiny")
+
+
+def test_hidden_states_are_no_logits():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = transformers.BertConfig(vocab_size=60, intermediate_size=64, **sizes)
+    headless = transformers.BertModel(config).eval()
+    headless.config.return_dict = False
+    model = wrap(headless, mask_id=4, eos_ids=3)
+    with pytest.raises(ValueError, match="logits=.*V must reach the vocabulary, 60 ids"):
+        generate(model, [5, 6, 7], max_new_tokens=8)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.caches.partial import PartialCache
+from dlmdecode.caches.store import nothing
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Positions, Scattered
 from dlmdecode.models.protocol import Denoiser, KeyValueHook, Watch
@@ -37,7 +38,7 @@ class AttendedCache(PartialCache):
 
     def __init__(self, model: Denoiser, name: str):
         super().__init__(model, name)
-        self.mass = torch.empty(0, 0)  # (R, L)
+        self.mass = nothing(2, torch.float32)  # (R, L)
 
     def begin(self, rows: Canvas) -> None:
         super().begin(rows)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dlmdecode.caches.base import gather_states, require_full_attention, require_hook, shifted
 from dlmdecode.caches.groups import either
-from dlmdecode.caches.store import Store
+from dlmdecode.caches.store import Store, nothing
 from dlmdecode.caches.view import attention_mask, keys, view, visible
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Headed, Work
@@ -38,7 +38,7 @@ class BlockCache(Headed):
         require_full_attention(model, name)
         self.model, self.dual, self.work = model, dual, Work()
         self.store = Store()
-        self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what a suffix window left in it
+        self.held = nothing(2, torch.bool)  # (R, L) what a suffix window left in it
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         return either(self.due(rows), rows, wanted, self.refresh, self.recompute)

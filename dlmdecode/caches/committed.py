@@ -8,7 +8,7 @@ from torch import Tensor
 from dlmdecode.caches.base import Recompute, gather_states, require_hook
 from dlmdecode.caches.groups import join
 from dlmdecode.caches.registry import register_cache
-from dlmdecode.caches.store import Store
+from dlmdecode.caches.store import Store, nothing
 from dlmdecode.caches.view import attention_mask
 from dlmdecode.checks import require
 from dlmdecode.decoding.canvas import Canvas
@@ -37,7 +37,7 @@ class CommittedCache(Headed):
         require(model.block_length is not None, "cache", "block", fix)
         self.model, self.work = model, Work()
         self.block: int = model.block_length or 0
-        self.kept = torch.empty(0, dtype=torch.int64)  # (R,) positions that the store holds
+        self.kept = nothing(1, torch.int64)  # (R,) positions that the store holds
         self.store = Store()
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:

@@ -10,6 +10,7 @@ from dlmdecode.caches.attended import AttendedCache, Looks
 from dlmdecode.caches.base import gather_states, shifted
 from dlmdecode.caches.registry import register_cache
 from dlmdecode.caches.rollout import Rollout
+from dlmdecode.caches.store import nothing
 from dlmdecode.checks import Count, Natural, Positive, Probability, conform
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.positions import Positions, Scattered
@@ -40,8 +41,8 @@ class CertainCache(AttendedCache):
         self.masks, self.gap = conform("masks", masks, Count), conform("gap", gap, Natural)
         self.share = conform("nucleus", nucleus, Probability)
         self.sigma = conform("sigma", sigma, Positive)
-        self.confidence = torch.empty(0, 0)  # (R, L) of masks, as they were computed last
-        self.asked = torch.empty(0, 0, dtype=torch.bool)  # (R, L) masks that were wanted then
+        self.confidence = nothing(2, torch.float32)  # (R, L) of masks, as they were computed last
+        self.asked = nothing(2, torch.bool)  # (R, L) masks that were wanted then
 
     def begin(self, rows: Canvas) -> None:
         super().begin(rows)

@@ -8,7 +8,7 @@ from torch import Tensor
 from dlmdecode.caches.base import gather_states, require_full_attention, require_hook, shifted
 from dlmdecode.caches.feature_layer import Layer
 from dlmdecode.caches.registry import register_cache
-from dlmdecode.caches.store import Store
+from dlmdecode.caches.store import Store, nothing
 from dlmdecode.caches.view import keys, visible
 from dlmdecode.checks import Count, Probability, conform, require
 from dlmdecode.decoding.canvas import Canvas
@@ -56,8 +56,8 @@ class FeatureCache(Headed):
         self.text_refresh = conform("text_refresh", text_refresh, Count)
         self.ratio = conform("ratio", ratio, Probability)
         self.attended, self.outputs = Store(), Store()  # keys and values; attention's and the MLP's
-        self.calls = torch.empty(0, dtype=torch.int64)  # (R,) forwards of each row
-        self.held = torch.empty(0, 0, dtype=torch.bool)  # (R, L) what was ever computed
+        self.calls = nothing(1, torch.int64)  # (R,) forwards of each row
+        self.held = nothing(2, torch.bool)  # (R, L) what was ever computed
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)

@@ -53,7 +53,7 @@ class Mass(Looks):
     def __init__(self, mix: KeyValueHook, query: Scattered, window: Scattered):
         super().__init__(mix)
         self.column, self.real = query.column(window.at), window.real
-        self.total = torch.zeros(query.where.shape, device=query.at.device)
+        self.total = torch.zeros(query.where.shape, dtype=torch.float32, device=query.at.device)
 
     def see(self, layer: int, queries: Tensor, keys: Tensor, attend: Tensor | None) -> None:
         column, real = self.column.to(keys.device), self.real.to(keys.device)

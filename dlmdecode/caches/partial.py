@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dlmdecode.caches.base import gather_states, require_full_attention, require_hook, shifted
 from dlmdecode.caches.groups import join
-from dlmdecode.caches.store import Store
+from dlmdecode.caches.store import Store, nothing
 from dlmdecode.caches.view import keys, visible
 from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.decoding.forward import Headed, Work
@@ -35,8 +35,8 @@ class PartialCache(Headed):
         require_hook(model, name)
         require_full_attention(model, name)
         self.model, self.work, self.store = model, Work(), Store()
-        self.known = torch.empty(0, 0, dtype=torch.int64)  # (R, L) tokens as they were computed
-        self.calls = torch.empty(0, dtype=torch.int64)  # (R,) forwards since the block was opened
+        self.known = nothing(2, torch.int64)  # (R, L) tokens as they were computed
+        self.calls = nothing(1, torch.int64)  # (R,) forwards since the block was opened
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:
         self.begin(rows)

@@ -21,7 +21,8 @@ class Rollout(Looks):
         super().__init__(mix)
         self.query = query
         length = query.where.shape[1]
-        self.total = torch.eye(length, device=query.at.device).expand(len(query.at), -1, -1)
+        one = torch.eye(length, dtype=torch.float32, device=query.at.device)
+        self.total = one.expand(len(query.at), -1, -1)
 
     def see(self, layer: int, queries: Tensor, keys: Tensor, attend: Tensor | None) -> None:
         looks = attention_weights(queries, keys, attend).mean(1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dlmdecode.caches.blockwise import BlockCache
+from dlmdecode.caches.store import nothing
 from dlmdecode.caches.view import visible
 from dlmdecode.checks import Count, conform
 from dlmdecode.decoding.canvas import Canvas
@@ -26,7 +27,7 @@ class SlidingCache(BlockCache):
     def __init__(self, model: Denoiser, name: str, refresh: int):
         super().__init__(model, dual=True, name=name)
         self.every = conform("refresh", refresh, Count)
-        self.written = torch.empty(0, dtype=torch.int64)  # (R,) tokens at the last refresh
+        self.written = nothing(1, torch.int64)  # (R,) tokens at the last refresh
         self.lo = self.written  # (R,) where the window began in the last forward
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from dlmdecode.caches.base import gather_states, shifted
 from dlmdecode.caches.blockwise import BlockCache
 from dlmdecode.caches.registry import register_cache
+from dlmdecode.caches.store import nothing
 from dlmdecode.caches.view import view
 from dlmdecode.checks import Count, PositiveProbability, conform, require
 from dlmdecode.decoding.canvas import Canvas
@@ -30,7 +31,7 @@ class SparseCache(BlockCache):
         self.ratio = conform("ratio", ratio, PositiveProbability)
         self.kernel = conform("kernel", kernel, Count)
         require(self.kernel % 2 == 1, "kernel", kernel, "give an odd number")
-        self.calls = torch.empty(0, dtype=torch.int64)  # (R,) forwards since the block was opened
+        self.calls = nothing(1, torch.int64)  # (R,) forwards since the block was opened
         self.num_kept = self.calls  # (R,) positions that the store holds
 
     def states(self, rows: Canvas, wanted: Positions) -> tuple[Tensor, Positions]:

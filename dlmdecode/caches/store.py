@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,8 +10,15 @@ from dlmdecode.decoding.canvas import Canvas
 from dlmdecode.models.protocol import KeyValueHook
 
 
+def nothing(dims: int, dtype: torch.dtype) -> Tensor:
+    """What no row has yet, (0,) or (0, 0), whatever torch's defaults are; see `Store.room`."""
+    return torch.empty((0,) * dims, dtype=dtype, device="cpu")
+
+
 class Store:
     """Keys and values of each layer, both (R, H, L, D/H), by `rows.row`.
+
+    Both are kept in the keys' dtype: under autocast the values may have another.
 
     Each layer's are on the layer's own device. It grows to the most places that were needed
     and the longest canvas, then by a quarter at least: rows that come later are often longer.
@@ -54,7 +62,7 @@ class Store:
     def put(self, layer: int, row: Tensor, at: Tensor, k: Tensor, v: Tensor) -> None:
         """Keep of the rows `row` (N,) these keys and values (N, H, W, D/H), at `at` (N, W)."""
         row, at = row.to(k.device)[:, None], at.to(k.device)
-        for kept, new in zip(self.of(layer, k), (k, v), strict=True):
+        for kept, new in zip(self.of(layer, k), (k, v.to(k.dtype)), strict=True):
             kept[row, :, at] = new.transpose(1, 2)
 
     def beside(self, rows: Canvas, fresh: Tensor, length: int, skip: int) -> KeyValueHook:
@@ -72,7 +80,7 @@ class Store:
                 kept = [old[:, :, :length] for old in self.of(layer, k)]
             else:
                 kept = self.read(layer, rows.row, length)
-            new = (k[:, :, skip:], v[:, :, skip:])
+            new = (k[:, :, skip:], v[:, :, skip:].to(k.dtype))
             k, v = (old.scatter_(2, index, one) for old, one in zip(kept, new, strict=True))
             return k, v
 
@@ -89,7 +97,7 @@ class Store:
             at, row, mine = (one.to(k.device) for one in (fresh, rows.row, own))
             index = at[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
             mixed = []
-            for kept, new in zip(self.of(layer, k), (k, v), strict=True):
+            for kept, new in zip(self.of(layer, k), (k, v.to(k.dtype)), strict=True):
                 every = kept[row, :, :length].scatter_(2, index, new)
                 kept[row[mine], :, :length] = every[mine]
                 mixed.append(every)

@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
     fix = "standard input is read once: give - for one piece only"
     require(given.count("-") <= 1, "PIECE", "-", fix)
     pieces = [int(piece) if piece.isdecimal() else read_prompt(piece) for piece in given]
+    fix = "one of them is a number, the tokens of a gap: as in infill 'The capital is ' 4 '.'"
+    require(any(isinstance(piece, int) for piece in pieces), "PIECE", given, fix)
     model, options = load_model(arguments), given_settings(arguments)
     show_texts(
         model,

@@ -28,7 +28,8 @@ def show_texts(
     with watching(model, single and not arguments.json) as view:
         out = decode(view)
     if out.preset is not None:
-        print(f"sampler: {out.preset} ({out.preset.source})", file=sys.stderr)
+        said = f"sampler: {out.preset} ({out.preset.source})"
+        print(printable(said, sys.stderr), file=sys.stderr)
     name = str(out.preset or arguments.sampler)
     texts = out.texts or [""] * len(out.nfe)
     for i, (text, nfe, new_tokens) in enumerate(zip(texts, out.nfe, out.new_tokens, strict=True)):

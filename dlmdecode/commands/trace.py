@@ -44,7 +44,7 @@ def view(arguments: argparse.Namespace) -> None:
 
     text = page(runs_of(arguments), arguments.row)
     arguments.html.write_text(text, encoding="utf-8")
-    print(f"{arguments.html}: {len(text.encode()) / 1e3:.0f} kB")
+    print(printable(f"{arguments.html}: {len(text.encode()) / 1e3:.0f} kB", sys.stdout))
 
 
 def plot(arguments: argparse.Namespace) -> None:

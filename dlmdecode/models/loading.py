@@ -218,7 +218,7 @@ def usable_devices() -> list[str]:
 def pick_dtype(dtype: str | torch.dtype, config: Config) -> torch.dtype | None:
     """The dtype to convert weights to; None keeps them as they are stored."""
     if dtype == "auto":
-        field = "torch_dtype" if config.get("torch_dtype") is not None else "dtype"
+        field = "dtype" if config.get("dtype") is not None else "torch_dtype"  # its old name
         stated = config.text(field)
         if stated is None:
             return None

@@ -46,12 +46,15 @@ class Stored:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: what its index names, one file, or all its shards."""
+    """The safetensors files of a checkpoint: one file, what its index names, or all its shards.
+
+    In this order, as for transformers, which leaves an index behind where it saves one file later.
+    """
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return indexed_files(index)
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
     shards = [match for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))]
     if shards:
         check_shards(folder, shards)
@@ -160,8 +163,8 @@ def reconcile(kind: type[Transformer], config: Config, stored: dict[str, Stored]
         stored[kind.embedding_name] = stored.pop(kind.head_name)
         return config
     both = {name: stored[name] for name in (kind.head_name, kind.embedding_name)}
-    head, embedding = dict(read(both, torch.device("cpu"))).values()
-    if not torch.equal(head, embedding):
+    readable = all(one.dtype in FLOATS for one in both.values())  # else `check` refuses it
+    if not (readable and torch.equal(*dict(read(both, torch.device("cpu"))).values())):
         return config.but(**{kind.tied_field: False})
     del stored[kind.head_name]
     return config

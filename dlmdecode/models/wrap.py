@@ -86,6 +86,9 @@ class Wrapped(Denoiser):
         else:
             out = self.module(tokens, **given)
         logits = logits_of(out, tokens, self.mask_id, type(unwrapped(self.module)).__name__)
+        fix = f"V must reach the vocabulary, {self.vocab_size} ids: wrap a model with its head"
+        narrow = self.vocab_size is not None and logits.shape[-1] < self.vocab_size
+        require(not narrow, "logits", logits, fix)
         return logits[..., : self.vocab_size]  # a padded head has more than there are ids
 
     def head(self, hidden: Tensor) -> Tensor:

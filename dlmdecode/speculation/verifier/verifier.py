@@ -209,7 +209,7 @@ def load_verifier(
     require(revision is None or not Path(folder).exists(), "revision", revision, local)
     source: dict[str, Any] = {"revision": revision} if revision else {}
     read: Any = AutoModelForCausalLM.from_pretrained
-    if folder.endswith(".gguf"):
+    if folder.lower().endswith(".gguf"):
         source["gguf_file"] = Path(folder).name
         folder = os.fspath(Path(folder).parent)
     try:
@@ -225,12 +225,13 @@ def load_verifier(
                 **source,
             )
     except Exception as error:  # of whichever library finds a file damaged
-        if (Path(folder) / "config.json").is_file():
+        if Path(name).is_file() or (Path(folder) / "config.json").is_file():
             reason = f"{type(error).__name__}: {error}"  # a KeyError says a bare word
-            raise ValueError(f"{folder}: it cannot be loaded as a verifier: {reason}") from error
+            raise ValueError(f"{name}: it cannot be loaded as a verifier: {reason}") from error
         known = ", ".join(map(repr, EMBEDDED))
         raise FileNotFoundError(
-            f"no verifier {name!r}: give an embedded name ({known}), a folder or a hub id ({error})"
+            f"no verifier {name!r}: give an embedded name ({known}), a folder, a .gguf file or a "
+            f"hub id ({error})"
         ) from error
     check_loaded(folder, loaded)
     verifier = Verifier(model.to(target), tokenizer)
