@@ -86,13 +86,13 @@ class KeepBest(Watch):
 
     def __init__(self, cache: SparseCache, rows: Canvas, block: Tensor, there: Tensor):
         self.cache, self.block = cache, block
+        self.values = block  # of the layer that is being computed
         self.row, self.own = rows.row, rows.branch == 0
         self.outside = Scattered(there & ~block)
         self.count = (self.outside.count * cache.ratio).long()  # (N,)
-        self.values: Tensor = block  # of the layer that is being computed
 
     def __call__(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        self.values = values
+        self.values = values.to(keys.dtype)
         return keys, values
 
     def see(self, layer: int, queries: Tensor, keys: Tensor, attend: Tensor | None) -> None:
@@ -100,8 +100,7 @@ class KeepBest(Watch):
         score = self.score(queries, keys).argsort(dim=1, descending=True, stable=True)
         best = self.outside.at.to(device).gather(1, score[:, :most])[:, None, :, None]
         own, row = self.own.to(device), self.row.to(device)
-        stores = self.cache.store.of(layer, keys)
-        for kept, new in zip(stores, (keys, self.values), strict=True):
+        for kept, new in zip(self.cache.store.of(layer, keys), (keys, self.values), strict=True):
             chosen = new.gather(2, best.expand(-1, new.shape[1], -1, new.shape[3]))
             kept[row[own], :, :most] = chosen[own]
 
