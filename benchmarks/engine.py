@@ -50,7 +50,7 @@ def in_places(model: Any, prompts: list[str], batch_size: int, **given: Any) -> 
     """Through an engine; also how many rows were in flight in each step."""
     engine = dlmdecode.Engine(model, batch_size=batch_size, **given)
     texts, tokens, in_flight, began = {}, 0, [], time.process_time()
-    engine.run(prompts)
+    _all = engine.run(prompts)  # its end would cancel them
     while engine.waiting or engine.flight.rows:
         ended = engine.step()
         in_flight.append(len(engine.flight.rows) + len(ended))
