@@ -50,11 +50,16 @@ def weight_files(folder: Path) -> list[Path]:
 
     In this order, as for transformers, which leaves an index behind where it saves one file later.
     """
+    index = folder / "model.safetensors.index.json"
+    indexed = indexed_names(index) if index.is_file() else []
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return indexed_files(index)
+    if lost := [name for name in indexed if not (folder / name).is_file()]:
+        raise FileNotFoundError(
+            f"{folder}: the index names {', '.join(lost[:3])}, which is not there"
+        )
+    if indexed:
+        return [folder / name for name in indexed]
     shards = [match for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))]
     if shards:
         check_shards(folder, shards)
@@ -70,7 +75,7 @@ def weight_files(folder: Path) -> list[Path]:
     raise FileNotFoundError(f"{folder} holds no model.safetensors{beside}")
 
 
-def indexed_files(path: Path) -> list[Path]:
+def indexed_names(path: Path) -> list[str]:
     """The files of an index, which must lie beside it: it may come from anywhere."""
     index = Config.read(path)
     places = index.known("weight_map", None)
@@ -82,12 +87,7 @@ def indexed_files(path: Path) -> list[Path]:
         plain = name == Path(name).name and "\\" not in name and name.endswith(".safetensors")
         if not plain:
             raise ValueError(f"{path} names {name!r}: shards are .safetensors files beside it")
-    lost = [name for name in names if not (path.parent / name).is_file()]
-    if lost:
-        raise FileNotFoundError(
-            f"{path.parent}: the index names {', '.join(lost[:3])}, which is not there"
-        )
-    return [path.parent / name for name in names]
+    return names
 
 
 def check_shards(folder: Path, shards: list[re.Match[str]]) -> None:

@@ -224,7 +224,8 @@ def check_context(prompts: list[Tensor], length: int, model: Any) -> None:
         ValueError: the longest prompt, or it and its text, are longer.
     """
     longest, limit = max(map(len, prompts)), model.max_length
-    fix = f"the model addresses {limit} positions: give at most {(limit or 0) - 1}"
+    fix = f"the model addresses {limit} positions, and none is left for max_new_tokens={length}: "
+    fix += f"give at most {(limit or 0) - length}"
     require(limit is None or longest < limit, "prompt", f"{longest} tokens", fix)
     require(
         limit is None or longest + length <= limit,
